@@ -1,0 +1,29 @@
+# Language level, warnings, sanitizers, ccache and mold: the same for every target.
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+
+find_program(SLUICE_CCACHE ccache)
+if(SLUICE_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${SLUICE_CCACHE}")
+endif()
+find_program(SLUICE_MOLD mold)
+if(SLUICE_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+# -ffp-contract=off: whether a product and a sum fuse is decided in the source, never by the
+# compiler, because the bits of a row must not depend on which loop the compiler put it in.
+add_compile_options(-Wall -Wextra -Wpedantic -Wnon-virtual-dtor -ffp-contract=off)
+
+if(SLUICE_SANITIZER)
+  add_compile_options(-fsanitize=${SLUICE_SANITIZER} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${SLUICE_SANITIZER})
+endif()
+
+find_package(Threads REQUIRED)

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tokenizer/tokenizer.h"
+
+namespace sluice::tokenizer {
+
+// Turns a stream of token ids into text as it comes.
+//
+// Never emits a part of a character: bytes of an unfinished one are held back. All pieces joined,
+// finish() included, equal Tokenizer::decode of all ids.
+// Threads: one.
+class Detokenizer final {
+ public:
+  // `tokenizer` must outlive this.
+  Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens);
+
+  // Takes one more id and returns the text that became certain (often one token's, maybe none).
+  std::string push(int32_t token_id);
+  // What is still held back; ill-formed bytes as U+FFFD.
+  std::string finish();
+
+ private:
+  const Tokenizer* tokenizer_;
+  bool skip_special_tokens_;
+  bool at_start_ = true;
+  std::string pending_;  // bytes of an unfinished character
+};
+
+}  // namespace sluice::tokenizer
