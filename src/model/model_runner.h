@@ -1,0 +1,73 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/step_batch.h"
+#include "sluice/error.h"
+
+namespace sluice::kernels {
+class ThreadPool;
+}
+
+namespace sluice::model {
+
+// What a loaded model is, from its manifest.
+struct ModelConfig {
+  std::string family;
+  std::string digest;  // sha256 over the manifest, which holds every other file's hash
+  std::string dtype;   // "f32", "f16", "bf16"
+  int64_t num_parameters = 0;
+  int32_t vocabulary_size = 0;
+  int32_t context_length = 0;
+  int32_t num_layers = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_size = 0;
+  std::vector<int32_t> end_token_ids;
+};
+
+struct LoadOptions {
+  int32_t max_model_len = 0;  // 0: the model's context length
+  int32_t block_size = 16;    // S, tokens per KV block
+  // Called while files are checked and weights packed: bytes done, bytes in all.
+  std::function<void(int64_t, int64_t)> progress;
+};
+
+// A loaded program with its packed weights and its KV pool, run one step at a time.
+//
+// Threads: one, the engine's.
+class ModelRunner final {
+ public:
+  // Opens a package, or a Hugging Face folder (imported in memory). Checks hashes first, then
+  // compiles, maps and packs. kNotFound, kInvalidArgument (names file and reason), kDataLoss (a
+  // hash does not match), kResourceExhausted (memory).
+  static Result<std::unique_ptr<ModelRunner>> load(const std::filesystem::path& folder,
+                                                   const LoadOptions& options,
+                                                   kernels::ThreadPool& pool);
+  ~ModelRunner();
+
+  const ModelConfig& config() const;
+  int64_t kv_bytes_per_block() const;
+  int64_t weight_bytes() const;
+
+  // Allocates the pool. Once, before the first forward(). kResourceExhausted if memory refuses.
+  Result<void> allocate_kv(int32_t num_blocks);
+
+  // Runs the program. Returns logits [R, V] float32 for batch.logit_rows, valid until the next
+  // call. kInternal if the program throws: the step's sequences are lost, the runner is not.
+  Result<at::Tensor> forward(const StepBatch& batch);
+
+ private:
+  struct State;
+  explicit ModelRunner(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace sluice::model
