@@ -1,0 +1,38 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "sluice/error.h"
+#include "sluice/service.h"
+
+namespace sluice::server {
+
+struct GrpcServerOptions {
+  std::string address = "127.0.0.1:50051";  // host:port; port 0 takes a free one
+  int64_t max_message_bytes = 4 << 20;      // of one received message
+  int32_t max_metadata_bytes = 16 << 10;
+  int32_t max_concurrent_streams = 1024;    // per connection
+  bool reflection = true;
+};
+
+// sluice.v1.Generation, grpc.health.v1 and reflection over one Service.
+//
+// Uses gRPC's callback API: no thread of ours waits for a call. Threads: any.
+class GrpcServer {
+ public:
+  virtual ~GrpcServer() = default;
+  // Binds and serves. kUnavailable if the address cannot be bound (busy, not ours, no permission);
+  // kInvalidArgument if it is not host:port. `service` must outlive the server.
+  static Result<std::unique_ptr<GrpcServer>> start(const GrpcServerOptions& options,
+                                                   Service& service);
+  virtual int port() const = 0;
+  // Turns the health answer to NOT_SERVING, while calls still run.
+  virtual void set_not_serving() = 0;
+  // Refuses new calls, lets running ones finish until `grace` is over, then cancels them. Blocks.
+  virtual void shutdown(std::chrono::nanoseconds grace) = 0;
+};
+
+}  // namespace sluice::server
