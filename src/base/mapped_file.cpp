@@ -1,0 +1,76 @@
+#include "base/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+namespace sluice {
+namespace {
+
+// Owns a file descriptor.
+struct Descriptor {
+  int fd = -1;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+std::unexpected<Error> cannot_read(const std::filesystem::path& path, int error) {
+  const std::string name = path.filename().string();
+  if (error == ENOENT || error == ENOTDIR) {
+    return fail(ErrorCode::kNotFound, name + ": there is no such file");
+  }
+  return invalid_argument(name + ": cannot be read (" + std::generic_category().message(error) +
+                          ")");
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::filesystem::path& path) {
+  // O_NONBLOCK: a named pipe in the place of a file must not hang us.
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (file.fd < 0) return cannot_read(path, errno);
+  struct stat status {};
+  if (::fstat(file.fd, &status) != 0) return cannot_read(path, errno);
+  if (!S_ISREG(status.st_mode)) {
+    return invalid_argument(path.filename().string() + ": is not a regular file");
+  }
+  const auto size = static_cast<size_t>(status.st_size);
+  void* data = nullptr;
+  if (size > 0) {
+    data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+    if (data == MAP_FAILED) return cannot_read(path, errno);
+  }
+  return std::shared_ptr<const MappedFile>(
+      new MappedFile(static_cast<const std::byte*>(data), size));
+}
+
+MappedFile::~MappedFile() {
+  if (size_ > 0) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::release(size_t offset, size_t length) const {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = (offset + page - 1) / page * page;
+  const size_t end = (offset + length) / page * page;
+  if (end <= begin || end > size_) return;
+  // Advice only: a refusal changes nothing that a caller could see.
+  (void)::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
+Result<std::string> read_file(const std::filesystem::path& path, size_t max_bytes) {
+  auto file = MappedFile::open(path);
+  if (!file) return std::unexpected(file.error());
+  const auto bytes = (*file)->bytes();
+  if (bytes.size() > max_bytes) {
+    return invalid_argument(path.filename().string() + ": has " + std::to_string(bytes.size()) +
+                            " bytes, limit is " + std::to_string(max_bytes));
+  }
+  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+}  // namespace sluice

@@ -1,0 +1,185 @@
+#include "base/sha256.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
+namespace sluice {
+namespace {
+
+alignas(16) constexpr std::array<uint32_t, 64> kRound = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+uint32_t load_big_endian(const std::byte* data) {
+  uint32_t word = 0;
+  std::memcpy(&word, data, sizeof(word));
+  return __builtin_bswap32(word);
+}
+
+#if defined(__x86_64__)
+// Four rounds an iteration; the message schedule lives in four registers of four words.
+__attribute__((target("sha,sse4.1,ssse3"))) void compress_sha_ni(uint32_t* state,
+                                                                 const std::byte* data,
+                                                                 size_t blocks) {
+  const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
+  // The instructions want the state as (A B E F) and (C D G H).
+  const __m128i abcd = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state));
+  const __m128i efgh = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state + 4));
+  const __m128i cdab = _mm_shuffle_epi32(abcd, 0xB1);
+  const __m128i hgfe = _mm_shuffle_epi32(efgh, 0x1B);
+  __m128i abef = _mm_alignr_epi8(cdab, hgfe, 8);
+  __m128i cdgh = _mm_blend_epi16(hgfe, cdab, 0xF0);
+
+  for (size_t block = 0; block < blocks; ++block, data += 64) {
+    const __m128i abef_before = abef;
+    const __m128i cdgh_before = cdgh;
+    __m128i words[4];
+    for (int i = 0; i < 4; ++i) {
+      words[i] =
+          _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 16 * i)), swap);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      const __m128i current = words[i & 3];
+      const __m128i sum = _mm_add_epi32(
+          current, _mm_load_si128(reinterpret_cast<const __m128i*>(kRound.data() + 4 * i)));
+      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
+      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0E));
+      if (i < 12) {  // words of round 16 + 4 i: from the ones 16, 15, 7 and 2 rounds before
+        const __m128i shifted = _mm_alignr_epi8(words[(i + 3) & 3], words[(i + 2) & 3], 4);
+        __m128i next = _mm_sha256msg1_epu32(current, words[(i + 1) & 3]);
+        next = _mm_add_epi32(next, shifted);
+        words[i & 3] = _mm_sha256msg2_epu32(next, words[(i + 3) & 3]);
+      }
+    }
+    abef = _mm_add_epi32(abef, abef_before);
+    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+  }
+
+  const __m128i feba = _mm_shuffle_epi32(abef, 0x1B);
+  const __m128i dchg = _mm_shuffle_epi32(cdgh, 0xB1);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(state), _mm_blend_epi16(feba, dchg, 0xF0));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+bool has_sha_ni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  return (ebx & (1U << 29)) != 0 && __builtin_cpu_supports("sse4.1");
+}
+#endif
+
+void compress(uint32_t* state, const std::byte* data, size_t blocks) {
+  static const detail::Sha256Compress best = detail::sha256_compress_native() != nullptr
+                                                 ? detail::sha256_compress_native()
+                                                 : detail::sha256_compress_portable;
+  best(state, data, blocks);
+}
+
+}  // namespace
+
+namespace detail {
+
+void sha256_compress_portable(uint32_t* state, const std::byte* data, size_t blocks) {
+  for (size_t block = 0; block < blocks; ++block, data += 64) {
+    std::array<uint32_t, 64> w;
+    for (size_t i = 0; i < 16; ++i) w[i] = load_big_endian(data + 4 * i);
+    for (size_t i = 16; i < 64; ++i) {
+      const uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
+      const uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
+      w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+    }
+    auto [a, b, c, d, e, f, g, h] = std::to_array(
+        {state[0], state[1], state[2], state[3], state[4], state[5], state[6], state[7]});
+    for (size_t i = 0; i < 64; ++i) {
+      const uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
+      const uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kRound[i] + w[i];
+      const uint32_t s0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
+      const uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
+      h = g;
+      g = f;
+      f = e;
+      e = d + t1;
+      d = c;
+      c = b;
+      b = a;
+      a = t1 + t2;
+    }
+    const std::array<uint32_t, 8> after = {a, b, c, d, e, f, g, h};
+    for (size_t i = 0; i < 8; ++i) state[i] += after[i];
+  }
+}
+
+Sha256Compress sha256_compress_native() {
+#if defined(__x86_64__)
+  static const bool supported = has_sha_ni();
+  return supported ? compress_sha_ni : nullptr;
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace detail
+
+Sha256::Sha256()
+    : state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+             0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19} {}
+
+void Sha256::update(std::span<const std::byte> bytes) {
+  num_bytes_ += bytes.size();
+  if (tail_size_ > 0) {
+    const size_t taken = std::min(bytes.size(), tail_.size() - tail_size_);
+    std::copy_n(bytes.data(), taken, tail_.data() + tail_size_);
+    tail_size_ += taken;
+    bytes = bytes.subspan(taken);
+    if (tail_size_ < tail_.size()) return;
+    compress(state_.data(), tail_.data(), 1);
+    tail_size_ = 0;
+  }
+  const size_t blocks = bytes.size() / 64;
+  if (blocks > 0) compress(state_.data(), bytes.data(), blocks);
+  bytes = bytes.subspan(blocks * 64);
+  std::copy(bytes.begin(), bytes.end(), tail_.begin());
+  tail_size_ = bytes.size();
+}
+
+std::string Sha256::finish() {
+  const uint64_t num_bits = num_bytes_ * 8;
+  std::array<std::byte, 72> padding{std::byte{0x80}};
+  const size_t zeros = (tail_size_ < 56 ? 56 : 120) - tail_size_;  // up to the 8 length bytes
+  for (size_t i = 0; i < 8; ++i) {
+    padding[zeros + i] = static_cast<std::byte>(num_bits >> (56 - 8 * i));
+  }
+  update(std::span(padding).first(zeros + 8));
+
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex;
+  for (const uint32_t word : state_) {
+    for (int shift = 28; shift >= 0; shift -= 4) hex += kDigits[(word >> shift) & 15];
+  }
+  return hex;
+}
+
+std::string sha256_hex(std::span<const std::byte> bytes) {
+  Sha256 hash;
+  hash.update(bytes);
+  return hash.finish();
+}
+
+std::string sha256_hex(std::string_view text) {
+  return sha256_hex(std::as_bytes(std::span(text)));
+}
+
+}  // namespace sluice
