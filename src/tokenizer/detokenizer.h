@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "tokenizer/tokenizer.h"
@@ -9,8 +10,8 @@ namespace sluice::tokenizer {
 
 // Turns a stream of token ids into text as it comes.
 //
-// Never emits a part of a character: bytes of an unfinished one are held back. All pieces joined,
-// finish() included, equal Tokenizer::decode of all ids.
+// Never emits a part of a character: bytes of an unfinished one are held back (at most 3). All
+// pieces joined, finish() included, equal Tokenizer::decode of all ids.
 // Threads: one.
 class Detokenizer final {
  public:
@@ -19,7 +20,7 @@ class Detokenizer final {
 
   // Takes one more id and returns the text that became certain (often one token's, maybe none).
   std::string push(int32_t token_id);
-  // What is still held back; ill-formed bytes as U+FFFD.
+  // What is still held back; ill-formed bytes as U+FFFD. Afterwards a new text may begin.
   std::string finish();
 
  private:
@@ -28,5 +29,9 @@ class Detokenizer final {
   bool at_start_ = true;
   std::string pending_;  // bytes of an unfinished character
 };
+
+// All ids at once: Tokenizer::decode for every kind of tokenizer.
+std::string decode_tokens(const Tokenizer& tokenizer, std::span<const int32_t> token_ids,
+                          bool skip_special_tokens);
 
 }  // namespace sluice::tokenizer

@@ -1,0 +1,34 @@
+#include <string>
+
+#include "base/mapped_file.h"
+#include "tokenizer/sentencepiece_tokenizer.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_config.h"
+
+namespace sluice::tokenizer {
+namespace {
+
+constexpr size_t kMaxModelBytes = 256 << 20;
+
+using Make = Result<std::unique_ptr<Tokenizer>> (*)(std::string_view, const TokenizerConfig&);
+
+Result<std::unique_ptr<Tokenizer>> load_file(const std::filesystem::path& folder,
+                                             const std::string& name, Make make) {
+  const auto file = read_file(folder / name, kMaxModelBytes);
+  if (!file) return std::unexpected(file.error());
+  const auto config = read_tokenizer_config(folder);
+  if (!config) return std::unexpected(config.error());
+  auto tokenizer = make(*file, *config);
+  if (!tokenizer) return fail(tokenizer.error().code, name + ": " + tokenizer.error().message);
+  return tokenizer;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::filesystem::path& folder) {
+  auto tokenizer = load_file(folder, "tokenizer.model", make_sentencepiece_tokenizer);
+  if (tokenizer || tokenizer.error().code != ErrorCode::kNotFound) return tokenizer;
+  return fail(ErrorCode::kNotFound, "no tokenizer.json and no tokenizer.model in the model folder");
+}
+
+}  // namespace sluice::tokenizer

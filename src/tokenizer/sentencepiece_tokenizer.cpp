@@ -1,0 +1,214 @@
+#include "tokenizer/sentencepiece_tokenizer.h"
+
+// Only here: the header defines names in absl's namespace, which clash with gRPC's.
+#include <sentencepiece_processor.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "tokenizer/detokenizer.h"
+#include "tokenizer/sentencepiece_model.h"
+#include "tokenizer/token_table.h"
+
+namespace sluice::tokenizer {
+namespace {
+
+constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581, a space inside pieces
+
+using PieceType = SentencePieceModel::PieceType;
+
+// What the decoder takes away at the very start of a text.
+enum class StartSpaces : uint8_t { kKeep, kDropOne, kDropAll };
+
+StartSpaces start_spaces(const SentencePieceModel& model) {
+  if (model.remove_extra_whitespaces) return StartSpaces::kDropAll;
+  return model.add_dummy_prefix ? StartSpaces::kDropOne : StartSpaces::kKeep;
+}
+
+struct SpecialIds {
+  std::vector<int32_t> prefix;
+  std::vector<int32_t> suffix;
+};
+
+class SentencePieceTokenizer final : public Tokenizer {
+ public:
+  SentencePieceTokenizer(std::unique_ptr<const sentencepiece::SentencePieceProcessor> processor,
+                         TokenTable tokens, SpecialIds special_ids, StartSpaces start)
+      : processor_(std::move(processor)),
+        tokens_(std::move(tokens)),
+        special_ids_(std::move(special_ids)),
+        start_(start) {}
+
+  Result<std::vector<int32_t>> encode(std::string_view text,
+                                      bool add_special_tokens) const override {
+    if (auto checked = check_text(text); !checked) return std::unexpected(checked.error());
+    std::vector<int32_t> token_ids;
+    if (const auto status = processor_->Encode(text, &token_ids); !status.ok()) {
+      return fail(ErrorCode::kInternal, "sentencepiece could not encode the text");
+    }
+    if (add_special_tokens) {
+      token_ids.insert(token_ids.begin(), special_ids_.prefix.begin(), special_ids_.prefix.end());
+      token_ids.insert(token_ids.end(), special_ids_.suffix.begin(), special_ids_.suffix.end());
+    }
+    return token_ids;
+  }
+
+  std::string decode(std::span<const int32_t> token_ids, bool skip_special_tokens) const override {
+    return decode_tokens(*this, token_ids, skip_special_tokens);
+  }
+
+  std::string token_bytes(int32_t token_id, bool at_start) const override {
+    std::string_view bytes = tokens_.bytes(token_id);
+    if (at_start && drops_space(token_id)) bytes.remove_prefix(1);
+    return std::string(bytes);
+  }
+
+  bool stays_at_start(int32_t token_id) const override {
+    if (!tokens_.has(token_id)) return true;
+    return start_ == StartSpaces::kDropAll && drops_space(token_id) &&
+           tokens_.bytes(token_id).size() == 1;
+  }
+
+  Utf8Repair utf8_repair() const override { return Utf8Repair::kEachByte; }
+  bool is_special(int32_t token_id) const override { return tokens_.is_special(token_id); }
+  int32_t vocabulary_size() const override { return tokens_.size(); }
+
+ private:
+  // A byte piece is never the dummy space, not even <0x20>.
+  bool drops_space(int32_t token_id) const {
+    return start_ != StartSpaces::kKeep && tokens_.bytes(token_id).starts_with(' ') &&
+           token_id < processor_->GetPieceSize() && !processor_->IsByte(token_id);
+  }
+
+  std::unique_ptr<const sentencepiece::SentencePieceProcessor> processor_;
+  TokenTable tokens_;
+  SpecialIds special_ids_;
+  StartSpaces start_;
+};
+
+// The value of "<0xE4>".
+std::optional<char> byte_of_piece(std::string_view piece) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  if (piece.size() != 6 || !piece.starts_with("<0x") || piece.back() != '>') return std::nullopt;
+  const size_t high = kDigits.find(piece[3]);
+  const size_t low = kDigits.find(piece[4]);
+  if (high == std::string_view::npos || low == std::string_view::npos) return std::nullopt;
+  return static_cast<char>(high * 16 + low);
+}
+
+std::string with_spaces(std::string_view piece) {
+  std::string text;
+  while (!piece.empty()) {
+    if (piece.starts_with(kSpaceSymbol)) {
+      text += ' ';
+      piece.remove_prefix(kSpaceSymbol.size());
+    } else {
+      text += piece.front();
+      piece.remove_prefix(1);
+    }
+  }
+  return text;
+}
+
+Result<TokenTable> make_token_table(const SentencePieceModel& model) {
+  TokenTable tokens;
+  for (size_t i = 0; i < model.pieces.size(); ++i) {
+    const auto& piece = model.pieces[i];
+    const bool is_special = piece.type == PieceType::kControl || piece.type == PieceType::kUnknown;
+    std::string bytes = is_special ? std::string(piece.text) : with_spaces(piece.text);
+    if (piece.type == PieceType::kByte) {
+      const auto byte = byte_of_piece(piece.text);
+      if (!byte) {
+        return invalid_argument("piece " + std::to_string(i) +
+                                " is a byte, but not spelled <0x..>");
+      }
+      bytes.assign(1, *byte);
+    }
+    if (auto added = tokens.add(static_cast<int64_t>(i), bytes, is_special); !added) {
+      return std::unexpected(added.error());
+    }
+  }
+  return tokens;
+}
+
+// Tokens that tokenizer_config.json knows beyond the model's pieces.
+Result<void> add_configured_tokens(const TokenizerConfig& config, int32_t num_pieces,
+                                   const SentencePieceModel& model, TokenTable* tokens) {
+  for (const auto& token : config.added_tokens) {
+    const std::string name =
+        "tokenizer_config.json: added_tokens_decoder." + std::to_string(token.token_id);
+    if (token.token_id >= num_pieces) {
+      if (!token.is_special) {
+        return fail(ErrorCode::kUnimplemented,
+                    name + " is not special and not in tokenizer.model; add a tokenizer.json");
+      }
+      if (auto added = tokens->add(token.token_id, token.content, true); !added) return added;
+    } else if (token.token_id < 0 ||
+               model.pieces[static_cast<size_t>(token.token_id)].text != token.content) {
+      return invalid_argument(name + " is not the piece that tokenizer.model has there");
+    } else if (token.is_special) {
+      tokens->mark_special(static_cast<int32_t>(token.token_id));
+    }
+  }
+  return {};
+}
+
+// The id to add at one end: the token that the configuration names, else the model's own.
+Result<std::vector<int32_t>> special_id(const sentencepiece::SentencePieceProcessor& processor,
+                                        const std::optional<std::string>& token, int model_id,
+                                        const char* field) {
+  int32_t token_id = model_id;
+  if (token) {
+    token_id = processor.PieceToId(*token);
+    if (processor.IsUnknown(token_id) && processor.IdToPiece(token_id) != *token) token_id = -1;
+  }
+  if (token_id < 0) {
+    return invalid_argument(std::string("tokenizer_config.json: ") + field +
+                            " asks for a token that tokenizer.model lacks");
+  }
+  return std::vector<int32_t>{token_id};
+}
+
+Result<SpecialIds> make_special_ids(const sentencepiece::SentencePieceProcessor& processor,
+                                    const TokenizerConfig& config) {
+  SpecialIds ids;
+  // Without a word in the configuration a begin token is added if the model has one.
+  const bool has_begin = config.bos_token || processor.bos_id() >= 0;
+  if (config.add_bos_token.value_or(has_begin)) {
+    auto begin = special_id(processor, config.bos_token, processor.bos_id(), "add_bos_token");
+    if (!begin) return std::unexpected(begin.error());
+    ids.prefix = std::move(*begin);
+  }
+  if (config.add_eos_token.value_or(false)) {
+    auto end = special_id(processor, config.eos_token, processor.eos_id(), "add_eos_token");
+    if (!end) return std::unexpected(end.error());
+    ids.suffix = std::move(*end);
+  }
+  return ids;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> make_sentencepiece_tokenizer(std::string_view model_file,
+                                                                const TokenizerConfig& config) {
+  const auto model = read_sentencepiece_model(model_file);
+  if (!model) return std::unexpected(model.error());
+  auto tokens = make_token_table(*model);
+  if (!tokens) return std::unexpected(tokens.error());
+  auto processor = std::make_unique<sentencepiece::SentencePieceProcessor>();
+  if (const auto status = processor->LoadFromSerializedProto(model_file); !status.ok()) {
+    return invalid_argument("sentencepiece refuses it (pieces are inconsistent)");
+  }
+  const int32_t num_pieces = processor->GetPieceSize();
+  if (num_pieces != tokens->size()) return invalid_argument("piece count is inconsistent");
+  if (auto added = add_configured_tokens(config, num_pieces, *model, &*tokens); !added) {
+    return std::unexpected(added.error());
+  }
+  auto special_ids = make_special_ids(*processor, config);
+  if (!special_ids) return std::unexpected(special_ids.error());
+  return std::make_unique<SentencePieceTokenizer>(std::move(processor), std::move(*tokens),
+                                                  std::move(*special_ids), start_spaces(*model));
+}
+
+}  // namespace sluice::tokenizer

@@ -1,0 +1,100 @@
+#include "tokenizer/tokenizer_config.h"
+
+#include <charconv>
+
+#include "base/mapped_file.h"
+#include "tokenizer/json_fields.h"
+
+namespace sluice::tokenizer {
+namespace {
+
+constexpr std::string_view kFileName = "tokenizer_config.json";
+constexpr size_t kMaxFileBytes = 16 << 20;
+
+Result<std::optional<bool>> optional_boolean(const JsonFields& fields, std::string_view field) {
+  if (fields.find(field) == nullptr) return std::nullopt;
+  auto value = fields.boolean(field, false);
+  if (!value) return std::unexpected(value.error());
+  return *value;
+}
+
+// A token is spelled as a string, or as an object with its "content".
+Result<std::optional<std::string>> optional_token(const JsonFields& fields,
+                                                  std::string_view field) {
+  const Json* value = fields.find(field);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_string()) return value->get<std::string>();
+  if (value->is_object()) {
+    const auto content = value->find("content");
+    if (content != value->end() && content->is_string()) return content->get<std::string>();
+  }
+  return std::unexpected(fields.wrong_type(field, "a string or an object with content"));
+}
+
+Result<std::vector<TokenizerConfig::AddedToken>> read_added_tokens(const JsonFields& fields) {
+  std::vector<TokenizerConfig::AddedToken> tokens;
+  const Json* decoder = fields.find("added_tokens_decoder");
+  if (decoder == nullptr) return tokens;
+  if (!decoder->is_object()) {
+    return std::unexpected(fields.wrong_type("added_tokens_decoder", "an object"));
+  }
+  for (const auto& [key, value] : decoder->items()) {
+    TokenizerConfig::AddedToken token;
+    const auto parsed = std::from_chars(key.data(), key.data() + key.size(), token.token_id);
+    if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size() || !value.is_object()) {
+      return std::unexpected(
+          fields.wrong_type("added_tokens_decoder", "an object of token ids with objects"));
+    }
+    const JsonFields entry(value, "added_tokens_decoder." + key + ".");
+    auto content = entry.text("content", "");
+    if (!content) return std::unexpected(content.error());
+    auto is_special = entry.boolean("special", false);
+    if (!is_special) return std::unexpected(is_special.error());
+    token.content = std::move(*content);
+    token.is_special = *is_special;
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+Result<TokenizerConfig> read_fields(const Json& json) {
+  if (!json.is_object()) return invalid_argument("must be an object");
+  const JsonFields fields(json, "");
+  TokenizerConfig config;
+  // Each step keeps its value or returns the first error.
+  const auto take = [](auto&& result, auto* into) -> Result<void> {
+    if (!result) return std::unexpected(result.error());
+    *into = std::move(*result);
+    return {};
+  };
+  Result<void> read = take(fields.text("tokenizer_class", ""), &config.tokenizer_class);
+  if (read) read = take(optional_boolean(fields, "add_bos_token"), &config.add_bos_token);
+  if (read) read = take(optional_boolean(fields, "add_eos_token"), &config.add_eos_token);
+  if (read) read = take(optional_boolean(fields, "add_prefix_space"), &config.add_prefix_space);
+  if (read) read = take(optional_token(fields, "bos_token"), &config.bos_token);
+  if (read) read = take(optional_token(fields, "eos_token"), &config.eos_token);
+  if (read) read = take(read_added_tokens(fields), &config.added_tokens);
+  if (!read) return std::unexpected(read.error());
+  if (config.tokenizer_class.ends_with("Fast")) {
+    config.tokenizer_class.resize(config.tokenizer_class.size() - 4);
+  }
+  return config;
+}
+
+}  // namespace
+
+Result<TokenizerConfig> read_tokenizer_config(const std::filesystem::path& folder) {
+  const auto text = read_file(folder / kFileName, kMaxFileBytes);
+  if (!text) {
+    if (text.error().code == ErrorCode::kNotFound) return TokenizerConfig();
+    return std::unexpected(text.error());
+  }
+  const auto json = parse_json(*text);
+  auto config = json ? read_fields(*json) : std::unexpected(json.error());
+  if (!config) {
+    return fail(config.error().code, std::string(kFileName) + ": " + config.error().message);
+  }
+  return config;
+}
+
+}  // namespace sluice::tokenizer

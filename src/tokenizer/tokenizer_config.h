@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sluice/error.h"
+
+namespace sluice::tokenizer {
+
+// The fields of tokenizer_config.json that change ids or text; all others pass.
+//
+// `clean_up_tokenization_spaces` is not followed: it takes spaces away that the model wrote, and
+// needs text that has not come yet.
+struct TokenizerConfig {
+  struct AddedToken {
+    int64_t token_id = 0;
+    std::string content;
+    bool is_special = false;
+  };
+
+  std::string tokenizer_class;  // without a trailing "Fast"; empty if absent
+  std::optional<bool> add_bos_token;
+  std::optional<bool> add_eos_token;
+  std::optional<bool> add_prefix_space;
+  std::optional<std::string> bos_token;
+  std::optional<std::string> eos_token;
+  std::vector<AddedToken> added_tokens;  // added_tokens_decoder, by id
+};
+
+// Reads tokenizer_config.json of `folder`; all absent if there is no such file.
+// kInvalidArgument names the file and the field.
+Result<TokenizerConfig> read_tokenizer_config(const std::filesystem::path& folder);
+
+}  // namespace sluice::tokenizer
