@@ -1,0 +1,147 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "kv_cache/prefix_cache.h"
+#include "scheduler/sequence_list.h"
+#include "sequence/sequence.h"
+#include "sluice/error.h"
+
+namespace sluice::scheduler {
+
+struct SchedulerOptions {
+  int32_t num_blocks = 0;                // of the KV pool
+  int32_t block_size = 16;               // tokens
+  int32_t max_model_len = 0;             // tokens of a sequence, prompt and generated
+  int32_t max_num_seqs = 64;             // running at once
+  int32_t max_num_batched_tokens = 512;  // rows in one step, >= max_num_seqs
+  int32_t max_chunk_tokens = 0;          // of one prompt in one step; 0: no limit of its own
+  int32_t max_prompt_logit_rows = 64;    // rows in one step whose logits only prompt logprobs need
+  int32_t max_waiting_seqs = 2048;
+  int32_t watermark_blocks = -1;  // kept free at an admission for decodes; -1: 1 % of the pool
+  bool keep_prefixes = false;     // keep full blocks that no sequence uses (prefix cache)
+  base::Duration stall_time = std::chrono::minutes(1);  // paused this long: ended
+};
+
+// One sequence's part in a step: tokens [first_position, first_position + num_tokens).
+struct ScheduledRows {
+  sequence::Sequence* sequence = nullptr;
+  int32_t first_position = 0;
+  int32_t num_tokens = 0;
+  // Positions [first_logits, first_position + num_tokens) need logits: the prompt positions before
+  // the last for prompt logprobs (logits of position p are about token p + 1), the last one to
+  // draw a token. Equal to the end when none is needed.
+  int32_t first_logits = 0;
+  // A token is to be drawn from the logits of the last position.
+  bool draws_token = false;
+
+  int32_t end_position() const { return first_position + num_tokens; }
+};
+
+enum class EndCause : uint8_t {
+  kTextStop,   // Signals: a stop string was found
+  kCancelled,  // Signals: cancelled
+  kDeadline,
+  kStalled,  // the reader took nothing for stall_time
+};
+
+struct EndedSequence {
+  std::unique_ptr<sequence::Sequence> sequence;
+  EndCause cause;
+};
+
+struct StepSchedule {
+  std::vector<ScheduledRows> rows;   // oldest decodes first, then prefills; may be empty
+  int32_t num_tokens = 0;            // sum over rows
+  std::vector<EndedSequence> ended;  // blocks already free; the engine takes them or lets them die
+  int32_t num_preempted = 0;         // in this step
+};
+
+struct SchedulerCounts {
+  int32_t running = 0;  // hold blocks
+  int32_t waiting = 0;
+  int32_t blocks_used = 0;
+  int32_t blocks_total = 0;
+  int64_t preemptions = 0;        // since the start
+  int64_t prefix_hit_tokens = 0;  // tokens not computed thanks to shared blocks
+};
+
+// Decides which sequences run in each step, and how many of their tokens.
+//
+// A step: schedule(), the model runs, commit(), then for each drawn token Sequence::append() and,
+// if it ends the stream, finish(). The rules:
+// 1. Before anything else, sequences that were cancelled, are past their deadline or stalled end.
+// 2. Every running sequence that has all but its last token computed gets that one token (decode).
+//    It may need a block; if there is none, blocks are freed by preemption: first paused sequences,
+//    then the youngest running one, which may be itself. A preempted sequence loses its blocks, not
+//    its tokens, and waits in its old place.
+// 3. Running prefills go on, the oldest first, within what is left of the token budget.
+// 4. Waiting sequences start, strictly in order of arrival, when a place and the blocks for all
+//    their known tokens are there (paused sequences make room). The first one that cannot start
+//    ends the admission of this step: nobody overtakes it for being smaller.
+//
+// A sequence whose reader is slow pauses: it is passed over, keeps its blocks as long as nobody
+// needs them, and goes on when its reader has taken tokens. Completions of one request share their
+// prompt's full blocks: a younger one waits while an older one that is not paused still computes
+// them.
+//
+// Fairness: a sequence is overtaken by younger ones only while it is paused or waits for its
+// sibling. No starvation: the oldest sequence that is not paused is never preempted for another and
+// gets at least one row in every step, and any sequence that was accepted fits the pool alone.
+//
+// Time: O(running + waiting) with small constants; no heap allocation in steady state.
+// Threads: engine thread only, but for the sequences' Signals.
+class Scheduler final {
+ public:
+  // kInvalidArgument names the option that is out of range.
+  static Result<std::unique_ptr<Scheduler>> create(const SchedulerOptions& options);
+  ~Scheduler();
+
+  // Queues the completions of one request, in order of index, all with the same prompt. Errors:
+  // kInvalidArgument if they can never fit (context length or pool), kResourceExhausted if the
+  // queue is full; `completions` is untouched then, else emptied.
+  // Requires: not empty.
+  Result<void> add(std::vector<std::unique_ptr<sequence::Sequence>>& completions);
+
+  // The next step, valid until the next call. `rows` is empty if nothing can run now: then all
+  // sequences that are left are paused, or there are none.
+  const StepSchedule& schedule(base::TimePoint now);
+
+  // The tokens of the last schedule are in the cache. Once after each step that succeeded, before
+  // append() and finish(). After a step that failed: finish() each of its sequences instead.
+  void commit();
+
+  // Ends a sequence that was added: frees its blocks and hands it back. Between a schedule() and
+  // its commit() only after a failed step.
+  std::unique_ptr<sequence::Sequence> finish(sequence::Sequence& sequence);
+
+  // Ends everything: for a shutdown. Empties the scheduler.
+  std::vector<std::unique_ptr<sequence::Sequence>> finish_all();
+
+  bool is_empty() const;
+  // The next moment at which schedule() could end a sequence by its deadline or stall although
+  // nothing else happens; TimePoint::max() if none. An idle engine sleeps until then at most.
+  base::TimePoint next_timeout() const;
+  SchedulerCounts counts() const;
+  const SchedulerOptions& options() const { return options_; }
+  // Tokens that fit the pool.
+  int64_t capacity_tokens() const;
+
+ private:
+  explicit Scheduler(const SchedulerOptions& options);
+
+  SchedulerOptions options_;
+  kv_cache::PrefixCache cache_;
+  SequenceList running_;
+  SequenceList waiting_;
+  StepSchedule schedule_;
+  uint64_t next_order_ = 1;
+};
+
+}  // namespace sluice::scheduler

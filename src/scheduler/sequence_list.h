@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "sequence/sequence.h"
+
+namespace sluice::scheduler {
+
+// Owns sequences in order of arrival (Progress::order).
+//
+// Taking one leaves a hole, so that positions stay valid in a walk over the list; compact() closes
+// the holes. Append and take cost O(log n), an insertion in the middle O(n).
+class SequenceList final {
+ public:
+  // Positions from the insertion on move; none at the end. Requires: its order is not in the list.
+  void insert(std::unique_ptr<sequence::Sequence> sequence);
+  // Requires: it is in the list.
+  std::unique_ptr<sequence::Sequence> take(const sequence::Sequence& sequence);
+  void compact();
+
+  // The sequence at a position in [0, num_positions()); null for a hole.
+  sequence::Sequence* at(size_t position) const { return entries_[position].sequence.get(); }
+  size_t num_positions() const { return entries_.size(); }
+  int32_t size() const { return size_; }
+
+ private:
+  struct Entry {
+    uint64_t order;
+    std::unique_ptr<sequence::Sequence> sequence;
+  };
+  std::vector<Entry> entries_;  // ascending order, holes included
+  int32_t size_ = 0;
+};
+
+}  // namespace sluice::scheduler
