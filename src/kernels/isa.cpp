@@ -1,0 +1,79 @@
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string_view>
+
+#include "kernels/compute.h"
+
+namespace sluice::kernels {
+namespace {
+
+// Linux: arch_prctl code and state component of the AMX tile data (asm/prctl.h).
+constexpr int kArchReqXcompPerm = 0x1023;
+constexpr int kXfeatureTileData = 18;
+
+// Grows when a kernel's order of operations changes, so that a replay on other arithmetic is
+// refused and not silently different.
+constexpr const char* kArithmeticVersion = "/1";
+
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
+
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+}
+
+// CPUID tells what the processor could do; only the kernel's grant makes the tile registers usable.
+bool has_amx() {
+  constexpr unsigned kAmxBf16 = 1u << 22;
+  constexpr unsigned kAmxTile = 1u << 24;
+  constexpr unsigned kAmxInt8 = 1u << 25;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!has_avx512() || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  constexpr unsigned kNeeded = kAmxBf16 | kAmxTile | kAmxInt8;
+  if ((edx & kNeeded) != kNeeded) return false;
+  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) == 0;
+}
+
+Result<Isa> choose_isa() {
+  if (!has_avx2()) {
+    return fail(ErrorCode::kFailedPrecondition,
+                "this processor lacks AVX2, FMA or F16C, which the CPU kernels need");
+  }
+  const char* forced = std::getenv("SLUICE_CPU_ISA");
+  const std::string_view name = forced == nullptr ? "" : forced;
+  if (name.empty()) return has_amx() ? Isa::kAmx : has_avx512() ? Isa::kAvx512 : Isa::kAvx2;
+  if (name == "avx2") return Isa::kAvx2;
+  if (name == "avx512" && has_avx512()) return Isa::kAvx512;
+  if (name == "amx" && has_amx()) return Isa::kAmx;
+  if (name == "avx512" || name == "amx") {
+    return fail(ErrorCode::kFailedPrecondition,
+                "SLUICE_CPU_ISA is " + std::string(name) + ", which this machine cannot run");
+  }
+  return fail(ErrorCode::kFailedPrecondition,
+              "SLUICE_CPU_ISA is \"" + std::string(name) + "\", expected amx, avx512 or avx2");
+}
+
+}  // namespace
+
+Result<Isa> cpu_isa() {
+  static const Result<Isa> isa = choose_isa();
+  return isa;
+}
+
+Result<std::string> cpu_profile() {
+  const Result<Isa> isa = cpu_isa();
+  if (!isa) return std::unexpected(isa.error());
+  const char* name = *isa == Isa::kAmx      ? "cpu-amx"
+                     : *isa == Isa::kAvx512 ? "cpu-avx512"
+                                            : "cpu-avx2";
+  return name + std::string(kArithmeticVersion);
+}
+
+}  // namespace sluice::kernels
