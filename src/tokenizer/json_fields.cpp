@@ -6,7 +6,7 @@ namespace sluice::tokenizer {
 namespace {
 
 // Long or strange values of a file are not repeated in full.
-std::string quoted(std::string_view value) {
+std::string for_message(std::string_view value) {
   constexpr size_t kMaxShown = 40;
   std::string shown = "\"";
   for (const char c : value.substr(0, kMaxShown)) {
@@ -55,7 +55,8 @@ Result<int64_t> JsonFields::integer(std::string_view field) const {
 Result<void> JsonFields::only(std::initializer_list<std::string_view> known) const {
   for (const auto& [name, value] : object_->items()) {
     if (std::find(known.begin(), known.end(), name) == known.end()) {
-      return fail(ErrorCode::kUnimplemented, "field " + path_ + quoted(name) + " is not supported");
+      return fail(ErrorCode::kUnimplemented,
+                  "field " + path_ + for_message(name) + " is not supported");
     }
   }
   return {};
@@ -66,7 +67,8 @@ Error JsonFields::wrong_type(std::string_view field, std::string_view expected) 
 }
 
 Error JsonFields::unsupported(std::string_view field, std::string_view value) const {
-  return {ErrorCode::kUnimplemented, name_of(field) + " = " + quoted(value) + " is not supported"};
+  return {ErrorCode::kUnimplemented,
+          name_of(field) + " = " + for_message(value) + " is not supported"};
 }
 
 }  // namespace sluice::tokenizer
