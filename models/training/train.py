@@ -33,7 +33,7 @@ from transformers import (
 
 CONTEXT_TOKENS = 512
 # (sequence length, rows per step, share of the time until which it is used)
-PHASES = ((256, 16, 0.75), (512, 8, 1.0))
+PHASES = ((256, 8, 0.75), (512, 4, 1.0))
 LOSS_ROWS = 512  # The logits of so many tokens are held at a time.
 PEAK_LEARNING_RATE = 3e-3
 # How often a training row comes from each corpus file.
@@ -227,7 +227,7 @@ class Progress:
     def add(self, loss: float, tokens: int) -> None:
         """Counts one step."""
         is_first = math.isnan(self.smooth_loss)
-        self.smooth_loss = loss if is_first else 0.98 * self.smooth_loss + 0.02 * loss
+        self.smooth_loss = loss if is_first else 0.97 * self.smooth_loss + 0.03 * loss
         self.step += 1
         self.tokens += tokens
 
@@ -265,8 +265,8 @@ def train(arguments: argparse.Namespace) -> None:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
-        progress.add(float(loss), length * rows)
-        if progress.step % 20 == 0:
+        progress.add(float(loss.detach()), length * rows)
+        if progress.step % 50 == 0:
             print(progress.line(), flush=True)
         if time.monotonic() - last_save > arguments.save_seconds:
             save(model, arguments.tokenizer, arguments.out)

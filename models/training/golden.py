@@ -1,0 +1,272 @@
+"""Writes the golden data of tests/golden with Transformers in float32 on one thread.
+
+    golden.py model --hf DIR --out tests/golden/llama_tiny
+    golden.py variants --out tests/golden/variants
+    golden.py tokenizers --llama DIR --bloom DIR --out tests/golden/tokenizers
+
+golden.json of a model: {"prompts": [{"text", "token_ids", "greedy", "min_gap"}]}, in which `greedy`
+are the 64 tokens that follow, and `min_gap` is the smallest distance between the best and the
+second best logit on the way. golden.safetensors holds for prompt I either
+
+    logits.I       float32 [P, V]   of every position (small vocabularies), or
+    last.I         float32 [V]      of the last position,
+    top_ids.I      int32   [P, 8]   the best ids of every position, the best first,
+    top_values.I   float32 [P, 8]   their logits,
+    logsumexp.I    float32 [P]      of every position.
+
+16-bit weights are widened to float32 first: the golden data is the exact model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import sentencepiece
+import torch
+from golden_texts import MODEL_PROMPTS, TOKENIZER_TEXTS
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import (
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+
+GREEDY_TOKENS = 64
+TOP = 8
+SMALLEST_GAP = 1e-3  # A kernel's rounding must not be able to change a greedy token.
+SMALL_VOCABULARY = 512
+VARIANT_VOCABULARY = 199  # odd, so that no kernel can count on a multiple of its tile
+VARIANT_PROMPT_TOKENS = (1, 7, 33)
+
+
+def load_float32(folder: Path) -> PreTrainedModel:
+    """Loads a Hugging Face folder with its weights widened to float32."""
+    config = json.loads((folder / "config.json").read_text())
+    family = {"llama": LlamaForCausalLM, "bloom": BloomForCausalLM}[config["model_type"]]
+    model = family.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return model.eval()
+
+
+@torch.no_grad()
+def logits_of(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
+    """Returns float32 [positions, V], computed without a cache."""
+    return model(torch.tensor([ids]), use_cache=False).logits[0].float()
+
+
+def greedy(model: PreTrainedModel, ids: list[int]) -> tuple[list[int], float]:
+    """Returns the next GREEDY_TOKENS greedy tokens, and the smallest gap between best and second.
+
+    End tokens do not stop it: an engine is compared with ignore-eos.
+    """
+    ids, gap = list(ids), float("inf")
+    start = len(ids)
+    for _ in range(GREEDY_TOKENS):
+        best = logits_of(model, ids)[-1].topk(2)
+        gap = min(gap, float(best.values[0] - best.values[1]))
+        ids.append(int(best.indices[0]))
+    return ids[start:], gap
+
+
+def write_golden(
+    model: PreTrainedModel, prompts: list[tuple[str, list[int]]], out: Path, wanted: int
+) -> None:
+    """Writes golden.json and golden.safetensors for the first `wanted` prompts without a near-tie."""
+    entries: list[dict[str, object]] = []
+    tensors: dict[str, torch.Tensor] = {}
+    for text, ids in prompts:
+        if len(entries) == wanted:
+            break
+        tokens, gap = greedy(model, ids)
+        if gap < SMALLEST_GAP:
+            print(f"{out.name}: left out a prompt of {len(ids)} tokens, gap {gap:.1e}")
+            continue
+        logits = logits_of(model, ids)
+        number = len(entries)
+        if logits.shape[1] <= SMALL_VOCABULARY:
+            tensors[f"logits.{number}"] = logits
+        else:
+            top = logits.topk(TOP)
+            tensors[f"last.{number}"] = logits[-1].clone()
+            tensors[f"top_ids.{number}"] = top.indices.to(torch.int32)
+            tensors[f"top_values.{number}"] = top.values
+            tensors[f"logsumexp.{number}"] = logits.logsumexp(-1)
+        entries.append({"text": text, "token_ids": ids, "greedy": tokens, "min_gap": gap})
+    if len(entries) < wanted:
+        raise SystemExit(f"{out.name}: only {len(entries)} prompts without a near-tie")
+    out.mkdir(parents=True, exist_ok=True)
+    lines = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
+    (out / "golden.json").write_text(f'{{"prompts": [\n  {lines}\n]}}\n', encoding="utf-8")
+    save_file({name: t.contiguous() for name, t in tensors.items()}, out / "golden.safetensors")
+    gaps = ", ".join(f"{entry['min_gap']:.3f}" for entry in entries)
+    print(f"{out.name}: {len(entries)} prompts, smallest gaps {gaps}")
+
+
+def write_model(hf: Path, out: Path) -> None:
+    """Golden data of a trained model."""
+    tokenizer = AutoTokenizer.from_pretrained(hf, use_fast=(hf / "tokenizer.json").exists())
+    prompts = [(text, tokenizer.encode(text)) for text in MODEL_PROMPTS]
+    model = load_float32(hf)
+    write_golden(model, prompts, out, wanted=6)
+    for entry in json.loads((out / "golden.json").read_text(encoding="utf-8"))["prompts"]:
+        print("  >", entry["text"][-40:], "|", tokenizer.decode(entry["greedy"])[:120])
+
+
+def randomize(model: PreTrainedModel, generator: torch.Generator) -> None:
+    """Gives every tensor values that matter: biases, norms and logits that differ clearly.
+
+    Where the embedding is the output matrix too, the layers must outweigh it, or every token would
+    be followed by itself.
+    """
+    gain = 4.0 if model.config.tie_word_embeddings else 1.5
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if "embed" in name and "norm" not in name:
+            value = noise * (1.5 / gain)
+        elif parameter.ndim == 2:
+            value = noise * (gain / parameter.shape[1] ** 0.5)
+        else:
+            value = noise * 0.2 + (1.0 if name.endswith("weight") else 0.0)
+        parameter.data.copy_(value)
+
+
+def llama_config(heads: int, kv_heads: int, **more: object) -> LlamaConfig:
+    """Returns a two-layer LLaMA of head size 16 unless `more` says otherwise."""
+    settings: dict[str, object] = {
+        "hidden_size": 16 * heads,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": 256,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    return LlamaConfig(
+        vocab_size=VARIANT_VOCABULARY,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        **(settings | more),
+    )
+
+
+def bloom_config(heads: int, layers: int) -> BloomConfig:
+    """Returns a BLOOM of head size 16."""
+    return BloomConfig(
+        vocab_size=VARIANT_VOCABULARY,
+        hidden_size=16 * heads,
+        n_layer=layers,
+        n_head=heads,
+        seq_length=256,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=3,
+    )
+
+
+VARIANTS: dict[str, tuple[Callable[[], LlamaConfig | BloomConfig], torch.dtype]] = {
+    "llama_mha_untied_f32": (
+        lambda: llama_config(3, 3, tie_word_embeddings=False),
+        torch.float32,
+    ),
+    "llama_gqa_tied_bf16": (
+        lambda: llama_config(4, 2, tie_word_embeddings=True, rms_norm_eps=1e-5),
+        torch.bfloat16,
+    ),
+    "llama_mqa_untied_f16": (
+        lambda: llama_config(4, 1, tie_word_embeddings=False, rope_theta=500000.0),
+        torch.float16,
+    ),
+    "llama_head_size_bf16": (  # heads * head size differs from the hidden size
+        lambda: llama_config(3, 1, tie_word_embeddings=False, head_dim=32),
+        torch.bfloat16,
+    ),
+    "bloom_3_heads_f32": (lambda: bloom_config(3, 2), torch.float32),
+    "bloom_4_heads_bf16": (lambda: bloom_config(4, 2), torch.bfloat16),
+    "bloom_6_heads_f16": (lambda: bloom_config(6, 1), torch.float16),
+}
+
+
+def published_bloom_form(folder: Path) -> None:
+    """Rewrites a folder as bigscience published bloom-560m: other names, the same model."""
+    config = json.loads((folder / "config.json").read_text())
+    config["n_embed"] = config.pop("hidden_size")
+    config["num_attention_heads"] = config.pop("n_head")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors = load_file(folder / "model.safetensors")
+    renamed = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_variants(out: Path) -> None:
+    """Random models that cover the graph's variants, with full logits."""
+    for seed, (name, (config, dtype)) in enumerate(VARIANTS.items()):
+        generator = torch.Generator().manual_seed(400 + seed)
+        make = LlamaForCausalLM if name.startswith("llama") else BloomForCausalLM
+        model = make(config())
+        randomize(model, generator)
+        model.to(dtype).save_pretrained(out / name)
+        (out / name / "generation_config.json").unlink(missing_ok=True)
+        if name == "bloom_4_heads_bf16":
+            published_bloom_form(out / name)
+        prompts = []
+        for length in VARIANT_PROMPT_TOKENS:
+            ids = torch.randint(4, VARIANT_VOCABULARY, (length,), generator=generator).tolist()
+            prompts.append(("", ids))
+        for _ in range(20):  # in place of prompts with a near-tie
+            ids = torch.randint(4, VARIANT_VOCABULARY, (19,), generator=generator).tolist()
+            prompts.append(("", ids))
+        write_golden(load_float32(out / name), prompts, out / name, wanted=3)
+
+
+def write_tokenizers(llama: Path, bloom: Path, out: Path) -> None:
+    """Token ids of TOKENIZER_TEXTS, without special tokens, special spellings as plain text."""
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(llama / "tokenizer.model"))
+    bytes_bpe = Tokenizer.from_file(str(bloom / "tokenizer.json"))
+    bytes_bpe.encode_special_tokens = True
+    out.mkdir(parents=True, exist_ok=True)
+    encoders: dict[str, tuple[Callable[[str], list[int]], Callable[[list[int]], str]]] = {
+        "llama_tiny": (pieces.encode, pieces.decode),
+        "bloom_tiny": (
+            lambda text: bytes_bpe.encode(text, add_special_tokens=False).ids,
+            lambda ids: bytes_bpe.decode(ids, skip_special_tokens=False),
+        ),
+    }
+    for name, (encode, decode) in encoders.items():
+        lines = []
+        for text in TOKENIZER_TEXTS:
+            entry = {"text": text, "ids": encode(text)}
+            entry["decoded"] = decode(entry["ids"])
+            lines.append(json.dumps(entry, ensure_ascii=True))
+        (out / f"{name}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+        print(f"{name}: {len(lines)} texts")
+
+
+def main() -> None:
+    """Reads the command and writes its golden data."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    model = commands.add_parser("model")
+    model.add_argument("--hf", type=Path, required=True)
+    variants = commands.add_parser("variants")
+    tokenizers = commands.add_parser("tokenizers")
+    tokenizers.add_argument("--llama", type=Path, required=True)
+    tokenizers.add_argument("--bloom", type=Path, required=True)
+    for command in (model, variants, tokenizers):
+        command.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.command == "model":
+        write_model(arguments.hf, arguments.out)
+    elif arguments.command == "variants":
+        write_variants(arguments.out)
+    else:
+        write_tokenizers(arguments.llama, arguments.bloom, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
