@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -15,6 +16,9 @@ struct PrefixCacheOptions {
   // Keep full blocks that nobody uses any more until their place is needed, the one unused for the
   // longest time going first. Without it, sequences share blocks only while one of them lives.
   bool keep_unused = false;
+  // Scatters the hash table; no result depends on it. A secret value keeps clients from building
+  // prompts that collide.
+  uint64_t hash_seed = 0;
 };
 
 // Manages the block tables of all sequences, and lets sequences with an equal beginning share its
@@ -72,35 +76,42 @@ class PrefixCache final {
  private:
   static constexpr BlockId kNone = -1;
 
-  // What is known of one block beyond its users; meaningless while it is not published.
+  // What is known of one block beyond its users.
+  //
+  // Who uses a block uses all blocks before it too, and tables are released from their end, so an
+  // unused block is always older in the list than the block before it: evicting the oldest never
+  // breaks a chain, and a published block's parent is published.
   struct Entry {
-    BlockId parent = kNone;      // block before it in the chain; kNone at a prompt's beginning
-    uint64_t parent_serial = 0;  // serial of that block's publication: block ids are used again
-    uint64_t serial = 0;         // 0: not published
-    uint64_t hash = 0;
+    bool is_published = false;
+    bool is_unused = false;  // published, in the list of unused blocks
+    BlockId parent = kNone;  // the block before it; kNone at a beginning
+    uint64_t hash = 0;       // of parent and tokens
     BlockId next_in_bucket = kNone;
-    BlockId older = kNone, newer = kNone;  // list of unused blocks
+    BlockId older = kNone;  // neighbours in the list of unused blocks
+    BlockId newer = kNone;
   };
 
-  std::span<const int32_t> tokens_of(BlockId block) const;
+  Entry& entry(BlockId block) { return entries_[static_cast<size_t>(block)]; }
+  std::span<int32_t> tokens_of(BlockId block);
   uint64_t hash_of(BlockId parent, std::span<const int32_t> tokens) const;
-  BlockId find(BlockId parent, std::span<const int32_t> tokens, uint64_t hash) const;
+  BlockId& bucket_of(uint64_t hash) { return buckets_[hash & (buckets_.size() - 1)]; }
+  BlockId find(BlockId parent, std::span<const int32_t> tokens, uint64_t hash);
   void insert(BlockId block, BlockId parent, std::span<const int32_t> tokens, uint64_t hash);
   void unpublish(BlockId block);
   void use(BlockId block);
   void release_one(BlockId block);
-  bool make_free(int32_t count);
-  void push_newest(BlockId block);
-  void unlink(BlockId block);
+  bool allocate(int32_t count, std::vector<BlockId>& table);
+  void push_newest_unused(BlockId block);
+  void unlink_unused(BlockId block);
 
   PrefixCacheOptions options_;
-  BlockAllocator allocator_;    // a published block that is kept although unused has one user: this
-  std::vector<Entry> entries_;  // [N]
+  BlockAllocator allocator_;      // an unused block that is kept has one user here: this cache
+  std::vector<Entry> entries_;    // [N]
   std::vector<int32_t> tokens_;   // [N, S], of published blocks
-  std::vector<BlockId> buckets_;  // hash table, chained through next_in_bucket
+  std::vector<BlockId> buckets_;  // [power of two], chained through next_in_bucket
   std::vector<BlockId> chain_;    // scratch of start()
-  uint64_t next_serial_ = 1;
-  BlockId oldest_unused_ = kNone, newest_unused_ = kNone;
+  BlockId oldest_unused_ = kNone;
+  BlockId newest_unused_ = kNone;
   int32_t num_unused_ = 0;
 };
 

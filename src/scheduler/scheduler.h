@@ -26,6 +26,7 @@ struct SchedulerOptions {
   int32_t max_waiting_seqs = 2048;
   int32_t watermark_blocks = -1;  // kept free at an admission for decodes; -1: 1 % of the pool
   bool keep_prefixes = false;     // keep full blocks that no sequence uses (prefix cache)
+  uint64_t hash_seed = 0;         // see PrefixCacheOptions
   base::Duration stall_time = std::chrono::minutes(1);  // paused this long: ended
 };
 
@@ -136,12 +137,35 @@ class Scheduler final {
  private:
   explicit Scheduler(const SchedulerOptions& options);
 
+  // The rules 1 to 4, in this order.
+  void end_and_pause(SequenceList& list, base::TimePoint now);
+  void schedule_decodes();
+  void schedule_prefills();
+  void admit();
+
+  bool try_start(sequence::Sequence& sequence);
+  bool waits_for_sibling(const sequence::Sequence& sequence) const;
+  // Adds the next chunk of a prefill; false if the step has no room for it.
+  bool add_prefill_rows(sequence::Sequence& sequence);
+  void add_rows(sequence::Sequence& sequence, int32_t num_tokens);
+  // Frees blocks for others. The victim waits from the end of this step on.
+  void preempt(sequence::Sequence& victim);
+  sequence::Sequence* youngest_running(bool paused) const;
+  void close(sequence::Sequence& sequence);
+
   SchedulerOptions options_;
   kv_cache::PrefixCache cache_;
   SequenceList running_;
   SequenceList waiting_;
+  std::vector<std::unique_ptr<sequence::Sequence>> preempted_;  // in this step
   StepSchedule schedule_;
+  base::TimePoint now_{};           // of this step
+  int32_t num_paused_running_ = 0;  // this and the next two: of this step, counted anew
+  int32_t budget_tokens_ = 0;
+  int32_t budget_logit_rows_ = 0;
   uint64_t next_order_ = 1;
+  int64_t num_preemptions_ = 0;
+  int64_t num_prefix_hit_tokens_ = 0;
 };
 
 }  // namespace sluice::scheduler

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,28 +10,27 @@
 
 namespace sluice::sequence {
 
-// All stop strings of a request as one automaton, shared by its completions.
+// All stop strings of a request, prepared for the search and shared by its completions.
 //
-// Immutable. Threads: any. Memory: 1 KiB for each byte of the strings.
-// Source: Aho and Corasick 1975, "Efficient string matching", doi:10.1145/360825.360855.
+// Immutable. Threads: any. Memory: about 5 bytes for each byte of the strings.
+// Source: Knuth, Morris, Pratt 1977, "Fast pattern matching in strings", doi:10.1137/0206024.
 class StopStrings final {
  public:
-  // Empty strings are skipped; equal ones count as the first.
+  // Empty strings never match; of equal ones the first counts.
   explicit StopStrings(std::vector<std::string> strings);
 
   const std::vector<std::string>& strings() const { return strings_; }
 
  private:
   friend class StopFilter;
-  struct Node {
-    std::array<int32_t, 256> next{};  // the automaton's step for each byte
-    int32_t depth = 0;                // bytes of the longest prefix that the text now ends with
-    int32_t hold = 0;    // bytes at the text's end that may still begin (and not yet are) a match
-    int32_t match = -1;  // the longest string that ends here; -1: none
-  };
+  // Length of the longest beginning of string `i` that the text ends with, whole string included,
+  // when it was `matched` bytes (not the whole string) before `byte` came.
+  int32_t step(size_t i, int32_t matched, char byte) const;
+  int32_t longest_border(size_t i) const { return borders_[i].back(); }
 
   std::vector<std::string> strings_;
-  std::vector<Node> nodes_;  // [0] is the root
+  // borders_[i][k]: the longest proper beginning of string i that its first k bytes end with.
+  std::vector<std::vector<int32_t>> borders_;
 };
 
 // A stop string that was found.
@@ -45,11 +44,13 @@ struct StopMatch {
 //
 // The text that ends up emitted does not depend on how it was cut into pieces: the stop string
 // that ends first wins, among those that end together the longest. It is not part of the output.
-// Text that may be the beginning of a stop string is held back, no more than that. O(bytes).
+// Text that may be the beginning of a stop string is held back, no more than that.
+// Time: O(bytes * stop strings), however they overlap.
 // Threads: one.
 class StopFilter final {
  public:
-  // Stop strings that end within the text of the first `min_tokens` tokens are plain text.
+  // `strings` may be null: no stop strings. Stop strings that end within the text of the first
+  // `min_tokens` tokens are plain text.
   StopFilter(std::shared_ptr<const StopStrings> strings, int32_t min_tokens);
 
   // Takes the text that came with the next token and returns what is certain now.
@@ -65,19 +66,21 @@ class StopFilter final {
 
  private:
   struct Piece {
-    int64_t end = 0;  // offset in the whole text behind the piece's last byte
-    int32_t token = 0;
+    int64_t end = 0;    // offset in the whole text behind the last byte of a token's text
+    int32_t token = 0;  // 0 is the first
   };
   std::string take(std::string_view text);
-  void set_match(int32_t string_idx);
+  // The longest string that ends with `byte`, advancing all; -1 if none.
+  int32_t advance(char byte);
+  void set_match(int32_t string_idx, int64_t begin);
 
-  std::shared_ptr<const StopStrings> strings_;
+  std::shared_ptr<const StopStrings> strings_;  // may be null
   int32_t min_tokens_;
   int32_t num_tokens_ = 0;
-  int32_t node_ = 0;
-  int64_t position_ = 0;       // bytes seen
-  std::string held_;           // the last bytes seen, not emitted yet
-  std::vector<Piece> pieces_;  // which token brought which of the held bytes
+  std::vector<int32_t> matched_;  // [strings], bytes of each that the text ends with
+  int64_t num_bytes_ = 0;         // seen
+  std::string held_;              // the last of them, not emitted yet
+  std::vector<Piece> pieces_;     // which token brought which of the held bytes
   std::optional<StopMatch> match_;
 };
 

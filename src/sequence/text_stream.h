@@ -14,7 +14,6 @@ namespace sluice::sequence {
 // string or to an unfinished character.
 //
 // Belongs to the delivery thread: the engine goes on until it is told (Signals::stop).
-// Needs the tokenizers' target at link time; what needs token ids only does not use this.
 // Threads: one.
 class TextStream final {
  public:
