@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+
+// The two inner loops over a row of logits, built once for each instruction set.
+//
+// Both builds give the same bits: comparisons and integer sums do not depend on the order, every
+// float operation is one IEEE operation per element, and nothing is fused (-ffp-contract=off). So
+// the choice of one is about speed alone.
+namespace sluice::sampling {
+
+// Elements that a kernel call handles at most.
+inline constexpr int kGroup = 128;
+
+// A logit as an integer with the same order (-0 counts as +0). NaN falls outside
+// [kKeyOfMinusInfinity, kKeyOfInfinity).
+inline constexpr int32_t kKeyOfInfinity = 0x7f800000;
+inline constexpr int32_t kKeyOfMinusInfinity = static_cast<int32_t>(0x807fffff);
+
+struct KeyRange {
+  int32_t smallest;
+  int32_t largest;
+};
+
+// How logits become weights: w = exp((z - max) * inverse_temperature), in [0, 1], and as an
+// integer mass round(w * 2^kMassBits).
+struct WeightScale {
+  float max;
+  float inverse_temperature;
+};
+inline constexpr int kMassBits = 40;
+
+struct RowKernels {
+  // The range of keys of z[0 .. size).  Requires: 1 <= size <= kGroup.
+  KeyRange (*key_range)(const float* z, int size);
+  // mass[i] of z[i] for i < size, 0 where the key is below `lowest_key`; returns their sum.
+  uint64_t (*weigh)(const float* z, int size, WeightScale scale, int32_t lowest_key,
+                    uint64_t* mass);
+  // bucket[i] = min(num_buckets - 1, floor((max - z) * inverse_temperature * buckets_per_unit)).
+  void (*bucket)(const float* z, int size, WeightScale scale, float buckets_per_unit,
+                 int32_t* bucket);
+};
+
+// Buckets that RowKernels::bucket tells apart.
+inline constexpr int32_t kNumBuckets = 1024;
+
+namespace avx2 {
+extern const RowKernels kRowKernels;
+}
+namespace avx512 {
+extern const RowKernels kRowKernels;
+}
+
+}  // namespace sluice::sampling

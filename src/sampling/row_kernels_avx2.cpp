@@ -1,0 +1,7 @@
+#include "sampling/row_kernels_impl.h"
+
+namespace sluice::sampling::avx2 {
+
+const RowKernels kRowKernels = {key_range, weigh, bucket};
+
+}  // namespace sluice::sampling::avx2

@@ -1,0 +1,82 @@
+// The body of row_kernels_avx2.cpp and row_kernels_avx512.cpp: plain loops over one group, which
+// the compiler turns into that file's vectors. Everything is local to the file that includes it.
+
+#include <bit>
+#include <cstdint>
+
+#include "sampling/row_kernels.h"
+
+namespace {
+
+using sluice::sampling::KeyRange;
+using sluice::sampling::kGroup;
+using sluice::sampling::kMassBits;
+using sluice::sampling::kNumBuckets;
+using sluice::sampling::WeightScale;
+
+inline int32_t key_of(float z) {
+  const int32_t bits = std::bit_cast<int32_t>(z + 0.0f);
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+// exp(t) for t <= 0, within 2 units of the last place; below e^-60 it stays at e^-60, whose mass
+// rounds to nothing. Cephes' expf: t = n ln 2 + r, a polynomial for e^r, and n into the exponent.
+inline float exp_of(float t) {
+  t = t < -60.0f ? -60.0f : t;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const float shifted = t * 1.44269504088896341f + kRound;
+  const float n = shifted - kRound;
+  const float r = (t - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRound);
+  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + exponent * (1 << 23));
+}
+
+inline float scaled(float z, WeightScale scale) {
+  return (z - scale.max) * scale.inverse_temperature;
+}
+
+KeyRange key_range(const float* z, int size) {
+  int32_t smallest = INT32_MAX;
+  int32_t largest = INT32_MIN;
+  for (int i = 0; i < size; ++i) {
+    const int32_t key = key_of(z[i]);
+    smallest = key < smallest ? key : smallest;
+    largest = key > largest ? key : largest;
+  }
+  return {smallest, largest};
+}
+
+// A mass is made by adding a power of two so large that the sum's last bit is 2^-kMassBits: the
+// sum's bit pattern then counts in that unit.
+uint64_t weigh(const float* z, int size, WeightScale scale, int32_t lowest_key, uint64_t* mass) {
+  constexpr double kAnchor = static_cast<double>(1 << (52 - kMassBits));
+  constexpr uint64_t kAnchorBits = std::bit_cast<uint64_t>(kAnchor);
+  alignas(64) float weights[kGroup];
+  for (int i = 0; i < size; ++i) {
+    const float weight = exp_of(scaled(z[i], scale));
+    weights[i] = key_of(z[i]) < lowest_key ? 0.0f : weight;
+  }
+  uint64_t sum = 0;
+  for (int i = 0; i < size; ++i) {
+    mass[i] = std::bit_cast<uint64_t>(static_cast<double>(weights[i]) + kAnchor) - kAnchorBits;
+    sum += mass[i];
+  }
+  return sum;
+}
+
+void bucket(const float* z, int size, WeightScale scale, float buckets_per_unit, int32_t* buckets) {
+  constexpr float kLast = static_cast<float>(kNumBuckets - 1);
+  for (int i = 0; i < size; ++i) {
+    const float place = -scaled(z[i], scale) * buckets_per_unit;
+    buckets[i] = static_cast<int32_t>(place < kLast ? place : kLast);
+  }
+}
+
+}  // namespace
