@@ -14,7 +14,7 @@ struct GrpcServerOptions {
   std::string address = "127.0.0.1:50051";  // host:port; port 0 takes a free one
   int64_t max_message_bytes = 4 << 20;      // of one received message
   int32_t max_metadata_bytes = 16 << 10;
-  int32_t max_concurrent_streams = 1024;    // per connection
+  int32_t max_concurrent_streams = 1024;  // per connection
   bool reflection = true;
 };
 

@@ -1,0 +1,237 @@
+#include "server/grpc/generate_stream.h"
+
+#include <grpc/support/time.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "server/grpc/convert.h"
+#include "server/grpc/status.h"
+#include "server/grpc/wire.h"
+#include "sluice/v1/generation.pb.h"
+
+namespace sluice::server {
+namespace {
+
+using std::chrono::steady_clock;
+
+// A request that has failed holds its stream no longer than this.
+constexpr std::chrono::nanoseconds kFailedStreamTime = std::chrono::seconds(1);
+// Longer deadlines count as none; the service has a limit of its own. Keeps sums in range.
+constexpr int64_t kMaxDeadlineSeconds = int64_t{10} * 365 * 24 * 3600;
+// What a refused client should wait, in gRPC's own key for it.
+constexpr const char* kRetryKey = "grpc-retry-pushback-ms";
+constexpr const char* kRetryMilliseconds = "1000";
+
+// Absent: none. May lie in the past.
+std::optional<steady_clock::time_point> steady_deadline(gpr_timespec deadline) {
+  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+  if (left.tv_sec > kMaxDeadlineSeconds) return std::nullopt;
+  if (left.tv_sec < 0) return steady_clock::now();
+  return steady_clock::now() + std::chrono::seconds(left.tv_sec) +
+         std::chrono::nanoseconds(left.tv_nsec);
+}
+
+const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::string& name) {
+  if (name.empty()) return models.size() == 1 ? &models.front() : nullptr;
+  const auto found = std::ranges::find(models, name, &ModelInfo::name);
+  return found == models.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream::start(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer& request, Service& service) {
+  std::shared_ptr<GenerateStream> stream(new GenerateStream(context, service.limits().stall_time));
+  stream->self_ = stream;
+  Result<std::shared_ptr<GenerateCall>> call = stream->submit(request, service);
+  if (call) {
+    std::scoped_lock lock(stream->mutex_);
+    stream->call_ = *std::move(call);
+  } else {
+    if (call.error().code == ErrorCode::kResourceExhausted) {
+      context->AddTrailingMetadata(kRetryKey, kRetryMilliseconds);
+    }
+    stream->finish(call.error());
+  }
+  return stream.get();  // no callback of the reactor comes before this returns
+}
+
+Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuffer& bytes,
+                                                             Service& service) {
+  v1::GenerateRequest message;
+  if (auto parsed = parse_message(bytes, message); !parsed) {
+    return std::unexpected(std::move(parsed.error()));
+  }
+  GenerateRequest request = from_proto(std::move(message));
+  request.deadline = steady_deadline(context_->raw_deadline());
+  if (request.deadline && *request.deadline <= steady_clock::now()) {
+    return fail(ErrorCode::kDeadlineExceeded, "the deadline had passed before the request came");
+  }
+  const std::vector<ModelInfo> models = service.models();
+  if (const ModelInfo* model = find_model(models, request.model)) {
+    context_->AddInitialMetadata("sluice-profile", model->profile);
+    context_->AddInitialMetadata("sluice-digest", model->digest);
+  }
+  num_completions_ = request.n.value_or(1);
+  return service.generate(std::move(request), shared_from_this());
+}
+
+void GenerateStream::on_chunk(GenerateChunk chunk) {
+  {
+    std::scoped_lock lock(mutex_);
+    if (is_cancelled_ || is_finished_) return;
+    if (chunk.finish_reason) ++num_finished_;
+    queue_.push(std::move(chunk));
+  }
+  advance();
+}
+
+void GenerateStream::on_end(Result<GenerateSummary> end) {
+  std::shared_ptr<GenerateCall> call;  // let go outside the lock
+  {
+    std::scoped_lock lock(mutex_);
+    call = std::exchange(call_, nullptr);
+    end_ = std::move(end);
+  }
+  advance();
+  limit_remaining_time();
+}
+
+// The very last chunk waits for the end, which follows it at once, and carries the summary.
+std::optional<GenerateChunk> GenerateStream::take_chunk() {
+  if (queue_.empty()) return std::nullopt;
+  if (!end_ && queue_.size() == 1 && num_finished_ >= num_completions_) return std::nullopt;
+  return queue_.pop();
+}
+
+void GenerateStream::advance() {
+  std::unique_lock lock(mutex_);
+  if (is_write_in_flight_ || is_finished_) return;
+  if (is_cancelled_) {
+    lock.unlock();
+    finish(cancel_error());
+    return;
+  }
+  std::optional<GenerateChunk> chunk = take_chunk();
+  if (!chunk) {
+    if (!end_) return;
+    if (!*end_) {
+      const Error error = end_->error();
+      lock.unlock();
+      finish(error);
+      return;
+    }
+    chunk.emplace();  // the service ended without a last chunk
+  }
+  tokens_in_flight_ = static_cast<int32_t>(chunk->token_ids.size());
+  v1::GenerateResponse message = to_proto(*std::move(chunk));
+  const bool is_last = end_ && *end_ && queue_.empty();
+  if (is_last) {
+    const GenerateSummary& summary = **end_;
+    add_summary(summary, message);
+    context_->AddTrailingMetadata("sluice-request-id", summary.request_id);
+    context_->AddTrailingMetadata("sluice-seed", std::to_string(summary.seed));
+    context_->AddTrailingMetadata("sluice-profile", summary.profile);
+    context_->AddTrailingMetadata("sluice-digest", summary.digest);
+  }
+  message_ = serialize_message(message);
+  is_write_in_flight_ = true;
+  is_finished_ = is_last;
+  lock.unlock();
+  // Until this write is done no other thread writes or finishes, so the reactor is alive here.
+  if (is_last) {
+    StartWriteAndFinish(&message_, grpc::WriteOptions(), grpc::Status::OK);
+  } else {
+    StartWrite(&message_);
+  }
+}
+
+void GenerateStream::finish(const Error& error) {
+  {
+    std::scoped_lock lock(mutex_);
+    if (is_finished_) return;
+    is_finished_ = true;
+    queue_.clear();
+  }
+  Finish(to_status(error));
+}
+
+void GenerateStream::OnWriteDone(bool ok) {
+  std::shared_ptr<GenerateCall> call;
+  int32_t num_tokens = 0;
+  {
+    std::scoped_lock lock(mutex_);
+    is_write_in_flight_ = false;
+    num_tokens = std::exchange(tokens_in_flight_, 0);
+    call = call_;
+  }
+  if (!ok) {
+    abandon();
+    return;
+  }
+  if (call && num_tokens > 0) call->delivered(num_tokens);
+  advance();
+}
+
+void GenerateStream::OnCancel() {
+  abandon();
+}
+
+// The client is gone: nothing more is sent, and the request ends before its next step.
+void GenerateStream::abandon() {
+  std::shared_ptr<GenerateCall> call;
+  {
+    std::scoped_lock lock(mutex_);
+    is_cancelled_ = true;
+    queue_.clear();
+    call = std::exchange(call_, nullptr);
+  }
+  if (call) call->cancel();
+  advance();
+}
+
+void GenerateStream::OnDone() {
+  std::shared_ptr<GenerateCall> call;
+  const std::shared_ptr<GenerateStream> self = std::exchange(self_, nullptr);
+  std::optional<grpc::Alarm> alarm;
+  {
+    std::scoped_lock lock(mutex_);
+    is_done_ = true;
+    call = std::exchange(call_, nullptr);
+    alarm = std::exchange(alarm_, std::nullopt);
+    message_.Clear();
+  }
+}
+
+// Once the request has ended, nobody but this watches a client that does not take the rest.
+void GenerateStream::limit_remaining_time() {
+  std::scoped_lock lock(mutex_);
+  if (is_done_) return;
+  const bool has_failed = !*end_;
+  const auto time = has_failed ? std::min(stall_time_, kFailedStreamTime) : stall_time_;
+  const auto expire = [weak = weak_from_this()](bool is_expired) {
+    const std::shared_ptr<GenerateStream> stream = weak.lock();
+    if (!is_expired || !stream) return;
+    std::scoped_lock expire_lock(stream->mutex_);
+    // Under the lock, because OnDone takes it before the context goes. OnCancel and OnWriteDone
+    // never run inside TryCancel: gRPC calls reactors from its own threads.
+    if (!stream->is_done_) stream->context_->TryCancel();
+  };
+  alarm_.emplace();
+  alarm_->Set(std::chrono::system_clock::now() +
+                  std::chrono::duration_cast<std::chrono::system_clock::duration>(time),
+              expire);
+}
+
+Error GenerateStream::cancel_error() const {
+  const auto deadline = steady_deadline(context_->raw_deadline());
+  if (deadline && *deadline <= steady_clock::now()) {
+    return {ErrorCode::kDeadlineExceeded, "the deadline passed"};
+  }
+  return {ErrorCode::kCancelled, "the client cancelled the call"};
+}
+
+}  // namespace sluice::server

@@ -1,0 +1,111 @@
+#include "server/grpc/generation_service.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "server/grpc/convert.h"
+#include "server/grpc/generate_stream.h"
+#include "server/grpc/status.h"
+#include "server/grpc/wire.h"
+
+namespace sluice::server {
+namespace {
+
+// Answers a unary call: `handle` turns a const Request& into a Result of the answer's message.
+template <typename Request, typename Handle>
+grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context,
+                                 const grpc::ByteBuffer& bytes, grpc::ByteBuffer& response,
+                                 Handle handle) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  Request request;
+  if (auto parsed = parse_message(bytes, request); !parsed) {
+    reactor->Finish(to_status(parsed.error()));
+    return reactor;
+  }
+  const auto message = handle(request);
+  if (message) response = serialize_message(*message);
+  reactor->Finish(message ? grpc::Status::OK : to_status(message.error()));
+  return reactor;
+}
+
+Result<v1::ModelInfo> find_model(const std::vector<ModelInfo>& models, const std::string& name) {
+  if (name.empty() && models.size() == 1) return to_proto(models.front());
+  if (name.empty()) {
+    return invalid_argument("model is empty, and this server has " + std::to_string(models.size()) +
+                            " models: name one");
+  }
+  const auto found = std::ranges::find(models, name, &ModelInfo::name);
+  if (found == models.end()) {
+    return fail(ErrorCode::kNotFound, "unknown model: ListModels names those that are served");
+  }
+  return to_proto(*found);
+}
+
+}  // namespace
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationService::Generate(Context* context,
+                                                                        const Bytes* request) {
+  return GenerateStream::start(context, *request, service_);
+}
+
+grpc::ServerUnaryReactor* GenerationService::Tokenize(Context* context, const Bytes* request,
+                                                      Bytes* response) {
+  return answer<v1::TokenizeRequest>(
+      context, *request, *response,
+      [this](const v1::TokenizeRequest& message) -> Result<v1::TokenizeResponse> {
+        const bool add_special_tokens =
+            !message.has_add_special_tokens() || message.add_special_tokens();
+        const auto ids = service_.tokenize(message.model(), message.text(), add_special_tokens);
+        if (!ids) return std::unexpected(ids.error());
+        v1::TokenizeResponse tokenized;
+        tokenized.mutable_token_ids()->Add(ids->begin(), ids->end());
+        return tokenized;
+      });
+}
+
+grpc::ServerUnaryReactor* GenerationService::Detokenize(Context* context, const Bytes* request,
+                                                        Bytes* response) {
+  return answer<v1::DetokenizeRequest>(
+      context, *request, *response,
+      [this](const v1::DetokenizeRequest& message) -> Result<v1::DetokenizeResponse> {
+        const bool skip_special_tokens =
+            !message.has_skip_special_tokens() || message.skip_special_tokens();
+        const std::vector<int64_t> ids(message.token_ids().begin(), message.token_ids().end());
+        auto text = service_.detokenize(message.model(), ids, skip_special_tokens);
+        if (!text) return std::unexpected(text.error());
+        v1::DetokenizeResponse detokenized;
+        detokenized.set_text(*std::move(text));
+        return detokenized;
+      });
+}
+
+grpc::ServerUnaryReactor* GenerationService::GetModel(Context* context, const Bytes* request,
+                                                      Bytes* response) {
+  return answer<v1::GetModelRequest>(context, *request, *response,
+                                     [this](const v1::GetModelRequest& message) {
+                                       return find_model(service_.models(), message.model());
+                                     });
+}
+
+grpc::ServerUnaryReactor* GenerationService::ListModels(Context* context, const Bytes* request,
+                                                        Bytes* response) {
+  return answer<v1::ListModelsRequest>(
+      context, *request, *response,
+      [this](const v1::ListModelsRequest&) -> Result<v1::ListModelsResponse> {
+        v1::ListModelsResponse list;
+        for (const ModelInfo& model : service_.models()) *list.add_models() = to_proto(model);
+        return list;
+      });
+}
+
+grpc::ServerUnaryReactor* GenerationService::GetServerInfo(Context* context, const Bytes* request,
+                                                           Bytes* response) {
+  return answer<v1::GetServerInfoRequest>(
+      context, *request, *response,
+      [this](const v1::GetServerInfoRequest&) -> Result<v1::ServerInfo> {
+        return to_proto(service_.server_info());
+      });
+}
+
+}  // namespace sluice::server

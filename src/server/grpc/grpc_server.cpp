@@ -1,0 +1,134 @@
+#include "server/grpc/grpc_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/impl/server_builder_option.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <chrono>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "server/grpc/generation_service.h"
+#include "server/grpc/health_service.h"
+#include "server/grpc/listen_address.h"
+
+namespace sluice::server {
+namespace {
+
+// Of all calls together, in gRPC's buffers: 128 messages of the default limit.
+constexpr size_t kMaxBufferBytes = size_t{512} << 20;
+// Only reflection uses threads of its own; one each while a client reads it.
+constexpr int kMaxReflectionThreads = 4;
+constexpr int kHandshakeMilliseconds = 10'000;         // until the client's first HTTP/2 frames
+constexpr int kIdleMilliseconds = 10 * 60'000;         // a connection without calls is closed
+constexpr int kKeepaliveMilliseconds = 30'000;         // a silent peer is asked whether it lives,
+constexpr int kKeepaliveTimeoutMilliseconds = 10'000;  // and is gone if it does not answer
+constexpr int kMinPingMilliseconds = 10'000;           // clients may ask this often
+constexpr int kMaxPingStrikes = 3;                     // too many pings in a row close a connection
+
+// The reflection plugin for one server; gRPC's own way to add it is global.
+class ReflectionOption final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+  }
+};
+
+void set_limits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
+  builder.SetMaxSendMessageSize(-1);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMilliseconds);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMilliseconds);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMilliseconds);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMilliseconds);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingMilliseconds);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, kMaxPingStrikes);
+  // A small compressed message may be huge when unpacked, and gRPC 1.51 checks its size before.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  grpc::ResourceQuota quota("sluice");
+  quota.Resize(kMaxBufferBytes).SetMaxThreads(kMaxReflectionThreads);
+  builder.SetResourceQuota(quota);
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
+}
+
+std::expected<void, Error> check(const GrpcServerOptions& options) {
+  if (options.max_message_bytes < 1 || options.max_message_bytes > INT32_MAX) {
+    return invalid_argument("max_message_bytes is " + std::to_string(options.max_message_bytes) +
+                            ", it must lie in [1, 2147483647]");
+  }
+  if (options.max_metadata_bytes < 1) {
+    return invalid_argument("max_metadata_bytes is " + std::to_string(options.max_metadata_bytes) +
+                            ", it must be at least 1");
+  }
+  if (options.max_concurrent_streams < 1) {
+    return invalid_argument("max_concurrent_streams is " +
+                            std::to_string(options.max_concurrent_streams) +
+                            ", it must be at least 1");
+  }
+  return check_listen_address(options.address);
+}
+
+class GrpcServerImpl final : public GrpcServer {
+ public:
+  explicit GrpcServerImpl(Service& service) : generation_(service), health_(service) {}
+  ~GrpcServerImpl() override { shutdown(std::chrono::nanoseconds(0)); }
+
+  std::expected<void, Error> listen(const GrpcServerOptions& options) {
+    grpc::ServerBuilder builder;
+    set_limits(options, builder);
+    if (options.reflection) builder.SetOption(std::make_unique<ReflectionOption>());
+    builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(&generation_);
+    builder.RegisterService(&health_);
+    server_ = builder.BuildAndStart();
+    if (server_ && port_ > 0) return {};
+    return fail(ErrorCode::kUnavailable, "cannot listen on " + options.address);
+  }
+
+  int port() const override { return port_; }
+
+  void set_not_serving() override { health_.set_not_serving(); }
+
+  void shutdown(std::chrono::nanoseconds grace) override {
+    std::scoped_lock lock(shutdown_mutex_);
+    if (!server_) return;
+    health_.end_watches();
+    server_->Shutdown(std::chrono::system_clock::now() +
+                      std::chrono::duration_cast<std::chrono::system_clock::duration>(grace));
+    server_.reset();
+  }
+
+ private:
+  GenerationService generation_;
+  HealthService health_;
+  int port_ = 0;
+  std::mutex shutdown_mutex_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const GrpcServerOptions& options,
+                                                      Service& service) {
+  if (auto checked = check(options); !checked) return std::unexpected(std::move(checked.error()));
+  auto server = std::make_unique<GrpcServerImpl>(service);
+  if (auto listening = server->listen(options); !listening) {
+    return std::unexpected(std::move(listening.error()));
+  }
+  return server;
+}
+
+}  // namespace sluice::server

@@ -1,0 +1,188 @@
+#include "server/grpc/health_service.h"
+
+#include <chrono>
+#include <optional>
+#include <utility>
+
+namespace sluice::server {
+
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+
+namespace {
+
+constexpr std::chrono::milliseconds kHealthPollTime(100);
+
+bool is_known(const std::string& service) {
+  return service.empty() || service == "sluice.v1.Generation";
+}
+
+}  // namespace
+
+// One Watch call; writes a status when it differs from the last one sent. Lives as GenerateStream
+// does: gRPC holds it through self_ until OnDone, the health service looks at it weakly.
+class HealthWatch final : public grpc::ServerWriteReactor<HealthCheckResponse> {
+ public:
+  using Status = HealthCheckResponse::ServingStatus;
+
+  static std::shared_ptr<HealthWatch> create(bool is_known_service) {
+    std::shared_ptr<HealthWatch> watch(new HealthWatch(is_known_service));
+    watch->self_ = watch;
+    return watch;
+  }
+
+  void update(Status status) {
+    {
+      std::scoped_lock lock(mutex_);
+      wanted_ = is_known_ ? status : HealthCheckResponse::SERVICE_UNKNOWN;
+    }
+    advance();
+  }
+
+  void end() {
+    {
+      std::scoped_lock lock(mutex_);
+      if (!ending_) ending_ = grpc::Status(grpc::StatusCode::UNAVAILABLE, "server shuts down");
+    }
+    advance();
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      std::scoped_lock lock(mutex_);
+      is_write_in_flight_ = false;
+      if (!ok) ending_ = grpc::Status::CANCELLED;
+    }
+    advance();
+  }
+
+  void OnCancel() override {
+    {
+      std::scoped_lock lock(mutex_);
+      ending_ = grpc::Status::CANCELLED;
+    }
+    advance();
+  }
+
+  void OnDone() override { const auto self = std::exchange(self_, nullptr); }
+
+ private:
+  explicit HealthWatch(bool is_known_service) : is_known_(is_known_service) {}
+
+  void advance() {
+    std::unique_lock lock(mutex_);
+    if (is_write_in_flight_ || is_finished_) return;
+    if (ending_) {
+      is_finished_ = true;
+      const grpc::Status status = *ending_;
+      lock.unlock();
+      Finish(status);
+      return;
+    }
+    if (!wanted_ || wanted_ == sent_) return;
+    sent_ = wanted_;
+    message_.set_status(*wanted_);
+    is_write_in_flight_ = true;
+    lock.unlock();
+    StartWrite(&message_);
+  }
+
+  const bool is_known_;
+  std::shared_ptr<HealthWatch> self_;
+  std::mutex mutex_;
+  std::optional<Status> wanted_;
+  std::optional<Status> sent_;
+  std::optional<grpc::Status> ending_;
+  HealthCheckResponse message_;
+  bool is_write_in_flight_ = false;
+  bool is_finished_ = false;
+};
+
+HealthService::HealthService(sluice::Service& service)
+    : service_(service), poller_([this](const std::stop_token& stop) { poll(stop); }) {}
+
+HealthService::~HealthService() {
+  poller_.request_stop();
+  poller_.join();
+}
+
+void HealthService::set_not_serving() {
+  std::scoped_lock lock(mutex_);
+  is_not_serving_ = true;
+  changed_.notify_all();
+}
+
+void HealthService::end_watches() {
+  std::list<std::weak_ptr<HealthWatch>> watches;
+  {
+    std::scoped_lock lock(mutex_);
+    is_not_serving_ = true;
+    has_ended_ = true;
+    watches.swap(watches_);
+  }
+  for (const auto& weak : watches) {
+    if (const auto watch = weak.lock()) {
+      watch->update(HealthCheckResponse::NOT_SERVING);
+      watch->end();
+    }
+  }
+}
+
+HealthService::Status HealthService::status() const {
+  {
+    std::scoped_lock lock(mutex_);
+    if (is_not_serving_) return HealthCheckResponse::NOT_SERVING;
+  }
+  const Health health = service_.health();
+  return health.live && health.ready ? HealthCheckResponse::SERVING
+                                     : HealthCheckResponse::NOT_SERVING;
+}
+
+grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context,
+                                               const HealthCheckRequest* request,
+                                               HealthCheckResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (!is_known(request->service())) {
+    reactor->Finish({grpc::StatusCode::NOT_FOUND, "unknown service"});
+    return reactor;
+  }
+  response->set_status(status());
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(
+    grpc::CallbackServerContext*, const HealthCheckRequest* request) {
+  const std::shared_ptr<HealthWatch> watch = HealthWatch::create(is_known(request->service()));
+  HealthWatch* const reactor = watch.get();
+  reactor->update(status());
+  bool has_ended = false;
+  {
+    std::scoped_lock lock(mutex_);
+    has_ended = has_ended_;
+    if (!has_ended) watches_.push_back(watch);
+    changed_.notify_all();
+  }
+  if (has_ended) reactor->end();
+  return reactor;
+}
+
+void HealthService::poll(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  while (!stop.stop_requested()) {
+    changed_.wait(lock, stop, [this] { return !watches_.empty(); });
+    std::erase_if(watches_, [](const auto& watch) { return watch.expired(); });
+    const std::list<std::weak_ptr<HealthWatch>> watches = watches_;
+    const bool was_not_serving = is_not_serving_;
+    lock.unlock();
+    const Status now = status();
+    for (const auto& weak : watches) {
+      if (const auto watch = weak.lock()) watch->update(now);
+    }
+    lock.lock();
+    changed_.wait_for(lock, stop, kHealthPollTime,
+                      [&] { return is_not_serving_ != was_not_serving; });
+  }
+}
+
+}  // namespace sluice::server
