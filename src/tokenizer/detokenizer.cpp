@@ -4,8 +4,8 @@
 
 namespace sluice::tokenizer {
 
-Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens)
-    : tokenizer_(&tokenizer), skip_special_tokens_(skip_special_tokens) {}
+Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens, bool at_start)
+    : tokenizer_(&tokenizer), skip_special_tokens_(skip_special_tokens), at_start_(at_start) {}
 
 std::string Detokenizer::push(int32_t token_id) {
   if (skip_special_tokens_ && tokenizer_->is_special(token_id)) return {};

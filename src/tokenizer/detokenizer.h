@@ -15,8 +15,9 @@ namespace sluice::tokenizer {
 // Threads: one.
 class Detokenizer final {
  public:
-  // `tokenizer` must outlive this.
-  Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens);
+  // `tokenizer` must outlive this. With at_start false the text continues another one: its first
+  // token keeps the space that a decoder drops at the beginning of a text.
+  Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens, bool at_start = true);
 
   // Takes one more id and returns the text that became certain (often one token's, maybe none).
   std::string push(int32_t token_id);
@@ -26,7 +27,7 @@ class Detokenizer final {
  private:
   const Tokenizer* tokenizer_;
   bool skip_special_tokens_;
-  bool at_start_ = true;
+  bool at_start_;
   std::string pending_;  // bytes of an unfinished character
 };
 
