@@ -5,8 +5,9 @@
 namespace sluice::sequence {
 
 TextStream::TextStream(const tokenizer::Tokenizer& tokenizer, bool skip_special_tokens,
-                       std::shared_ptr<const StopStrings> strings, int32_t min_tokens)
-    : detokenizer_(tokenizer, skip_special_tokens),
+                       std::shared_ptr<const StopStrings> strings, int32_t min_tokens,
+                       bool at_start)
+    : detokenizer_(tokenizer, skip_special_tokens, at_start),
       strings_(strings),
       filter_(std::move(strings), min_tokens) {}
 

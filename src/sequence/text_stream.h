@@ -18,9 +18,10 @@ namespace sluice::sequence {
 class TextStream final {
  public:
   // `tokenizer` must outlive this. Stop strings within the first `min_tokens` tokens' text are
-  // plain text. `strings` may be null: no stop strings.
+  // plain text. `strings` may be null: no stop strings. `at_start`: no text was before (the prompt
+  // has special tokens only), so that the first token loses the space a decoder drops there.
   TextStream(const tokenizer::Tokenizer& tokenizer, bool skip_special_tokens,
-             std::shared_ptr<const StopStrings> strings, int32_t min_tokens);
+             std::shared_ptr<const StopStrings> strings, int32_t min_tokens, bool at_start = false);
 
   // Takes the next generated id. After a match: returns nothing and changes nothing.
   std::string push(int32_t token_id);
