@@ -1,6 +1,7 @@
 #include <string>
 
 #include "base/mapped_file.h"
+#include "tokenizer/bpe_tokenizer.h"
 #include "tokenizer/sentencepiece_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/tokenizer_config.h"
@@ -26,7 +27,9 @@ Result<std::unique_ptr<Tokenizer>> load_file(const std::filesystem::path& folder
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::filesystem::path& folder) {
-  auto tokenizer = load_file(folder, "tokenizer.model", make_sentencepiece_tokenizer);
+  auto tokenizer = load_file(folder, "tokenizer.json", make_bpe_tokenizer);
+  if (tokenizer || tokenizer.error().code != ErrorCode::kNotFound) return tokenizer;
+  tokenizer = load_file(folder, "tokenizer.model", make_sentencepiece_tokenizer);
   if (tokenizer || tokenizer.error().code != ErrorCode::kNotFound) return tokenizer;
   return fail(ErrorCode::kNotFound, "no tokenizer.json and no tokenizer.model in the model folder");
 }

@@ -1,0 +1,239 @@
+#include "tokenizer/bpe_tokenizer.h"
+
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe_model.h"
+#include "tokenizer/detokenizer.h"
+#include "tokenizer/json_fields.h"
+#include "tokenizer/normalizer.h"
+#include "tokenizer/post_processor.h"
+#include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/text_decoder.h"
+#include "tokenizer/token_table.h"
+
+namespace sluice::tokenizer {
+namespace {
+
+// Everything that a file describes.
+struct Parts {
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  BpeModel model;
+  TextDecoder decoder;
+  AddedTokenMatcher raw_tokens;         // found in the text as it is
+  AddedTokenMatcher normalized_tokens;  // found in normalized text
+  TokenTable tokens;
+  SpecialFrame frame;
+};
+
+class BpeTokenizer final : public Tokenizer {
+ public:
+  explicit BpeTokenizer(Parts parts) : parts_(std::move(parts)) {}
+
+  Result<std::vector<int32_t>> encode(std::string_view text,
+                                      bool add_special_tokens) const override {
+    if (auto checked = check_text(text); !checked) return std::unexpected(checked.error());
+    Encoding encoding(parts_);
+    encoding.token_ids.reserve(text.size() / 3 + 8);
+    if (add_special_tokens) encoding.token_ids = parts_.frame.prefix;
+    if (auto done = encoding.add_text(text); !done) return std::unexpected(done.error());
+    if (add_special_tokens) {
+      encoding.token_ids.insert(encoding.token_ids.end(), parts_.frame.suffix.begin(),
+                                parts_.frame.suffix.end());
+    }
+    return std::move(encoding.token_ids);
+  }
+
+  std::string decode(std::span<const int32_t> token_ids, bool skip_special_tokens) const override {
+    return decode_tokens(*this, token_ids, skip_special_tokens);
+  }
+
+  std::string token_bytes(int32_t token_id, bool at_start) const override {
+    std::string_view bytes = parts_.tokens.bytes(token_id);
+    if (at_start && parts_.decoder.drops_first_space && bytes.starts_with(' ')) {
+      bytes.remove_prefix(1);
+    }
+    return std::string(bytes);
+  }
+
+  bool stays_at_start(int32_t token_id) const override { return !parts_.tokens.has(token_id); }
+  Utf8Repair utf8_repair() const override { return parts_.decoder.utf8_repair(); }
+  bool is_special(int32_t token_id) const override { return parts_.tokens.is_special(token_id); }
+  int32_t vocabulary_size() const override { return parts_.tokens.size(); }
+
+ private:
+  // One call's work space.
+  struct Encoding final : PreTokenizer::Sink {
+    explicit Encoding(const Parts& the_parts) : parts(the_parts), run(the_parts.pre_tokenizer) {}
+
+    void word(std::string_view word) override {
+      parts.model.encode_word(word, &scratch, &token_ids);
+    }
+
+    // Text is split at added tokens, normalized, split at those of normalized text, then at words.
+    Result<void> add_text(std::string_view text) {
+      if (parts.raw_tokens.is_idle()) return add_raw(text, true);
+      for (const auto& segment : parts.raw_tokens.split(text)) {
+        if (segment.token_id != AddedTokenMatcher::kNoToken) {
+          token_ids.push_back(segment.token_id);
+        } else if (auto done = add_raw(segment.text, segment.text.data() == text.data()); !done) {
+          return done;
+        }
+      }
+      return {};
+    }
+
+    Result<void> add_raw(std::string_view text, bool is_first) {
+      if (parts.normalizer.is_identity()) return add_normalized(text, is_first);
+      return add_normalized(parts.normalizer.apply(text), is_first);
+    }
+
+    Result<void> add_normalized(std::string_view text, bool is_first) {
+      if (parts.normalized_tokens.is_idle()) return run.split(text, is_first, this);
+      for (const auto& segment : parts.normalized_tokens.split(text)) {
+        const bool is_segment_first = is_first && segment.text.data() == text.data();
+        if (segment.token_id != AddedTokenMatcher::kNoToken) {
+          token_ids.push_back(segment.token_id);
+        } else if (auto done = run.split(segment.text, is_segment_first, this); !done) {
+          return done;
+        }
+      }
+      return {};
+    }
+
+    const Parts& parts;
+    PreTokenizer::Run run;
+    MergeScratch scratch;
+    std::vector<int32_t> token_ids;
+  };
+
+  Parts parts_;
+};
+
+const Json& member(const Json& object, const char* name) {
+  static const Json kAbsent;
+  const auto found = object.find(name);
+  return found == object.end() ? kAbsent : *found;
+}
+
+// Ids by the spelling in the file.
+using SpellingIds = std::unordered_map<std::string, int32_t>;
+
+Result<void> add_vocabulary(const Json& json, const TextDecoder& decoder, TokenTable* tokens,
+                            SpellingIds* ids) {
+  for (const auto& [token, id] : json.at("model").at("vocab").get_ref<const Json::object_t&>()) {
+    const auto token_id = id.get<int32_t>();
+    if (auto added = tokens->add(token_id, decoder.bytes_of(token), false); !added) {
+      return invalid_argument("model.vocab: " + added.error().message);
+    }
+    ids->emplace(token, token_id);
+  }
+  return {};
+}
+
+Result<void> add_added_tokens(const Json& json, Parts* parts, SpellingIds* ids) {
+  const auto added_tokens = read_added_tokens(member(json, "added_tokens"));
+  if (!added_tokens) return std::unexpected(added_tokens.error());
+  for (size_t i = 0; i < added_tokens->size(); ++i) {
+    const AddedToken& token = (*added_tokens)[i];
+    const std::string name = "added_tokens[" + std::to_string(i) + "]";
+    const auto [known, is_new] = ids->emplace(token.content, token.token_id);
+    if (!is_new && known->second != token.token_id) {
+      return invalid_argument(name + ".content has id " + std::to_string(known->second) +
+                              " elsewhere in the file, not " + std::to_string(token.token_id));
+    }
+    if (is_new) {
+      const std::string bytes = parts->decoder.bytes_of(token.content);
+      if (auto added = parts->tokens.add(token.token_id, bytes, false); !added) {
+        return invalid_argument(name + ": " + added.error().message);
+      }
+    }
+    if (token.is_special) parts->tokens.mark_special(token.token_id);
+    if (token.is_normalized) {
+      parts->normalized_tokens.add(token, parts->normalizer.apply(token.content));
+    } else {
+      parts->raw_tokens.add(token, token.content);
+    }
+  }
+  return {};
+}
+
+Result<void> add_configured_tokens(const TokenizerConfig& config, TokenTable* tokens) {
+  for (const auto& token : config.added_tokens) {
+    const bool has_token = token.token_id >= 0 && token.token_id <= kMaxTokenId &&
+                           tokens->has(static_cast<int32_t>(token.token_id));
+    if (!has_token) {
+      return invalid_argument("tokenizer_config.json: added_tokens_decoder." +
+                              std::to_string(token.token_id) + " is not in tokenizer.json");
+    }
+    if (token.is_special) tokens->mark_special(static_cast<int32_t>(token.token_id));
+  }
+  return {};
+}
+
+Result<Parts> read_parts(const Json& json, const TokenizerConfig& config) {
+  if (!json.is_object()) return invalid_argument("must be an object");
+  // How to truncate and to pad is for a caller that makes batches; ids do not depend on it.
+  if (auto only = JsonFields(json, "").only({"version", "truncation", "padding", "added_tokens",
+                                             "normalizer", "pre_tokenizer", "post_processor",
+                                             "decoder", "model"});
+      !only) {
+    return std::unexpected(only.error());
+  }
+  auto normalizer = Normalizer::create(member(json, "normalizer"));
+  if (!normalizer) return std::unexpected(normalizer.error());
+  auto pre_tokenizer = PreTokenizer::create(member(json, "pre_tokenizer"), config.add_prefix_space);
+  if (!pre_tokenizer) return std::unexpected(pre_tokenizer.error());
+  auto decoder = TextDecoder::create(member(json, "decoder"));
+  if (!decoder) return std::unexpected(decoder.error());
+  if (decoder->is_byte_level != pre_tokenizer->is_byte_level()) {
+    return fail(ErrorCode::kUnimplemented,
+                "ByteLevel in only one of pre_tokenizer and decoder is not supported");
+  }
+  auto model = BpeModel::create(member(json, "model"), pre_tokenizer->is_byte_level());
+  if (!model) return std::unexpected(model.error());
+  Parts parts{std::move(*normalizer),
+              std::move(*pre_tokenizer),
+              std::move(*model),
+              std::move(*decoder),
+              {},
+              {},
+              {},
+              {}};
+  SpellingIds ids;
+  if (auto added = add_vocabulary(json, parts.decoder, &parts.tokens, &ids); !added) {
+    return std::unexpected(added.error());
+  }
+  if (auto added = add_added_tokens(json, &parts, &ids); !added) {
+    return std::unexpected(added.error());
+  }
+  if (auto added = add_configured_tokens(config, &parts.tokens); !added) {
+    return std::unexpected(added.error());
+  }
+  const FindToken find_token = [&](const std::string& spelling) -> std::optional<int32_t> {
+    const auto found = ids.find(spelling);
+    return found == ids.end() ? std::nullopt : std::optional(found->second);
+  };
+  const auto configured = configured_frame(config, find_token);
+  auto frame =
+      configured ? *configured : read_post_processor(member(json, "post_processor"), find_token);
+  if (!frame) return std::unexpected(frame.error());
+  parts.frame = std::move(*frame);
+  return parts;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(std::string_view json_file,
+                                                      const TokenizerConfig& config) {
+  const auto json = parse_json(json_file);
+  if (!json) return std::unexpected(json.error());
+  auto parts = read_parts(*json, config);
+  if (!parts) return std::unexpected(parts.error());
+  return std::make_unique<BpeTokenizer>(std::move(*parts));
+}
+
+}  // namespace sluice::tokenizer
