@@ -301,6 +301,7 @@ Sequence* Scheduler::youngest_running(bool paused) const {
 
 void Scheduler::commit() {
   for (const ScheduledRows& rows : schedule_.rows) {
+    if (rows.sequence == nullptr) continue;
     Sequence& sequence = *rows.sequence;
     Progress& progress = sequence.mutable_progress();
     const int32_t end = rows.end_position();
@@ -324,6 +325,9 @@ void Scheduler::close(Sequence& sequence) {
 std::unique_ptr<Sequence> Scheduler::finish(Sequence& sequence) {
   SequenceList& list = sequence.progress().state == SequenceState::kRunning ? running_ : waiting_;
   close(sequence);
+  for (ScheduledRows& rows : schedule_.rows) {
+    if (rows.sequence == &sequence) rows.sequence = nullptr;
+  }
   return list.take(sequence);
 }
 

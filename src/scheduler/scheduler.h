@@ -32,7 +32,7 @@ struct SchedulerOptions {
 
 // One sequence's part in a step: tokens [first_position, first_position + num_tokens).
 struct ScheduledRows {
-  sequence::Sequence* sequence = nullptr;
+  sequence::Sequence* sequence = nullptr;  // becomes null when the sequence is finished
   int32_t first_position = 0;
   int32_t num_tokens = 0;
   // Positions [first_logits, first_position + num_tokens) need logits: the prompt positions before
@@ -104,7 +104,7 @@ class Scheduler final {
   static Result<std::unique_ptr<Scheduler>> create(const SchedulerOptions& options);
   ~Scheduler();
 
-  // Queues the completions of one request, in order of index, all with the same prompt. Errors:
+  // Queues the completions of one request, in order of index, all with the same prompt and limits. Errors:
   // kInvalidArgument if they can never fit (context length or pool), kResourceExhausted if the
   // queue is full; `completions` is untouched then, else emptied.
   // Requires: not empty.
@@ -115,7 +115,8 @@ class Scheduler final {
   const StepSchedule& schedule(base::TimePoint now);
 
   // The tokens of the last schedule are in the cache. Once after each step that succeeded, before
-  // append() and finish(). After a step that failed: finish() each of its sequences instead.
+  // append() and finish(). After a step that failed: finish() those of its sequences whose tokens
+  // did not reach the cache, then commit() the others.
   void commit();
 
   // Ends a sequence that was added: frees its blocks and hands it back. Between a schedule() and
