@@ -413,7 +413,9 @@ void Simulation::check_order() {
   uint64_t youngest_started = 0;
   for (const auto& [order, before] : before_) {
     const Progress& progress = streams_[order].sequence->progress();
-    if (!before.was_running && progress.state == SequenceState::kRunning) youngest_started = order;
+    if (before.was_running || progress.state != SequenceState::kRunning) continue;
+    youngest_started = order;
+    if (waits_for_sibling(*streams_[order].sequence)) broken("a sibling's work is done twice");
   }
   for (const auto& [order, before] : before_) {
     if (order >= youngest_started) break;
