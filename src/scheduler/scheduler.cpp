@@ -257,7 +257,8 @@ bool Scheduler::add_prefill_rows(Sequence& sequence) {
 }
 
 void Scheduler::add_rows(Sequence& sequence, int32_t num_tokens) {
-  const Progress& progress = sequence.progress();
+  Progress& progress = sequence.mutable_progress();
+  progress.row_in_step = schedule_.rows.size();
   ScheduledRows rows;
   rows.sequence = &sequence;
   rows.first_position = progress.num_computed;
@@ -325,8 +326,9 @@ void Scheduler::close(Sequence& sequence) {
 std::unique_ptr<Sequence> Scheduler::finish(Sequence& sequence) {
   SequenceList& list = sequence.progress().state == SequenceState::kRunning ? running_ : waiting_;
   close(sequence);
-  for (ScheduledRows& rows : schedule_.rows) {
-    if (rows.sequence == &sequence) rows.sequence = nullptr;
+  const size_t row = sequence.progress().row_in_step;  // perhaps of an earlier step
+  if (row < schedule_.rows.size() && schedule_.rows[row].sequence == &sequence) {
+    schedule_.rows[row].sequence = nullptr;
   }
   return list.take(sequence);
 }

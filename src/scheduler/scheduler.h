@@ -104,10 +104,9 @@ class Scheduler final {
   static Result<std::unique_ptr<Scheduler>> create(const SchedulerOptions& options);
   ~Scheduler();
 
-  // Queues the completions of one request, in order of index, all with the same prompt and limits. Errors:
-  // kInvalidArgument if they can never fit (context length or pool), kResourceExhausted if the
-  // queue is full; `completions` is untouched then, else emptied.
-  // Requires: not empty.
+  // Queues the completions of one request, in order of index, all with the same prompt and limits.
+  // Errors: kInvalidArgument if they can never fit (context length or pool), kResourceExhausted if
+  // the queue is full; `completions` is untouched then, else emptied. Requires: not empty.
   Result<void> add(std::vector<std::unique_ptr<sequence::Sequence>>& completions);
 
   // The next step, valid until the next call. `rows` is empty if nothing can run now: then all
@@ -119,8 +118,8 @@ class Scheduler final {
   // did not reach the cache, then commit() the others.
   void commit();
 
-  // Ends a sequence that was added: frees its blocks and hands it back. Between a schedule() and
-  // its commit() only after a failed step.
+  // Ends a sequence that was added: frees its blocks and hands it back. Between schedule() and
+  // commit() only a sequence whose tokens did not reach the cache, or any that is not in the step.
   std::unique_ptr<sequence::Sequence> finish(sequence::Sequence& sequence);
 
   // Ends everything: for a shutdown. Empties the scheduler.

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -71,6 +72,7 @@ struct Progress {
   std::vector<kv_cache::BlockId> block_table;   // may change between steps; empty while waiting
   std::optional<base::TimePoint> paused_since;  // set while the reader is slow
   std::optional<base::TimePoint> first_scheduled;
+  size_t row_in_step = 0;             // in StepSchedule::rows, of the last step it was in
   Sequence* older_sibling = nullptr;  // neighbours among the living completions of the request
   Sequence* younger_sibling = nullptr;
 };

@@ -228,11 +228,20 @@ void Simulation::step() {
 }
 
 void Simulation::run_model(const StepSchedule& step) {
-  if (draw(1, 500) == 1) {  // the model call failed: nothing is known of what it wrote
-    for (const ScheduledRows& rows : step.rows) end(scheduler_->finish(*rows.sequence), "failed");
-    return;
+  if (draw(1, 300) == 1) {  // the model call failed, for all or for some
+    const int32_t percent = chance(50) ? 100 : 30;
+    for (const ScheduledRows& rows : step.rows) {
+      if (!chance(percent)) continue;
+      for (int32_t p = rows.first_position; p < rows.end_position(); ++p) {
+        place(*rows.sequence, p) = random_();
+      }
+      end(scheduler_->finish(*rows.sequence), "failed");
+      if (rows.sequence != nullptr) broken("a finished sequence stays in the step");
+    }
   }
-  for (const ScheduledRows& rows : step.rows) run_rows(rows);
+  for (const ScheduledRows& rows : step.rows) {
+    if (rows.sequence != nullptr) run_rows(rows);
+  }
   scheduler_->commit();
   if (failure_.empty()) draw_tokens(step);
 }
@@ -253,6 +262,7 @@ void Simulation::run_rows(const ScheduledRows& rows) {
 
 void Simulation::draw_tokens(const StepSchedule& step) {
   for (const ScheduledRows& rows : step.rows) {
+    if (rows.sequence == nullptr) continue;
     Sequence& sequence = *rows.sequence;
     Stream& stream = stream_of(sequence);
     const int32_t num_wanted = stream.wants_prompt_logits ? stream.num_prompt - 1 : 0;
