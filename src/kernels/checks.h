@@ -6,11 +6,11 @@
 #include <optional>
 #include <string_view>
 
+#include "kernels/activation.h"
+
 // What every backend demands of an operator's arguments, in one place. A violation throws
 // c10::Error with both numbers; the model runner turns it into an Error.
 namespace sluice::kernels {
-
-enum class Activation : uint8_t { kNone, kGeluTanh, kGelu, kSilu, kRelu };
 
 // Sizes of one attention call, in the letters of operators.h.
 struct AttentionSizes {

@@ -1,12 +1,87 @@
 #include "kernels/packed_weight.h"
 
 #include <ATen/OpaqueTensorImpl.h>
+#include <sys/mman.h>
 
-#include "kernels/packed_handle.h"
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "kernels/compute.h"
+#include "kernels/cpu/packed_panels.h"
 
 namespace sluice::kernels {
 namespace {
+
+using cpu::DType;
+using cpu::kPanelColumns;
+using cpu::kTileColumns;
+using cpu::kTileDepth;
+using cpu::kTileElements;
 using Impl = at::OpaqueTensorImpl<PackedHandle>;
+
+constexpr int64_t kHugePageBytes = int64_t{2} << 20;
+constexpr int64_t kCacheLineBytes = 64;
+
+// One tile of float32 or float16: element after element of K.  source: [16 rows at most][K]
+template <typename T>
+void pack_plain_tile(const T* source, int64_t stride, int64_t rows, int64_t depth, T* tile) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t k = 0; k < depth; ++k) tile[k * kTileColumns + row] = source[row * stride + k];
+  }
+}
+
+// One tile of bfloat16: pairs of K side by side.
+void pack_paired_tile(const uint16_t* source, int64_t stride, int64_t rows, int64_t depth,
+                      uint16_t* tile) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const uint16_t* from = source + row * stride;
+    for (int64_t k = 0; k + 2 <= depth; k += 2) {
+      std::memcpy(tile + (k / 2 * kTileColumns + row) * 2, from + k, 4);
+    }
+    if (depth % 2 == 1) tile[(depth / 2 * kTileColumns + row) * 2] = from[depth - 1];
+  }
+}
+
+template <typename T>
+void pack_panel(const PackedWeight& weight, const T* rows, int64_t panel) {
+  T* tile = static_cast<T*>(weight.panels.data()) + panel * weight.depth_tiles * 2 * kTileElements;
+  for (int64_t t = 0; t < weight.depth_tiles; ++t) {
+    for (int64_t half = 0; half < 2; ++half, tile += kTileElements) {
+      const int64_t row = panel * kPanelColumns + half * kTileColumns;
+      const int64_t num_rows = std::min(kTileColumns, weight.rows - row);
+      const int64_t depth = std::min(kTileDepth, weight.columns - t * kTileDepth);
+      if (num_rows < kTileColumns || depth < kTileDepth) {
+        std::memset(static_cast<void*>(tile), 0, kTileElements * sizeof(T));
+      }
+      if (num_rows <= 0) continue;
+      const T* source = rows + row * weight.columns + t * kTileDepth;
+      if constexpr (sizeof(T) == 2) {
+        if (weight.type == DType::kBF16) {
+          pack_paired_tile(source, weight.columns, num_rows, depth, tile);
+          continue;
+        }
+      }
+      pack_plain_tile(source, weight.columns, num_rows, depth, tile);
+    }
+  }
+}
+
+}  // namespace
+
+HugeBuffer::HugeBuffer(int64_t bytes) : bytes_(bytes) {
+  const int64_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : kCacheLineBytes;
+  void* data = nullptr;
+  if (posix_memalign(&data, alignment, std::max(bytes, kCacheLineBytes)) != 0) {
+    throw std::bad_alloc();
+  }
+  data_.reset(data);
+  // Only a wish: without huge pages everything works, slower.
+  if (bytes >= kHugePageBytes) madvise(data, bytes, MADV_HUGEPAGE);
+}
+
+void HugeBuffer::Free::operator()(void* data) const {
+  std::free(data);
 }
 
 Result<at::Tensor> pack_weight(const at::Tensor& weight) {
@@ -15,14 +90,37 @@ Result<at::Tensor> pack_weight(const at::Tensor& weight) {
     return invalid_argument(std::string("weight has dtype ") + c10::toString(type) +
                             ", expected float32, float16 or bfloat16");
   }
+  if (is_packed(weight)) return invalid_argument("weight is packed already");
   if (weight.dim() != 2 || !weight.is_cpu() || !weight.is_contiguous()) {
     return invalid_argument("weight has " + std::to_string(weight.dim()) +
                             " dimensions, expected 2, contiguous, on the CPU");
   }
   auto packed = std::make_shared<PackedWeight>();
-  packed->rows = weight.clone();
+  packed->type = type == at::kFloat ? DType::kF32 : type == at::kHalf ? DType::kF16 : DType::kBF16;
+  packed->rows = weight.size(0);
+  packed->columns = weight.size(1);
+  packed->num_panels = (packed->rows + kPanelColumns - 1) / kPanelColumns;
+  packed->depth_tiles = (packed->columns + kTileDepth - 1) / kTileDepth;
+  const int64_t elements = packed->num_panels * packed->depth_tiles * 2 * kTileElements;
+  try {
+    packed->panels = HugeBuffer(elements * static_cast<int64_t>(weight.element_size()));
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kResourceExhausted,
+                "no memory for a packed weight of " +
+                    std::to_string(elements * weight.element_size()) + " bytes");
+  }
+  const void* rows = weight.const_data_ptr();
+  auto pack = [&](int64_t panel) {
+    if (type == at::kFloat) {
+      pack_panel(*packed, static_cast<const float*>(rows), panel);
+    } else {
+      pack_panel(*packed, static_cast<const uint16_t*>(rows), panel);
+    }
+  };
+  parallel_for(packed->num_panels, std::ref(pack));
   return at::detail::make_tensor<Impl>(c10::DispatchKeySet(c10::DispatchKey::CPU), weight.dtype(),
-                                       weight.device(), PackedHandle(packed), weight.sizes());
+                                       weight.device(), PackedHandle(std::move(packed)),
+                                       weight.sizes());
 }
 
 const PackedWeight* packed_weight(const at::Tensor& tensor) {
@@ -36,7 +134,25 @@ bool is_packed(const at::Tensor& tensor) {
 }
 
 int64_t packed_bytes(const at::Tensor& packed) {
-  return static_cast<int64_t>(packed_weight(packed)->rows.nbytes());
+  const PackedWeight* weight = packed_weight(packed);
+  return weight == nullptr ? 0 : weight->panels.bytes();
+}
+
+void unpack_row(const PackedWeight& weight, int64_t row, void* output) {
+  const int64_t first = row / kPanelColumns * weight.depth_tiles * 2 * kTileElements +
+                        row % kPanelColumns / kTileColumns * kTileElements;
+  const int64_t column = row % kTileColumns;
+  auto copy = [&]<typename T>(const T* panels, T* to) {
+    for (int64_t k = 0; k < weight.columns; ++k) {
+      to[k] = panels[first + k / kTileDepth * 2 * kTileElements +
+                     cpu::tile_offset(weight.type, k % kTileDepth, column)];
+    }
+  };
+  if (weight.type == DType::kF32) {
+    copy(static_cast<const float*>(weight.panels.data()), static_cast<float*>(output));
+  } else {
+    copy(static_cast<const uint16_t*>(weight.panels.data()), static_cast<uint16_t*>(output));
+  }
 }
 
 }  // namespace sluice::kernels

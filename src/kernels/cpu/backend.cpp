@@ -1,111 +1,141 @@
-#include "kernels/backends.h"
-
-#include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
-#include <cmath>
-#include <functional>
+#include <cstring>
 
+#include "kernels/backends.h"
 #include "kernels/checks.h"
 #include "kernels/compute.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/machine.h"
+#include "kernels/cpu/packed_panels.h"
 #include "kernels/operators.h"
-#include "kernels/packed_handle.h"
 
 namespace sluice::kernels::cpu {
 namespace {
 
-const at::Tensor& plain(const at::Tensor& weight) {
-  const PackedWeight* packed = packed_weight(weight);
-  return packed == nullptr ? weight : packed->rows;
+// Rows of a task of the operators that work row by row.
+constexpr int64_t kRowsPerTask = 4;
+
+template <typename Body>
+void for_each_row_group(int64_t num_rows, const Body& body) {
+  auto task = [&](int64_t index) {
+    const int64_t first = index * kRowsPerTask;
+    body(first, std::min(kRowsPerTask, num_rows - first));
+  };
+  parallel_for((num_rows + kRowsPerTask - 1) / kRowsPerTask, std::ref(task));
 }
 
-float activate(float x, Activation activation) {
-  switch (activation) {
-    case Activation::kNone:
-      return x;
-    case Activation::kGeluTanh:
-      return x / (1.0f + std::exp(-2.0f * 0.7978845608f * (x + 0.044715f * x * x * x)));
-    case Activation::kGelu:
-      return 0.5f * x * (1.0f + std::erf(x * 0.70710678f));
-    case Activation::kSilu:
-      return x / (1.0f + std::exp(-x));
-    case Activation::kRelu:
-      return x > 0 ? x : 0;
-  }
-  return x;
+// Copies source(index) to row after row of `output`.
+template <typename Source>
+void gather_rows(at::Tensor& output, const Source& copy_row) {
+  const int64_t row_bytes = output.size(1) * static_cast<int64_t>(output.element_size());
+  char* rows = static_cast<char*>(output.data_ptr());
+  for_each_row_group(output.size(0), [&](int64_t first, int64_t count) {
+    for (int64_t row = first; row < first + count; ++row) copy_row(row, rows + row * row_bytes);
+  });
 }
 
-template <typename T>
-float dot(const T* x, const T* w, int64_t n) {
-  float sums[16] = {};
-  int64_t k = 0;
-  for (; k + 16 <= n; k += 16) {
-    for (int lane = 0; lane < 16; ++lane) {
-      sums[lane] += static_cast<float>(x[k + lane]) * static_cast<float>(w[k + lane]);
-    }
+void check_range(const char* name, const int32_t* values, int64_t count, int64_t limit) {
+  for (int64_t i = 0; i < count; ++i) {
+    TORCH_CHECK(values[i] >= 0 && values[i] < limit, name, "[", i, "] is ", values[i],
+                ", expected at least 0 and less than ", limit);
   }
-  float total = 0;
-  for (float sum : sums) total += sum;
-  for (; k < n; ++k) total += static_cast<float>(x[k]) * static_cast<float>(w[k]);
-  return total;
+}
+
+at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight) {
+  check_embed(tokens, weight);
+  const int32_t* ids = tokens.const_data_ptr<int32_t>();
+  check_range("tokens", ids, tokens.size(0), weight.size(0));
+  at::Tensor output =
+      at::empty({tokens.size(0), weight.size(1)}, tokens.options().dtype(weight.scalar_type()));
+  if (const PackedWeight* packed = packed_weight(weight)) {
+    gather_rows(output, [&](int64_t row, void* to) { unpack_row(*packed, ids[row], to); });
+    return output;
+  }
+  TORCH_CHECK(weight.is_contiguous(), "weight is not contiguous");
+  const char* rows = static_cast<const char*>(weight.const_data_ptr());
+  const int64_t row_bytes = weight.size(1) * static_cast<int64_t>(weight.element_size());
+  gather_rows(output, [&](int64_t row, void* to) {
+    std::memcpy(to, rows + ids[row] * row_bytes, row_bytes);
+  });
+  return output;
+}
+
+at::Tensor select_rows(const at::Tensor& x, at::TensorList plan) {
+  check_select_rows(x, plan);
+  const at::Tensor& wanted = plan[kLogitRows];
+  const int32_t* indices = wanted.const_data_ptr<int32_t>();
+  check_range("plan[kLogitRows]", indices, wanted.size(0), x.size(0));
+  at::Tensor output = at::empty({wanted.size(0), x.size(1)}, x.options());
+  const char* rows = static_cast<const char*>(x.const_data_ptr());
+  const int64_t row_bytes = x.size(1) * static_cast<int64_t>(x.element_size());
+  gather_rows(output, [&](int64_t row, void* to) {
+    std::memcpy(to, rows + indices[row] * row_bytes, row_bytes);
+  });
+  return output;
+}
+
+NormArgs norm_args(const at::Tensor& x, const at::Tensor& weight, double epsilon,
+                   at::Tensor& output) {
+  NormArgs args;
+  args.type = dtype_of(x);
+  args.x = x.const_data_ptr();
+  args.weight = weight.const_data_ptr();
+  args.output = output.data_ptr();
+  args.size = x.size(1);
+  args.epsilon = static_cast<float>(epsilon);
+  return args;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  check_norm(x, weight, std::nullopt);
+  at::Tensor output = at::empty(x.sizes(), x.options());
+  const NormArgs args = norm_args(x, weight, epsilon, output);
+  for_each_row_group(x.size(0), [&](int64_t first, int64_t count) {
+    machine_kernels().rms_norm(args, first, count);
+  });
+  return output;
+}
+
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                      double epsilon) {
+  check_norm(x, weight, bias);
+  at::Tensor output = at::empty(x.sizes(), x.options());
+  NormArgs args = norm_args(x, weight, epsilon, output);
+  args.bias = bias.const_data_ptr();
+  for_each_row_group(x.size(0), [&](int64_t first, int64_t count) {
+    machine_kernels().layer_norm(args, first, count);
+  });
+  return output;
+}
+
+at::Tensor swiglu(const at::Tensor& x) {
+  check_swiglu(x);
+  SwigluArgs args;
+  args.type = dtype_of(x);
+  args.size = x.size(1) / 2;
+  at::Tensor output = at::empty({x.size(0), args.size}, x.options());
+  args.x = x.const_data_ptr();
+  args.output = output.data_ptr();
+  for_each_row_group(x.size(0), [&](int64_t first, int64_t count) {
+    machine_kernels().swiglu(args, first, count);
+  });
+  return output;
 }
 
 }  // namespace
 
-at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight) {
-  check_embed(tokens, weight);
-  return plain(weight).index_select(0, tokens);
-}
-
-at::Tensor linear_impl(const at::Tensor& x, const at::Tensor& weight,
-                       const std::optional<at::Tensor>& bias, Activation activation,
-                       const std::optional<at::Tensor>& residual, at::ScalarType type) {
-  check_linear(x, weight, bias, residual);
-  const at::Tensor& w = plain(weight);
-  const int64_t n = w.size(0), k = w.size(1), m = x.size(0);
-  at::Tensor y = at::empty({m, n}, x.options().dtype(type));
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, x.scalar_type(), "linear", [&] {
-    const auto* xp = x.const_data_ptr<scalar_t>();
-    const auto* wp = w.const_data_ptr<scalar_t>();
-    const auto* bp = bias ? bias->const_data_ptr<scalar_t>() : nullptr;
-    const auto* rp = residual ? residual->const_data_ptr<scalar_t>() : nullptr;
-    void* yp = y.data_ptr();
-    auto body = [&](int64_t task) {
-      for (int64_t j = task * 64; j < std::min(n, task * 64 + 64); ++j) {
-        for (int64_t i = 0; i < m; ++i) {
-          float v = dot(xp + i * k, wp + j * k, k);
-          if (bp) v += static_cast<float>(bp[j]);
-          v = activate(v, activation);
-          if (rp) v += static_cast<float>(rp[i * n + j]);
-          if (type == at::kFloat) {
-            static_cast<float*>(yp)[i * n + j] = v;
-          } else {
-            static_cast<scalar_t*>(yp)[i * n + j] = static_cast<scalar_t>(v);
-          }
-        }
-      }
-    };
-    parallel_for((n + 63) / 64, std::ref(body));
-  });
-  return y;
-}
-
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight,
-                  const std::optional<at::Tensor>& bias, std::string_view activation,
-                  const std::optional<at::Tensor>& residual) {
-  return linear_impl(x, weight, bias, parse_activation(activation), residual, x.scalar_type());
-}
-
-at::Tensor logits(const at::Tensor& x, const at::Tensor& weight) {
-  return linear_impl(x, weight, std::nullopt, Activation::kNone, std::nullopt, at::kFloat);
-}
-
 void register_backend(torch::Library& library) {
   library.impl("embed", &embed);
+  library.impl("rms_norm", &rms_norm);
+  library.impl("layer_norm", &layer_norm);
   library.impl("linear", &linear);
+  library.impl("swiglu", &swiglu);
+  library.impl("attention", &attention);
+  library.impl("select_rows", &select_rows);
   library.impl("logits", &logits);
 }
 

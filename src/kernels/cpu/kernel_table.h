@@ -1,0 +1,163 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/activation.h"
+
+// What one instruction set provides: functions over plain pointers, without ATen.
+//
+// The files behind a table are compiled with flags that not every machine can run. So they include
+// this header and intrinsics only, and keep all their code in the instruction set's own namespace:
+// an inline function shared with other files might be kept in its AVX-512 form by the linker.
+//
+// Row law: each function computes an output row from that row's inputs in an order that depends on
+// the model's sizes and the position only, whatever block of the work it is given.
+namespace sluice::kernels::cpu {
+
+enum class DType : uint8_t { kF32, kF16, kBF16 };
+
+// Storage of 16-bit numbers.
+struct Half {
+  uint16_t bits;
+};
+struct Brain {
+  uint16_t bits;
+};
+
+// A packed weight [N, K] is a row of panels, each 32 of its N wide. A panel holds tiles in the
+// order [K / 32][2], each 32 deep (K) and 16 wide (N), so that a panel is read as one stream.
+//
+//   float32, float16: tile[32][16], an element of K after the other
+//   bfloat16:         tile[16][16][2], pairs of K side by side, as TDPBF16PS and VDPBF16PS take
+//   them
+//
+// Both dimensions are filled up with zeros.
+inline constexpr int64_t kTileDepth = 32;
+inline constexpr int64_t kTileColumns = 16;
+inline constexpr int64_t kPanelColumns = 32;
+inline constexpr int64_t kTileElements = kTileDepth * kTileColumns;
+
+// Number of the element of K `depth` and N `column` inside a tile.
+inline constexpr int64_t tile_offset(DType type, int64_t depth, int64_t column) {
+  return type == DType::kBF16 ? (depth / 2 * kTileColumns + column) * 2 + depth % 2
+                              : depth * kTileColumns + column;
+}
+
+struct LinearArgs {
+  DType type = DType::kF32;
+  Activation activation = Activation::kNone;
+  bool float_output = false;       // logits: float32 whatever `type` is
+  const void* panels = nullptr;    // the packed weight
+  const void* input = nullptr;     // as prepare_input() left it
+  const void* bias = nullptr;      // [N] or nullptr
+  const void* residual = nullptr;  // [M, N] or nullptr
+  void* output = nullptr;          // [M, N]
+  int64_t rows = 0;                // M
+  int64_t columns = 0;             // N
+  int64_t depth_tiles = 0;         // K / 32, rounded up
+};
+
+// A part of the output: rows and panels. `first_row` is a multiple of kRowBlock.
+struct LinearBlock {
+  int64_t first_row = 0;
+  int64_t num_rows = 0;
+  int64_t first_panel = 0;
+  int64_t num_panels = 0;
+};
+
+// Rows of one LinearBlock at most: its input stays in a core's second-level cache for K of 4096.
+inline constexpr int64_t kRowBlock = 192;
+// Floats of scratch that a call of `linear` needs.
+inline constexpr int64_t kLinearScratchFloats = kRowBlock * kPanelColumns;
+
+struct InputArgs {
+  DType type = DType::kF32;
+  const void* x = nullptr;  // [M, K]
+  int64_t rows = 0;         // M
+  int64_t depth = 0;        // K
+  int64_t first_block = 0;  // of kInputBlockRows rows
+  int64_t num_blocks = 0;
+  void* output = nullptr;
+};
+// Rows that prepare_input() handles as a unit.
+inline constexpr int64_t kInputBlockRows = 48;
+
+struct NormArgs {
+  DType type = DType::kF32;
+  const void* x = nullptr;       // [rows, size]
+  const void* weight = nullptr;  // [size]
+  const void* bias = nullptr;    // [size]; layer_norm only
+  void* output = nullptr;        // [rows, size]
+  int64_t size = 0;
+  float epsilon = 0;
+};
+
+struct SwigluArgs {
+  DType type = DType::kF32;
+  const void* x = nullptr;  // [rows, 2 size]
+  void* output = nullptr;   // [rows, size]
+  int64_t size = 0;
+};
+
+// A KV block of one KV head holds its keys, then its values; S slots of D numbers each.
+//
+//   keys:   groups of 16 slots (the last one of S % 16), each [D][slots], or for bfloat16
+//           [D / 2][slots][2]: sixteen positions' scores are one vector, and no sum goes across it
+//   values: [S][D]
+struct AttentionArgs {
+  DType type = DType::kF32;
+  const void* qkv = nullptr;            // [T, (H + 2 Hkv) D]
+  const int32_t* positions = nullptr;   // [T]
+  void* cache = nullptr;                // [N, Hkv, S, 2 D]
+  const int32_t* starts = nullptr;      // [B + 1]
+  const int32_t* contexts = nullptr;    // [B]
+  const int32_t* tables = nullptr;      // [B, M]
+  const float* rope = nullptr;          // [P, D_rot / 2, 2] or nullptr
+  const float* alibi_slopes = nullptr;  // [H] or nullptr
+  float* queries = nullptr;             // scratch [T, H, D]
+  void* output = nullptr;               // [T, H, D]
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_size = 0;
+  int64_t block_size = 0;
+  int64_t max_blocks = 0;
+  int64_t rotary_size = 0;
+  int64_t window = 0;
+  float scale = 0;
+};
+
+// Positions of one pass of the softmax. Passes start at multiples of it and are merged in order.
+inline constexpr int64_t kSoftmaxSplit = 256;
+inline constexpr int64_t kMaxHeadSize = 512;
+
+// Rows of one sequence and one KV head that a call of `attend` computes.
+struct AttentionBlock {
+  int64_t sequence = 0;
+  int64_t kv_head = 0;
+  int64_t first_row = 0;  // within the sequence's rows of this step
+  int64_t num_rows = 0;
+  int64_t first_head = 0;  // among the query heads that share the KV head
+  int64_t num_heads = 0;
+};
+
+struct KernelTable {
+  // Bytes of the prepared input of [rows, 32 depth_tiles].
+  int64_t (*input_bytes)(DType type, int64_t rows, int64_t depth_tiles);
+  // Puts blocks of rows of x into the order that `linear` reads.
+  void (*prepare_input)(const InputArgs& args);
+  void (*linear)(const LinearArgs& args, const LinearBlock& block, float* scratch);
+  void (*rms_norm)(const NormArgs& args, int64_t first_row, int64_t num_rows);
+  void (*layer_norm)(const NormArgs& args, int64_t first_row, int64_t num_rows);
+  void (*swiglu)(const SwigluArgs& args, int64_t first_row, int64_t num_rows);
+  // Rotates rows of a sequence, keeps the queries and writes keys and values into the cache.
+  void (*write_kv)(const AttentionArgs& args, int64_t sequence, int64_t first_row,
+                   int64_t num_rows);
+  void (*attend)(const AttentionArgs& args, const AttentionBlock& block);
+};
+
+const KernelTable& avx2_kernels();
+const KernelTable& avx512_kernels();
+// AVX-512's, with bfloat16 `linear` on the tile registers.
+const KernelTable& amx_kernels();
+
+}  // namespace sluice::kernels::cpu

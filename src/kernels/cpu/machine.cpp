@@ -1,0 +1,53 @@
+#include "kernels/cpu/machine.h"
+
+#include <c10/util/Exception.h>
+
+#include <array>
+
+#include "kernels/compute.h"
+#include "kernels/cpu/packed_panels.h"
+
+namespace sluice::kernels::cpu {
+
+const KernelTable& machine_kernels() {
+  static const KernelTable& table = []() -> const KernelTable& {
+    const Result<Isa> isa = cpu_isa();
+    TORCH_CHECK(isa.has_value(), isa.error().message);
+    switch (*isa) {
+      case Isa::kAmx:
+        return amx_kernels();
+      case Isa::kAvx512:
+        return avx512_kernels();
+      case Isa::kAvx2:
+        break;
+    }
+    return avx2_kernels();
+  }();
+  return table;
+}
+
+DType dtype_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return DType::kF32;
+    case at::kHalf:
+      return DType::kF16;
+    case at::kBFloat16:
+      return DType::kBF16;
+    default:
+      break;
+  }
+  TORCH_CHECK(false, "dtype is ", tensor.scalar_type(), ", expected float32, float16 or bfloat16");
+}
+
+void* scratch(Scratch use, int64_t bytes) {
+  thread_local std::array<HugeBuffer, static_cast<size_t>(Scratch::kCount)> buffers;
+  HugeBuffer& buffer = buffers[static_cast<size_t>(use)];
+  if (buffer.bytes() < bytes) {
+    buffer = HugeBuffer();
+    buffer = HugeBuffer(bytes);
+  }
+  return buffer.data();
+}
+
+}  // namespace sluice::kernels::cpu

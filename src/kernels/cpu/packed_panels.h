@@ -1,0 +1,51 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/cpu/kernel_table.h"
+
+// The inside of a packed weight, for the CPU kernels only.
+namespace sluice::kernels {
+
+// Memory that starts on a 2 MiB boundary where it is that large, and asks for huge pages: a weight
+// is read once a step from end to end, and small pages cost a tenth of the bandwidth.
+class HugeBuffer final {
+ public:
+  HugeBuffer() = default;
+  // Throws std::bad_alloc.
+  explicit HugeBuffer(int64_t bytes);
+
+  void* data() const { return data_.get(); }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  struct Free {
+    void operator()(void* data) const;
+  };
+  std::unique_ptr<void, Free> data_;
+  int64_t bytes_ = 0;
+};
+
+// A weight [rows, columns] in panels (kernel_table.h).
+struct PackedWeight {
+  cpu::DType type = cpu::DType::kF32;
+  int64_t rows = 0;         // N
+  int64_t columns = 0;      // K
+  int64_t num_panels = 0;   // N / 32, rounded up
+  int64_t depth_tiles = 0;  // K / 32, rounded up
+  HugeBuffer panels;
+};
+
+// What the opaque tensor holds. Copies of the tensor share it; nobody changes it.
+using PackedHandle = std::shared_ptr<const PackedWeight>;
+
+// What `tensor` packs, or nullptr for a plain tensor. Lives as long as `tensor`.
+const PackedWeight* packed_weight(const at::Tensor& tensor);
+
+// Copies weight[row, :] to `output`, in the weight's dtype.
+void unpack_row(const PackedWeight& weight, int64_t row, void* output);
+
+}  // namespace sluice::kernels

@@ -1,0 +1,203 @@
+#pragma once
+
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/simd/math.h"
+
+// Packed linear over a vector type V. A product P says how an element of T meets an input.
+//
+// An output element is one chain of products in the order of K, started at zero, kept in a register
+// or (exactly) in float32 scratch between two passes over parts of K. How rows and columns are
+// grouped changes which chains run side by side, and no chain's own order.
+namespace sluice::kernels::cpu::simd {
+
+inline constexpr int kPairsPerTile = kTileDepth / 2;
+
+// Float32 fused multiply-adds of widened numbers: two operands a pair of K.
+template <typename V, typename T>
+struct WideProduct {
+  using Element = T;
+  using Operand = float;
+  static constexpr int kOperandsPerPair = 2;
+  struct Weights {
+    V even, odd;
+  };
+
+  static Weights load(const T* tile) {
+    Weights weights;
+    V::load_pair(tile, weights.even, weights.odd);
+    return weights;
+  }
+  static V step(V sum, const Weights& weights, const float* operand) {
+    sum = V::fma(V::set(operand[0]), weights.even, sum);
+    return V::fma(V::set(operand[V::kInputRows]), weights.odd, sum);
+  }
+  static void prepare(const T* pair, int count, float* operand) {
+    operand[0] = widen(pair[0]);
+    operand[V::kInputRows] = count > 1 ? widen(pair[1]) : 0.0f;
+  }
+
+ private:
+  static float widen(float x) { return x; }
+  static float widen(Half x) { return _cvtsh_ss(x.bits); }
+  static float widen(Brain x) {
+    const uint32_t bits = uint32_t{x.bits} << 16;
+    float wide;
+    __builtin_memcpy(&wide, &bits, sizeof(wide));
+    return wide;
+  }
+};
+
+// Rows of the same micro-kernel: input [K / 2][operands][kInputRows], sums [R][32].
+template <typename V, typename P, int R, int C>
+struct MicroKernel {
+  static void run(const typename P::Element* tiles, const typename P::Operand* input,
+                  int64_t depth_tiles, float* sums, bool resume) {
+    constexpr int kStride = P::kOperandsPerPair * V::kInputRows;
+    V acc[R][C];
+    for (int r = 0; r < R; ++r) {
+      for (int c = 0; c < C; ++c) {
+        acc[r][c] = resume ? V::load(sums + r * kPanelColumns + c * 16) : V::zero();
+      }
+    }
+    for (int64_t t = 0; t < depth_tiles; ++t) {
+      for (int pair = 0; pair < kPairsPerTile; ++pair) {
+        typename P::Weights weights[C];
+        for (int c = 0; c < C; ++c) weights[c] = P::load(tiles + c * kTileElements + pair * 32);
+        for (int r = 0; r < R; ++r) {
+          for (int c = 0; c < C; ++c) acc[r][c] = P::step(acc[r][c], weights[c], input + r);
+        }
+        input += kStride;
+      }
+      tiles += 2 * kTileElements;
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int c = 0; c < C; ++c) acc[r][c].store(sums + r * kPanelColumns + c * 16);
+    }
+  }
+};
+
+template <typename V, typename P, int R = V::kInputRows>
+inline void multiply_rows(int rows, const typename P::Element* tiles,
+                          const typename P::Operand* input, int64_t depth_tiles, float* sums,
+                          bool resume) {
+  if constexpr (R > 1) {
+    if (rows < R) {
+      multiply_rows<V, P, R - 1>(rows, tiles, input, depth_tiles, sums, resume);
+      return;
+    }
+  }
+  constexpr int kColumns = V::kColumnGroups;
+  for (int c = 0; c < 2; c += kColumns) {
+    MicroKernel<V, P, R, kColumns>::run(tiles + c * kTileElements, input, depth_tiles,
+                                        sums + c * 16, resume);
+  }
+}
+
+// Bias, activation, residual and rounding of one row's 32 sums, or of the `count` that exist.
+template <typename V, typename T, typename Out>
+inline void finish_row(const LinearArgs& args, const float* sums, int64_t row, int64_t column,
+                       int count) {
+  const T* bias = static_cast<const T*>(args.bias);
+  const T* residual = static_cast<const T*>(args.residual);
+  Out* output = static_cast<Out*>(args.output) + row * args.columns;
+  for (int c = 0; c < count; c += 16) {
+    const int64_t n = column + c;
+    const int lanes = count - c < 16 ? count - c : 16;
+    const bool full = lanes == 16;
+    V y = V::load(sums + c);
+    if (bias != nullptr) y = y + (full ? V::load(bias + n) : V::load(bias + n, lanes));
+    y = activate(y, args.activation);
+    if (residual != nullptr) {
+      const T* addend = residual + row * args.columns + n;
+      y = y + (full ? V::load(addend) : V::load(addend, lanes));
+    }
+    if (full) {
+      y.store(output + n);
+    } else {
+      y.store(output + n, lanes);
+    }
+  }
+}
+
+template <typename V, typename T>
+inline void finish(const LinearArgs& args, const float* sums, int64_t first_row, int64_t rows,
+                   int64_t panel) {
+  const int64_t column = panel * kPanelColumns;
+  const int64_t left = args.columns - column;
+  const int count = static_cast<int>(left < kPanelColumns ? left : kPanelColumns);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = sums + r * kPanelColumns;
+    if (args.float_output) {
+      finish_row<V, T, float>(args, row, first_row + r, column, count);
+    } else {
+      finish_row<V, T, T>(args, row, first_row + r, column, count);
+    }
+  }
+}
+
+// Depth of one pass in tiles: where a block has more rows than one micro-kernel takes, a pass's
+// part of the panel (16 KiB) stays in the first-level cache while all rows meet it.
+template <typename T>
+consteval int64_t pass_tiles() {
+  return 16384 / (2 * kTileElements * static_cast<int64_t>(sizeof(T)));
+}
+
+template <typename V, typename P>
+inline void linear(const LinearArgs& args, const LinearBlock& block, float* scratch) {
+  using T = typename P::Element;
+  constexpr int64_t kRows = V::kInputRows;
+  constexpr int64_t kOperandsPerTile = kPairsPerTile * P::kOperandsPerPair * kRows;
+  const int64_t row_stride = args.depth_tiles * kOperandsPerTile;
+  const auto* input =
+      static_cast<const typename P::Operand*>(args.input) + block.first_row / kRows * row_stride;
+  const int64_t pass = block.num_rows <= kRows ? args.depth_tiles : pass_tiles<T>();
+  for (int64_t p = 0; p < block.num_panels; ++p) {
+    const int64_t panel = block.first_panel + p;
+    const T* tiles =
+        static_cast<const T*>(args.panels) + panel * args.depth_tiles * 2 * kTileElements;
+    for (int64_t t = 0; t < args.depth_tiles; t += pass) {
+      const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;
+      for (int64_t r = 0; r < block.num_rows; r += kRows) {
+        const int64_t left = block.num_rows - r;
+        multiply_rows<V, P>(static_cast<int>(left < kRows ? left : kRows),
+                            tiles + t * 2 * kTileElements,
+                            input + r / kRows * row_stride + t * kOperandsPerTile, depth,
+                            scratch + r * kPanelColumns, t > 0);
+      }
+    }
+    finish<V, T>(args, scratch, block.first_row, block.num_rows, panel);
+  }
+}
+
+// Rows of x, kInputRows at a time, in the micro-kernel's order. Rows past the last are not written:
+// no micro-kernel reads them.
+template <typename V, typename P>
+inline void prepare_input(const InputArgs& args) {
+  using T = typename P::Element;
+  constexpr int64_t kRows = V::kInputRows;
+  const int64_t depth_tiles = (args.depth + kTileDepth - 1) / kTileDepth;
+  const int64_t row_stride = depth_tiles * kPairsPerTile * P::kOperandsPerPair * kRows;
+  const int64_t first = args.first_block * kInputBlockRows;
+  const int64_t end = first + args.num_blocks * kInputBlockRows;
+  for (int64_t row = first; row < end && row < args.rows; ++row) {
+    const T* x = static_cast<const T*>(args.x) + row * args.depth;
+    auto* operand =
+        static_cast<typename P::Operand*>(args.output) + row / kRows * row_stride + row % kRows;
+    for (int64_t k = 0; k < depth_tiles * kTileDepth; k += 2) {
+      const T nothing[2] = {};
+      const int64_t left = args.depth - k;
+      P::prepare(left > 0 ? x + k : nothing, left > 1 ? 2 : 1, operand);
+      operand += P::kOperandsPerPair * kRows;
+    }
+  }
+}
+
+template <typename V, typename P>
+inline int64_t input_bytes(int64_t rows, int64_t depth_tiles) {
+  constexpr int64_t kRows = V::kInputRows;
+  const int64_t row_blocks = (rows + kRows - 1) / kRows;
+  return row_blocks * kRows * depth_tiles * kPairsPerTile * P::kOperandsPerPair *
+         static_cast<int64_t>(sizeof(typename P::Operand));
+}
+
+}  // namespace sluice::kernels::cpu::simd

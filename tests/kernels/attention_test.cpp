@@ -1,0 +1,257 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+
+#include "kernels/backends.h"
+#include "kernels/kv_layout.h"
+#include "kernels/operators.h"
+#include "support.h"
+
+namespace sluice::kernels::testing {
+namespace {
+
+struct Shape {
+  int64_t heads = 4;
+  int64_t kv_heads = 4;
+  int64_t head_size = 64;
+  int64_t block_size = 16;
+  int64_t rotary_size = 0;
+  int64_t window = 0;
+  bool alibi = false;
+};
+
+std::ostream& operator<<(std::ostream& out, const Shape& s) {
+  return out << "H=" << s.heads << " Hkv=" << s.kv_heads << " D=" << s.head_size
+             << " S=" << s.block_size << " rotary=" << s.rotary_size << " window=" << s.window
+             << " alibi=" << s.alibi;
+}
+
+// Sequences with their queries, keys and values for all positions, and how to attend to them in
+// any order of steps.
+class World {
+ public:
+  World(const Shape& shape, std::vector<int64_t> lengths, at::ScalarType type)
+      : shape_(shape), lengths_(std::move(lengths)), type_(type) {
+    const int64_t columns = (shape.heads + 2 * shape.kv_heads) * shape.head_size;
+    int64_t num_blocks = 3;
+    for (size_t b = 0; b < lengths_.size(); ++b) {
+      qkv_.push_back(random_tensor({lengths_[b], columns}, 100 + lengths_[b], type));
+      max_blocks_ = std::max(max_blocks_, blocks_of(lengths_[b]) + 1);
+      num_blocks += blocks_of(lengths_[b]);
+    }
+    std::vector<int32_t> order(num_blocks);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), std::mt19937(7));
+    size_t next = 0;
+    for (const int64_t length : lengths_) {
+      // An entry past the context would be far outside the pool.
+      std::vector<int32_t> table(max_blocks_, std::numeric_limits<int32_t>::max());
+      for (int64_t m = 0; m < blocks_of(length); ++m) table[m] = order[next++];
+      tables_.push_back(std::move(table));
+    }
+    kv_shape_ = kv_cache_shape({num_blocks, shape.kv_heads, shape.block_size, shape.head_size});
+    if (shape.rotary_size > 0) {
+      rope_ = random_tensor(
+          {*std::max_element(lengths_.begin(), lengths_.end()), shape.rotary_size / 2, 2}, 8,
+          at::kFloat);
+    }
+    if (shape.alibi) slopes_ = random_tensor({shape.heads}, 9, at::kFloat).abs() * 0.2;
+  }
+
+  // Every position's output when each step gives each sequence up to `chunk` rows. All memory that
+  // a step may not read holds NaN.
+  std::vector<at::Tensor> run(int64_t chunk) const {
+    at::Tensor cache = at::full(kv_shape_, std::numeric_limits<double>::quiet_NaN(),
+                                at::TensorOptions().dtype(type_));
+    std::vector<std::vector<at::Tensor>> outputs(lengths_.size());
+    std::vector<int64_t> done(lengths_.size(), 0);
+    for (bool more = true; more;) {
+      std::vector<int64_t> rows;
+      for (size_t b = 0; b < lengths_.size(); ++b) {
+        rows.push_back(std::min(chunk, lengths_[b] - done[b]));
+        done[b] += rows.back();
+      }
+      const at::Tensor output = step(&kernels::attention, qkv_, rows, done, cache);
+      int64_t first = 0;
+      more = false;
+      for (size_t b = 0; b < lengths_.size(); ++b) {
+        outputs[b].push_back(output.narrow(0, first, rows[b]));
+        first += rows[b];
+        more = more || done[b] < lengths_[b];
+      }
+    }
+    std::vector<at::Tensor> joined;
+    for (const auto& parts : outputs) joined.push_back(at::cat(parts, 0));
+    return joined;
+  }
+
+  // All positions in one step of the reference, in float64 where nothing is rounded in between.
+  std::vector<at::Tensor> oracle() const {
+    const at::ScalarType wide = rope_ ? type_ : at::kDouble;
+    std::vector<at::Tensor> qkv;
+    for (const at::Tensor& x : qkv_) qkv.push_back(x.to(wide));
+    at::Tensor cache = at::zeros(kv_shape_, at::TensorOptions().dtype(wide));
+    const at::Tensor output = step(&reference::attention, qkv, lengths_, lengths_, cache);
+    return output.split_with_sizes(lengths_);
+  }
+
+  World only(size_t sequence) const {
+    World alone(*this);
+    alone.lengths_ = {lengths_[sequence]};
+    alone.qkv_ = {qkv_[sequence]};
+    alone.tables_ = {tables_[sequence]};
+    return alone;
+  }
+
+  // Errors of the scores move the weights by as much, and the output by at most that times twice
+  // the largest value. With RoPE a key's rounding may fall to the other side.
+  double tolerance() const {
+    double largest = 0;
+    for (const at::Tensor& x : qkv_) {
+      largest = std::max(largest, x.to(at::kDouble).abs().max().item<double>());
+    }
+    const auto size = static_cast<double>(shape_.head_size);
+    double score = 4 * std::sqrt(size) * 0x1p-24 * std::sqrt(size) * 2 + 100 * 0x1p-23;
+    if (shape_.rotary_size > 0 && type_ != at::kFloat) {
+      score += 2 * unit_roundoff(type_) * largest * largest / std::sqrt(size);
+    }
+    return 2 * score * largest;
+  }
+
+ private:
+  int64_t blocks_of(int64_t length) const {
+    return (length + shape_.block_size - 1) / shape_.block_size;
+  }
+
+  template <typename Attention>
+  at::Tensor step(Attention attention, const std::vector<at::Tensor>& qkv,
+                  const std::vector<int64_t>& rows, const std::vector<int64_t>& contexts,
+                  at::Tensor& cache) const {
+    std::vector<int32_t> starts = {0}, context, positions, table;
+    std::vector<at::Tensor> parts;
+    for (size_t b = 0; b < rows.size(); ++b) {
+      const int64_t before = contexts[b] - rows[b];
+      parts.push_back(qkv[b].narrow(0, before, rows[b]));
+      for (int64_t i = 0; i < rows[b]; ++i) positions.push_back(static_cast<int32_t>(before + i));
+      starts.push_back(static_cast<int32_t>(positions.size()));
+      context.push_back(static_cast<int32_t>(contexts[b]));
+      table.insert(table.end(), tables_[b].begin(), tables_[b].end());
+    }
+    const std::vector<at::Tensor> plan = {
+        int_tensor(starts), int_tensor(context),
+        int_tensor(table).view({static_cast<int64_t>(rows.size()), max_blocks_}), int_tensor({})};
+    const double scale = 1 / std::sqrt(static_cast<double>(shape_.head_size));
+    return attention(at::cat(parts, 0), int_tensor(positions), cache, plan, shape_.heads,
+                     shape_.kv_heads, scale, rope_, slopes_, shape_.window);
+  }
+
+  Shape shape_;
+  std::vector<int64_t> lengths_;
+  at::ScalarType type_;
+  int64_t max_blocks_ = 0;
+  std::vector<at::Tensor> qkv_;
+  std::vector<std::vector<int32_t>> tables_;
+  std::vector<int64_t> kv_shape_;
+  std::optional<at::Tensor> rope_;
+  std::optional<at::Tensor> slopes_;
+};
+
+const std::vector<Shape>& shapes() {
+  static const std::vector<Shape> all = {
+      {.heads = 2, .kv_heads = 2, .head_size = 32},
+      {.heads = 4, .kv_heads = 4, .head_size = 64, .alibi = true},
+      {.heads = 4, .kv_heads = 2, .head_size = 64, .rotary_size = 64},
+      {.heads = 8, .kv_heads = 1, .head_size = 80, .rotary_size = 32},
+      {.heads = 3, .kv_heads = 1, .head_size = 96, .window = 20},
+      {.heads = 4, .kv_heads = 2, .head_size = 128, .rotary_size = 128, .window = 270},
+      {.heads = 2, .kv_heads = 1, .head_size = 20, .block_size = 8, .rotary_size = 12},
+      {.heads = 2, .kv_heads = 2, .head_size = 64, .block_size = 24, .window = 5, .alibi = true},
+      {.heads = 2, .kv_heads = 1, .head_size = 64, .block_size = 64},
+      {.heads = 2, .kv_heads = 1, .head_size = 32, .block_size = 1},
+  };
+  return all;
+}
+
+class AttentionTest : public KernelTest {};
+
+TEST_F(AttentionTest, EqualsTheReference) {
+  const std::vector<std::vector<int64_t>> batches = {{1, 15, 16, 17, 47}, {1, 270, 47}, {530}};
+  for (const at::ScalarType type : kDtypes) {
+    for (const Shape& shape : shapes()) {
+      for (const std::vector<int64_t>& lengths : batches) {
+        const World world(shape, lengths, type);
+        const std::vector<at::Tensor> expected = world.oracle();
+        const std::vector<at::Tensor> actual = world.run(1000);
+        for (size_t b = 0; b < lengths.size(); ++b) {
+          // Two roundings to `type` may differ where the reference rounds as well.
+          const at::Tensor tolerance =
+              expected[b].to(at::kDouble).abs() * 2.02 * unit_roundoff(type) + world.tolerance();
+          ASSERT_TRUE(close(actual[b], expected[b], tolerance))
+              << type << " " << shape << " length " << lengths[b];
+        }
+      }
+    }
+  }
+}
+
+TEST_F(AttentionTest, RowLaw) {
+  const std::vector<int64_t> lengths = {33, 1, 290};
+  for (const at::ScalarType type : kDtypes) {
+    for (const Shape& shape : shapes()) {
+      const World world(shape, lengths, type);
+      const std::vector<at::Tensor> whole = world.run(1000);
+      for (int64_t chunk : {1, 16, 50}) {
+        const std::vector<at::Tensor> chunked = world.run(chunk);
+        for (size_t b = 0; b < lengths.size(); ++b) {
+          ASSERT_TRUE(same_bits(chunked[b], whole[b]))
+              << type << " " << shape << " length " << lengths[b] << " chunk " << chunk;
+        }
+      }
+      for (size_t b = 0; b < lengths.size(); ++b) {
+        ASSERT_TRUE(same_bits(world.only(b).run(64)[0], whole[b]))
+            << type << " " << shape << " length " << lengths[b] << " alone";
+      }
+      ThreadPool pool(2);
+      const ComputeScope scope(pool);
+      const std::vector<at::Tensor> shared = world.run(100);
+      for (size_t b = 0; b < lengths.size(); ++b) {
+        ASSERT_TRUE(same_bits(shared[b], whole[b])) << type << " " << shape << " two threads";
+      }
+    }
+  }
+}
+
+TEST_F(AttentionTest, RefusesPlansThatPointOutside) {
+  const at::Tensor qkv = random_tensor({2, 3 * 32}, 1, at::kFloat);
+  at::Tensor cache = at::zeros(kv_cache_shape({4, 1, 16, 32}));
+  const at::Tensor positions = int_tensor({0, 1});
+  const auto call = [&](std::vector<int32_t> starts, std::vector<int32_t> contexts,
+                        std::vector<int32_t> table) {
+    return attention(
+        qkv, positions, cache,
+        {int_tensor(starts), int_tensor(contexts), int_tensor(table).view({1, -1}), int_tensor({})},
+        1, 1, 0.1, std::nullopt, std::nullopt, 0);
+  };
+  EXPECT_NO_THROW(call({0, 2}, {2}, {3}));
+  EXPECT_THROW(call({0, 2}, {2}, {4}), c10::Error);
+  EXPECT_THROW(call({0, 2}, {2}, {-1}), c10::Error);
+  EXPECT_THROW(call({0, 2}, {1}, {0}), c10::Error);
+  EXPECT_THROW(call({0, 1}, {2}, {0}), c10::Error);
+  EXPECT_THROW(call({0, 2}, {17}, {0}), c10::Error);
+  const at::Tensor short_rope = at::zeros({1, 16, 2});
+  EXPECT_THROW(
+      attention(qkv, positions, cache,
+                {int_tensor({0, 2}), int_tensor({2}), int_tensor({0}).view({1, 1}), int_tensor({})},
+                1, 1, 0.1, short_rope, std::nullopt, 0),
+      c10::Error);
+}
+
+}  // namespace
+}  // namespace sluice::kernels::testing
