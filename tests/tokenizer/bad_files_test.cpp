@@ -1,0 +1,1 @@
+int bad_files_placeholder;
