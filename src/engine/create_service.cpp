@@ -1,0 +1,277 @@
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "engine/engine_service.h"
+#include "engine/gpu_probe.h"
+#include "engine/machine_memory.h"
+#include "engine/model_executor.h"
+#include "engine/null_executor.h"
+#include "engine/tokenizer_loader.h"
+#include "kernels/compute.h"
+#include "model/model_runner.h"
+#include "sluice/runtime.h"
+
+namespace sluice::engine {
+namespace {
+
+// Of the memory that is free once all models are loaded, the KV pools get this share together. The
+// rest is for activations, for the system and for what else starts later.
+constexpr double kKvShareOfFreeMemory = 0.4;
+
+constexpr int32_t kNullVocabulary = 32000;
+constexpr int32_t kNullContext = 1 << 16;
+
+// A model that is loaded and has no KV pool yet.
+struct LoadedSource {
+  ServedModel served;
+  std::unique_ptr<model::ModelRunner> runner;  // null for the null model
+};
+
+class ServiceBuilder final {
+ public:
+  explicit ServiceBuilder(RuntimeOptions options) : options_(std::move(options)) {}
+
+  Result<std::unique_ptr<Service>> run() {
+    if (auto checked = check_options(); !checked) return std::unexpected(checked.error());
+    const int32_t num_threads = options_.num_threads > 0 ? options_.num_threads : usable_cores();
+    pool_ = std::make_shared<kernels::ThreadPool>(num_threads);
+    for (const ModelSource& source : options_.models) {
+      auto loaded = load(source);
+      if (!loaded) return named(name_of(source), loaded.error());
+      loaded_.push_back(std::move(*loaded));
+    }
+    const int64_t free_bytes = machine_memory().free_bytes;
+    ServiceParts parts;
+    for (LoadedSource& source : loaded_) {
+      const std::string name = source.served.info.name;
+      auto lane = make_lane(source, free_bytes);
+      if (!lane) return named(name, lane.error());
+      parts.lanes.push_back(std::move(*lane));
+      parts.models.push_back(std::move(source.served));
+    }
+    parts.limits = options_.limits;
+    parts.max_num_seqs = options_.max_num_seqs;
+    parts.info.version = SLUICE_VERSION;
+    parts.info.device = "cpu";
+    parts.info.num_threads = num_threads;
+    static const base::SteadyClock clock;
+    auto service = std::make_unique<EngineService>(std::move(parts), clock);
+    if (auto started = service->start([this] { return warm_up(); }); !started) {
+      return std::unexpected(started.error());
+    }
+    return service;
+  }
+
+ private:
+  struct WarmUp {
+    ModelExecutor* executor;
+    int32_t num_blocks;
+  };
+
+  static std::unexpected<Error> named(const std::string& name, const Error& error) {
+    return fail(error.code, "model " + name + ": " + error.message);
+  }
+
+  static std::string name_of(const ModelSource& source) {
+    if (!source.name.empty()) return source.name;
+    const std::filesystem::path path = source.path.lexically_normal();
+    return path.has_filename() ? path.filename().string() : path.parent_path().filename().string();
+  }
+
+  void notice(const std::string& line) const {
+    if (options_.notice) options_.notice(line);
+  }
+
+  Result<void> check_options() {
+    const auto at_least = [](const char* name, int64_t value, int64_t limit) -> Result<void> {
+      if (value >= limit) return {};
+      return invalid_argument(std::string(name) + " is " + std::to_string(value) +
+                              ", must be at least " + std::to_string(limit));
+    };
+    const ServiceLimits& limits = options_.limits;
+    for (const auto& result : {at_least("number of models", std::ssize(options_.models), 1),
+                               at_least("num_threads", options_.num_threads, 0),
+                               at_least("block_size", options_.block_size, 1),
+                               at_least("max_num_seqs", options_.max_num_seqs, 1),
+                               at_least("max_num_batched_tokens", options_.max_num_batched_tokens,
+                                        options_.max_num_seqs),
+                               at_least("max_model_len", options_.max_model_len, 0),
+                               at_least("kv_cache_bytes", options_.kv_cache_bytes, 0),
+                               at_least("max_queued_requests", limits.max_queued_requests, 1),
+                               at_least("max_undelivered_tokens", limits.max_undelivered_tokens, 1),
+                               at_least("max_n", limits.max_n, 1)}) {
+      if (!result) return result;
+    }
+    std::set<std::string> names;
+    for (const ModelSource& source : options_.models) {
+      if (!names.insert(name_of(source)).second) {
+        return invalid_argument("two models are named " + name_of(source) +
+                                ": give one another name with NAME=PATH");
+      }
+    }
+    return check_device();
+  }
+
+  Result<void> check_device() {
+    const std::string& device = options_.device;
+    if (device == "cpu") return {};
+    if (device == "auto") {
+      const GpuProbe gpus = probe_gpus();
+      const std::string why =
+          gpus.devices.empty()
+              ? gpus.note
+              : gpus.devices.front().description + " is here, but this build has no CUDA kernels";
+      notice("device: cpu, no GPU is used: " + why);
+      return {};
+    }
+    if (device == "cuda" || device.rfind("cuda:", 0) == 0) {
+      return fail(ErrorCode::kUnimplemented,
+                  "device is " + device + ", but this build has no CUDA kernels: use cpu");
+    }
+    return invalid_argument("device is \"" + device + "\", must be auto, cpu or cuda[:N]");
+  }
+
+  Result<LoadedSource> load(const ModelSource& source) {
+    LoadedSource loaded;
+    ModelInfo& info = loaded.served.info;
+    info.name = name_of(source);
+    if (source.path == "null") {
+      info.family = "null";
+      info.digest = "null";
+      info.dtype = "none";
+      info.profile = "null/1";
+      info.vocabulary_size = kNullVocabulary;
+      info.context_length = options_.max_model_len > 0 ? options_.max_model_len : kNullContext;
+      return loaded;
+    }
+    auto profile = kernels::cpu_profile();
+    if (!profile) return std::unexpected(profile.error());
+    model::LoadOptions load_options;
+    load_options.max_model_len = options_.max_model_len;
+    load_options.block_size = options_.block_size;
+    if (options_.progress) {
+      load_options.progress = [this, &info](int64_t done, int64_t all) {
+        options_.progress(info.name, done, all);
+      };
+    }
+    auto runner = model::ModelRunner::load(source.path, load_options, *pool_);
+    if (!runner) return std::unexpected(runner.error());
+    const model::ModelConfig& config = (*runner)->config();
+    auto tokenizer = load_model_tokenizer(source.path, config.vocabulary_size);
+    if (!tokenizer) return std::unexpected(tokenizer.error());
+    info.family = config.family;
+    info.digest = config.digest;
+    info.dtype = config.dtype;
+    info.profile = std::move(*profile);
+    info.num_parameters = config.num_parameters;
+    info.vocabulary_size = config.vocabulary_size;
+    info.context_length =
+        options_.max_model_len > 0 ? options_.max_model_len : config.context_length;
+    info.has_tokenizer = *tokenizer != nullptr;
+    info.end_token_ids = config.end_token_ids;
+    info.kv_bytes_per_token = (*runner)->kv_bytes_per_block() / options_.block_size;
+    loaded.served.tokenizer = std::move(*tokenizer);
+    loaded.runner = std::move(*runner);
+    return loaded;
+  }
+
+  int64_t blocks_for(int64_t tokens) const {
+    return (tokens + options_.block_size - 1) / options_.block_size;
+  }
+
+  // Blocks of a model's pool: what the flag or the share pays for, and never more than all places
+  // filled to the context's end could use. Shortens the context if it would not fit alone.
+  Result<int32_t> choose_num_blocks(LoadedSource& source, int64_t free_bytes) {
+    ModelInfo& info = source.served.info;
+    const int64_t most = std::min<int64_t>(blocks_for(info.context_length) * options_.max_num_seqs,
+                                           INT32_MAX / options_.block_size);
+    if (source.runner == nullptr) return static_cast<int32_t>(most);
+    const int64_t bytes_per_block = source.runner->kv_bytes_per_block();
+    const auto share =
+        static_cast<int64_t>(kKvShareOfFreeMemory * static_cast<double>(free_bytes)) /
+        std::ssize(loaded_);
+    const int64_t bytes = options_.kv_cache_bytes > 0 ? options_.kv_cache_bytes : share;
+    const int64_t num_blocks = std::min(most, bytes / bytes_per_block);
+    const int64_t tokens = num_blocks * options_.block_size;
+    if (tokens < 2) {
+      return fail(ErrorCode::kResourceExhausted,
+                  "a KV cache of " + std::to_string(bytes) + " bytes holds no block, which has " +
+                      std::to_string(bytes_per_block) + ": raise --kv-cache-memory-bytes");
+    }
+    if (tokens < info.context_length) {
+      if (options_.max_model_len > 0) {
+        return fail(ErrorCode::kResourceExhausted,
+                    "max_model_len is " + std::to_string(options_.max_model_len) +
+                        ", but the KV cache holds " + std::to_string(tokens) +
+                        " tokens: lower it or raise --kv-cache-memory-bytes");
+      }
+      notice("model " + info.name + ": context shortened from " +
+             std::to_string(info.context_length) + " to the " + std::to_string(tokens) +
+             " tokens that the KV cache holds");
+      info.context_length = static_cast<int32_t>(tokens);
+    }
+    return static_cast<int32_t>(num_blocks);
+  }
+
+  Result<std::unique_ptr<Lane>> make_lane(LoadedSource& source, int64_t free_bytes) {
+    ModelInfo& info = source.served.info;
+    const auto num_blocks = choose_num_blocks(source, free_bytes);
+    if (!num_blocks) return std::unexpected(num_blocks.error());
+    info.kv_capacity_tokens = int64_t{*num_blocks} * options_.block_size;
+    scheduler::SchedulerOptions scheduling;
+    scheduling.num_blocks = *num_blocks;
+    scheduling.block_size = options_.block_size;
+    scheduling.max_model_len = info.context_length;
+    scheduling.max_num_seqs = options_.max_num_seqs;
+    scheduling.max_num_batched_tokens = options_.max_num_batched_tokens;
+    scheduling.max_waiting_seqs = INT32_MAX;  // LiveRequests bounds them
+    scheduling.stall_time = options_.limits.stall_time;
+    auto scheduler = scheduler::Scheduler::create(scheduling);
+    if (!scheduler) return std::unexpected(scheduler.error());
+
+    std::unique_ptr<StepExecutor> executor;
+    if (source.runner == nullptr) {
+      executor = std::make_unique<NullExecutor>(info.vocabulary_size);
+    } else {
+      if (auto allocated = source.runner->allocate_kv(*num_blocks); !allocated) {
+        return std::unexpected(allocated.error());
+      }
+      auto own = std::make_unique<ModelExecutor>(std::move(source.runner), pool_);
+      warm_ups_.push_back({own.get(), *num_blocks});
+      executor = std::move(own);
+      notice("model " + info.name + ": KV cache holds " + std::to_string(info.kv_capacity_tokens) +
+             " tokens (" + std::to_string(info.kv_capacity_tokens * info.kv_bytes_per_token) +
+             " bytes)");
+    }
+    Notice log = options_.notice ? options_.notice : [](const std::string&) {};
+    return std::make_unique<Lane>(std::move(*scheduler), std::move(executor), std::move(log));
+  }
+
+  Result<void> warm_up() {
+    for (const WarmUp& one : warm_ups_) {
+      if (auto done = one.executor->warm_up(one.num_blocks, options_.block_size); !done) {
+        return done;
+      }
+    }
+    return {};
+  }
+
+  RuntimeOptions options_;
+  std::shared_ptr<kernels::ThreadPool> pool_;
+  std::vector<LoadedSource> loaded_;
+  std::vector<WarmUp> warm_ups_;
+};
+
+}  // namespace
+}  // namespace sluice::engine
+
+namespace sluice {
+
+Result<std::unique_ptr<Service>> create_service(RuntimeOptions options) {
+  return engine::ServiceBuilder(std::move(options)).run();
+}
+
+}  // namespace sluice

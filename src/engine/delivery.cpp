@@ -1,0 +1,227 @@
+#include "engine/delivery.h"
+
+#include <algorithm>
+#include <iterator>
+#include <string>
+#include <utility>
+
+#include "base/utf8.h"
+
+namespace sluice::engine {
+
+Delivery::Delivery(const std::vector<ServedModel>& models, LiveRequests& live)
+    : models_(models), live_(live) {}
+
+void Delivery::publish(std::vector<OutputEvent>& events) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (pending_.empty()) {
+      pending_.swap(events);
+    } else {
+      std::move(events.begin(), events.end(), std::back_inserter(pending_));
+      events.clear();
+    }
+  }
+  published_.notify_one();
+}
+
+bool Delivery::deliver_pending() {
+  {
+    const std::lock_guard lock(mutex_);
+    current_.swap(pending_);
+  }
+  if (current_.empty()) return false;
+  deliver(current_);
+  current_.clear();
+  return true;
+}
+
+void Delivery::run() {
+  for (bool is_stopping = false; !is_stopping;) {
+    {
+      std::unique_lock lock(mutex_);
+      published_.wait(lock, [&] { return !pending_.empty() || is_stopping_; });
+      is_stopping = is_stopping_;
+    }
+    while (deliver_pending()) {
+    }
+  }
+}
+
+void Delivery::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_stopping_ = true;
+  }
+  published_.notify_one();
+}
+
+void Delivery::deliver(std::vector<OutputEvent>& events) {
+  touched_.clear();
+  for (OutputEvent& event : events) handle(event);
+  for (LiveRequest* request : touched_) {
+    request->delivery.is_touched = false;
+    flush(*request);
+  }
+}
+
+void Delivery::handle(OutputEvent& event) {
+  LiveRequest& request = *event.request;
+  DeliveryState& state = request.delivery;
+  if (!std::exchange(state.is_touched, true)) touched_.push_back(&request);
+  DeliveryStream& stream = state.streams[static_cast<size_t>(event.index)];
+  if (std::holds_alternative<TokenOutput>(event.what)) {
+    handle_token(request, stream, event);
+  } else if (auto* score = std::get_if<PromptScoreOutput>(&event.what)) {
+    state.prompt_scores.push_back(std::move(score->score));
+  } else {
+    handle_end(request, stream, std::get<StreamEnd>(event.what));
+  }
+}
+
+void Delivery::handle_token(LiveRequest& request, DeliveryStream& stream, OutputEvent& event) {
+  auto& [drawn, reason] = std::get<TokenOutput>(event.what);
+  if (stream.is_closed) return;
+  DeliveryState& state = request.delivery;
+  state.first_token = std::min(state.first_token, event.time);
+  state.last_token = std::max(state.last_token, event.time);
+  GenerateChunk& chunk = stream.chunk;
+  stream.has_chunk = true;
+  ++stream.completion_tokens;
+  chunk.token_ids.push_back(drawn.token_id);
+  if (request.checked.wants_logprobs()) chunk.logprobs.push_back(describe(request, drawn));
+  if (reason == FinishReason::kStop) {  // the token that ends a text is no part of it
+    chunk.stop_reason = std::to_string(drawn.token_id);
+    close_stream(stream, FinishReason::kStop);
+    return;
+  }
+  if (stream.text) {
+    chunk.text += stream.text->push(drawn.token_id);
+    if (stream.text->match()) {
+      chunk.stop_reason = stream.text->matched_string();
+      close_stream(stream, FinishReason::kStop);
+      request.signals[static_cast<size_t>(event.index)]->request_stop(
+          sequence::StopSignal::kTextStop);
+      return;
+    }
+  }
+  if (reason) close_stream(stream, *reason);
+}
+
+void Delivery::close_stream(DeliveryStream& stream, FinishReason reason) {
+  stream.has_chunk = true;
+  stream.is_closed = true;
+  stream.chunk.finish_reason = reason;
+  if (stream.text) stream.chunk.text += stream.text->finish();
+}
+
+void Delivery::handle_end(LiveRequest& request, DeliveryStream& stream, const StreamEnd& end) {
+  DeliveryState& state = request.delivery;
+  if (std::exchange(stream.has_ended, true)) return;
+  ++state.num_ended;
+  if (end.first_scheduled) {
+    state.first_scheduled = std::min(state.first_scheduled, *end.first_scheduled);
+  }
+  if (&stream == &state.streams.front()) state.cached_tokens = end.cached_tokens;
+  // A stream that was complete before the engine heard of a cancellation ended by itself.
+  if (stream.is_closed) return;
+  close_stream(stream, end.reason);
+  if (!end.error || state.error) return;
+  state.error = end.error;
+  for (const auto& signals : request.signals) {
+    signals->request_stop(sequence::StopSignal::kCancelled);
+  }
+}
+
+void Delivery::flush(LiveRequest& request) {
+  DeliveryState& state = request.delivery;
+  for (int32_t index = 0; index < request.checked.n; ++index) flush_stream(request, index);
+  if (state.num_ended == request.checked.n) end_request(request);
+}
+
+void Delivery::flush_stream(LiveRequest& request, int32_t index) {
+  DeliveryState& state = request.delivery;
+  DeliveryStream& stream = state.streams[static_cast<size_t>(index)];
+  if (!stream.has_chunk) return;
+  if (stream.is_prompt_due) {
+    const bool has_scores = request.checked.sampling.num_prompt_logprobs < 0 ||
+                            state.prompt_scores.size() + 1 == request.checked.prompt.size();
+    if (!has_scores && !state.error) return;  // completion 0 still computes them
+    stream.is_prompt_due = false;
+    if (has_scores) send_prompt_chunk(request, index);
+  }
+  stream.has_chunk = false;
+  stream.chunk.index = index;
+  request.untaken.add(index, static_cast<int32_t>(stream.chunk.token_ids.size()), true);
+  request.observer->on_chunk(std::exchange(stream.chunk, {}));
+}
+
+void Delivery::send_prompt_chunk(LiveRequest& request, int32_t index) {
+  const CheckedRequest& checked = request.checked;
+  GenerateChunk chunk;
+  chunk.index = index;
+  chunk.is_prompt = true;
+  chunk.text = checked.prompt_text;
+  chunk.token_ids = checked.prompt;
+  if (checked.sampling.num_prompt_logprobs >= 0) {
+    const int32_t first = checked.prompt.front();
+    chunk.logprobs.push_back({{first, 0.0f, token_text(request, first)}, {}});
+    for (const sampling::RowResult& score : request.delivery.prompt_scores) {
+      chunk.logprobs.push_back(describe(request, score));
+    }
+  }
+  request.untaken.add(index, static_cast<int32_t>(chunk.token_ids.size()), false);
+  request.observer->on_chunk(std::move(chunk));
+}
+
+void Delivery::end_request(LiveRequest& request) {
+  const std::shared_ptr<LiveRequest> ended = live_.take(request);
+  if (ended->delivery.error) {
+    ended->observer->on_end(std::unexpected(*ended->delivery.error));
+  } else {
+    ended->observer->on_end(summarize(*ended));
+  }
+  live_.settle();
+}
+
+GenerateSummary Delivery::summarize(const LiveRequest& request) const {
+  const DeliveryState& state = request.delivery;
+  GenerateSummary summary;
+  summary.request_id = request.checked.id;
+  summary.seed = request.checked.sampling.seed;
+  summary.profile = model_of(request).info.profile;
+  summary.digest = model_of(request).info.digest;
+  Usage& usage = summary.usage;
+  usage.prompt_tokens = static_cast<int32_t>(request.checked.prompt.size());
+  usage.cached_tokens = state.cached_tokens;
+  for (const DeliveryStream& stream : state.streams) {
+    usage.completion_tokens += stream.completion_tokens;
+  }
+  usage.queue_time = state.first_scheduled - request.checked.arrival;
+  usage.prefill_time = state.first_token - state.first_scheduled;
+  usage.decode_time = state.last_token - state.first_token;
+  return summary;
+}
+
+PositionLogprobs Delivery::describe(const LiveRequest& request,
+                                    const sampling::RowResult& result) const {
+  PositionLogprobs position;
+  position.token = {result.token_id, result.logprob, token_text(request, result.token_id)};
+  position.top.reserve(result.top.size());
+  for (const sampling::TokenScore& score : result.top) {
+    position.top.push_back({score.token_id, score.logprob, token_text(request, score.token_id)});
+  }
+  return position;
+}
+
+std::string Delivery::token_text(const LiveRequest& request, int32_t token_id) const {
+  const tokenizer::Tokenizer* tokenizer = model_of(request).tokenizer.get();
+  std::string text;
+  if (tokenizer != nullptr) {
+    append_repaired_utf8(tokenizer->token_bytes(token_id, /*at_start=*/false), /*is_end=*/true,
+                         tokenizer->utf8_repair(), &text);
+  }
+  return text;
+}
+
+}  // namespace sluice::engine

@@ -1,0 +1,92 @@
+#include "engine/engine_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace sluice::engine {
+namespace {
+
+// An idle loop still ticks this often, so that its heartbeat shows that it lives.
+constexpr base::Duration kIdleTick = std::chrono::milliseconds(250);
+
+float in_microseconds(base::Duration duration) {
+  return std::chrono::duration<float, std::micro>(duration).count();
+}
+
+}  // namespace
+
+EngineLoop::EngineLoop(std::vector<std::unique_ptr<Lane>> lanes, std::shared_ptr<EngineQueue> queue,
+                       const base::Clock& clock, OutputSink& sink)
+    : lanes_(std::move(lanes)), queue_(std::move(queue)), clock_(clock), sink_(sink) {
+  heartbeat_.store(clock_.now().time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+bool EngineLoop::tick() {
+  heartbeat_.store(clock_.now().time_since_epoch().count(), std::memory_order_relaxed);
+  queue_->pop_all(incoming_);
+  accept_new();
+  bool has_run = false;
+  for (const auto& lane : lanes_) has_run |= step_lane(*lane);
+  return has_run;
+}
+
+void EngineLoop::accept_new() {
+  for (NewSequences& request : incoming_) {
+    lanes_[request.lane_idx]->add(std::move(request.completions));
+  }
+  incoming_.clear();
+}
+
+bool EngineLoop::step_lane(Lane& lane) {
+  if (lane.is_empty() && lane.events().empty()) return false;
+  const base::TimePoint start = clock_.now();
+  const StepTimes times = lane.step(start, clock_);
+  if (!lane.events().empty()) sink_.publish(lane.events());
+  if (times.num_tokens == 0) return false;
+  const base::Duration whole = clock_.now() - start;
+  step_ms_.add(in_microseconds(whole) / 1000);
+  engine_us_.add(in_microseconds(whole - times.executor));
+  num_steps_.fetch_add(1, std::memory_order_relaxed);
+  num_tokens_.fetch_add(times.num_tokens, std::memory_order_relaxed);
+  return true;
+}
+
+void EngineLoop::run() {
+  while (!is_stopping_.load(std::memory_order_acquire)) {
+    if (!tick()) wait();
+  }
+  end_all();
+}
+
+void EngineLoop::wait() {
+  base::Duration timeout = kIdleTick;
+  const base::TimePoint now = clock_.now();
+  for (const auto& lane : lanes_) {
+    const base::TimePoint next = lane->next_timeout();
+    if (next < now + timeout) timeout = std::max(base::Duration(0), next - now);
+  }
+  queue_->wait_pop_all(incoming_, timeout);
+  accept_new();
+}
+
+void EngineLoop::end_all() {
+  queue_->close();
+  queue_->pop_all(incoming_);
+  accept_new();
+  const Error error{ErrorCode::kUnavailable, "the server is shutting down"};
+  for (const auto& lane : lanes_) {
+    lane->end_all(error);
+    if (!lane->events().empty()) sink_.publish(lane->events());
+  }
+}
+
+void EngineLoop::stop() {
+  is_stopping_.store(true, std::memory_order_release);
+  queue_->wake();
+}
+
+base::TimePoint EngineLoop::heartbeat() const {
+  return base::TimePoint(base::Duration(heartbeat_.load(std::memory_order_relaxed)));
+}
+
+}  // namespace sluice::engine

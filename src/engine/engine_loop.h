@@ -1,0 +1,71 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "base/bounded_queue.h"
+#include "base/clock.h"
+#include "engine/lane.h"
+#include "engine/output_event.h"
+#include "observability/sample_ring.h"
+
+namespace sluice::engine {
+
+// A request's completions on their way from a front end to a lane.
+struct NewSequences {
+  size_t lane_idx = 0;
+  std::vector<std::unique_ptr<sequence::Sequence>> completions;
+};
+// Shared, so that a call may wake the engine however long its owner keeps it.
+using EngineQueue = base::BoundedQueue<NewSequences>;
+
+// The one thread that computes: takes new requests, steps the lanes in turn while they have work,
+// hands each step's events over, and sleeps when there is nothing to do.
+//
+// Threads: run() and tick() on one; the rest from any.
+class EngineLoop final {
+ public:
+  // `clock` and `sink` must outlive this.
+  EngineLoop(std::vector<std::unique_ptr<Lane>> lanes, std::shared_ptr<EngineQueue> queue,
+             const base::Clock& clock, OutputSink& sink);
+
+  // One round: new requests, then at most one step of each lane. False if no lane could run.
+  bool tick();
+  // Rounds until stop(). Then everything that is left ends with kUnavailable.
+  void run();
+  void stop();
+
+  // When the last round began.
+  base::TimePoint heartbeat() const;
+  const std::vector<std::unique_ptr<Lane>>& lanes() const { return lanes_; }
+
+  // Since the start; times of the newest steps since the last call of take_*.
+  int64_t num_steps() const { return num_steps_.load(std::memory_order_relaxed); }
+  int64_t num_tokens() const { return num_tokens_.load(std::memory_order_relaxed); }
+  std::vector<float> take_step_ms() { return step_ms_.take(); }
+  std::vector<float> take_engine_us() { return engine_us_.take(); }
+
+ private:
+  void accept_new();
+  bool step_lane(Lane& lane);
+  void wait();
+  void end_all();
+
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::shared_ptr<EngineQueue> queue_;
+  const base::Clock& clock_;
+  OutputSink& sink_;
+  std::vector<NewSequences> incoming_;
+  std::atomic<bool> is_stopping_{false};
+  std::atomic<base::Duration::rep> heartbeat_{0};
+  std::atomic<int64_t> num_steps_{0};
+  std::atomic<int64_t> num_tokens_{0};
+  observability::SampleRing step_ms_{8192};
+  observability::SampleRing engine_us_{8192};
+};
+
+}  // namespace sluice::engine

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/delivery.h"
+#include "engine/engine_loop.h"
+#include "engine/lane.h"
+#include "engine/live_requests.h"
+#include "engine/served_model.h"
+#include "sluice/runtime.h"
+#include "sluice/service.h"
+
+namespace sluice::engine {
+
+// What a service is made of: models[m] runs in lanes[m].
+struct ServiceParts {
+  std::vector<ServedModel> models;
+  std::vector<std::unique_ptr<Lane>> lanes;
+  ServiceLimits limits;
+  int32_t max_num_seqs = 64;
+  ServerInfo info;  // version, device, num_threads
+};
+
+// The Service over engine and delivery.
+//
+// Either start() runs both on their own threads, or a test calls tick() and everything happens on
+// its thread, in a fixed order.
+class EngineService final : public Service {
+ public:
+  // `clock` must outlive this.
+  EngineService(ServiceParts parts, const base::Clock& clock);
+  ~EngineService() override;
+
+  // Starts the threads. `prepare` runs first on the engine's thread; its error is returned and
+  // nothing runs then.
+  Result<void> start(const std::function<Result<void>()>& prepare);
+  // One round of the engine and of the delivery. False if neither had anything to do.
+  bool tick();
+
+  Result<std::shared_ptr<GenerateCall>> generate(
+      GenerateRequest request, std::shared_ptr<GenerateObserver> observer) override;
+  Result<std::vector<int32_t>> tokenize(std::string_view model, std::string_view text,
+                                        bool add_special_tokens) override;
+  Result<std::string> detokenize(std::string_view model, const std::vector<int64_t>& token_ids,
+                                 bool skip_special_tokens) override;
+  std::vector<ModelInfo> models() const override;
+  ServerInfo server_info() const override;
+  Health health() const override;
+  const ServiceLimits& limits() const override { return limits_; }
+  void begin_drain() override { live_.close(); }
+  bool drain(std::chrono::nanoseconds limit) override;
+
+  StepStatistics take_step_statistics();
+
+ private:
+  Result<size_t> find_model(std::string_view name) const;
+  // Ends what runs and joins the threads.
+  void shut_down();
+
+  const base::Clock& clock_;
+  const base::TimePoint start_time_;
+  const ServiceLimits limits_;
+  const std::vector<ServedModel> models_;
+  const ServerInfo info_;
+  LiveRequests live_;
+  Delivery delivery_;
+  std::shared_ptr<EngineQueue> queue_;
+  EngineLoop loop_;
+  std::atomic<uint64_t> next_request_{1};
+  std::atomic<bool> is_started_{false};
+  std::thread engine_thread_;
+  std::thread delivery_thread_;
+  int64_t num_steps_taken_ = 0;
+  int64_t num_tokens_taken_ = 0;
+};
+
+}  // namespace sluice::engine

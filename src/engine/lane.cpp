@@ -1,0 +1,265 @@
+#include "engine/lane.h"
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <utility>
+
+namespace sluice::engine {
+namespace {
+
+using scheduler::EndCause;
+using scheduler::ScheduledRows;
+using sequence::Sequence;
+
+SequenceState& state_of(const Sequence& sequence) {
+  return static_cast<SequenceState&>(*sequence.attachment());
+}
+
+std::string new_error_id() {
+  static thread_local std::random_device device;
+  constexpr const char* kDigits = "0123456789abcdef";
+  std::string id;
+  for (int i = 0; i < 2; ++i) {
+    uint32_t bits = device();
+    for (int digit = 0; digit < 8; ++digit, bits >>= 4) id += kDigits[bits & 15];
+  }
+  return id;
+}
+
+std::string seconds(base::Duration duration) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(duration).count()) + " s";
+}
+
+}  // namespace
+
+Lane::Lane(std::unique_ptr<scheduler::Scheduler> scheduler, std::unique_ptr<StepExecutor> executor,
+           Notice notice)
+    : scheduler_(std::move(scheduler)), executor_(std::move(executor)), notice_(std::move(notice)) {
+  update_gauges();
+}
+
+void Lane::add(std::vector<std::unique_ptr<Sequence>> completions) {
+  const auto added = scheduler_->add(completions);
+  if (!added) {
+    for (const auto& sequence : completions) end(*sequence, added.error(), FinishReason::kError);
+  }
+  update_gauges();
+}
+
+StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
+  now_ = now;
+  const scheduler::StepSchedule& schedule = scheduler_->schedule(now);
+  end_ended(schedule.ended);
+  StepTimes times;
+  if (!schedule.rows.empty()) {
+    build_input(schedule.rows);
+    const base::TimePoint start = clock.now();
+    executor_->launch(input_);
+    const auto results = executor_->collect();
+    times.executor = clock.now() - start;
+    times.num_tokens = schedule.num_tokens;
+    if (results) {
+      scheduler_->commit();
+      apply(schedule.rows, *results);
+    } else {
+      run_one_by_one(schedule.rows, results.error());
+    }
+  }
+  update_gauges();
+  return times;
+}
+
+void Lane::build_input(std::span<const ScheduledRows> rows) {
+  input_.clear();
+  num_forbidden_ = 0;
+  for (const ScheduledRows& part : rows) add_rows(part);
+  fill_block_tables(rows);
+}
+
+void Lane::add_rows(const ScheduledRows& rows) {
+  model::StepBatch& batch = input_.batch;
+  const auto first = static_cast<size_t>(rows.first_position);
+  const auto tokens = rows.sequence->tokens().subspan(first, static_cast<size_t>(rows.num_tokens));
+  const auto first_row = static_cast<int32_t>(batch.tokens.size());
+  batch.tokens.insert(batch.tokens.end(), tokens.begin(), tokens.end());
+  for (int32_t p = rows.first_position; p < rows.end_position(); ++p) batch.positions.push_back(p);
+  batch.sequence_starts.push_back(static_cast<int32_t>(batch.tokens.size()));
+  batch.context_lengths.push_back(rows.end_position());
+  for (int32_t p = rows.first_logits; p < rows.end_position(); ++p) {
+    batch.logit_rows.push_back(first_row + p - rows.first_position);
+    add_row_task(rows, p);
+  }
+}
+
+void Lane::add_row_task(const ScheduledRows& rows, int32_t position) {
+  const Sequence& sequence = *rows.sequence;
+  const sampling::SamplingParams& params = sequence.spec().sampling;
+  sampling::RowTask task;
+  task.params = &params;
+  if (!rows.draws_token || position + 1 < rows.end_position()) {
+    task.scored_token = sequence.tokens()[static_cast<size_t>(position) + 1];
+    task.num_logprobs = params.num_prompt_logprobs;
+    input_.rows.push_back(task);
+    return;
+  }
+  task.counts = &state_of(sequence).counts;
+  task.completion_index = static_cast<uint32_t>(sequence.spec().index);
+  task.position = static_cast<uint32_t>(position) + 1;
+  task.num_logprobs = params.num_logprobs;
+  const sequence::StopCriteria& stop = sequence.spec().stop;
+  if (stop.forbids_stop(sequence.num_generated())) {
+    if (num_forbidden_ == forbidden_.size()) forbidden_.emplace_back();
+    std::vector<int32_t>& ids = forbidden_[num_forbidden_++];
+    ids = stop.stop_token_ids;
+    if (!stop.ignore_eos) {
+      ids.insert(ids.end(), stop.end_token_ids.begin(), stop.end_token_ids.end());
+    }
+    task.forbidden = ids;
+  }
+  input_.rows.push_back(task);
+}
+
+void Lane::fill_block_tables(std::span<const ScheduledRows> rows) {
+  model::StepBatch& batch = input_.batch;
+  size_t widest = 0;
+  for (const ScheduledRows& part : rows) {
+    widest = std::max(widest, part.sequence->progress().block_table.size());
+  }
+  batch.max_blocks = static_cast<int32_t>(widest);
+  for (const ScheduledRows& part : rows) {
+    const auto& table = part.sequence->progress().block_table;
+    batch.block_tables.insert(batch.block_tables.end(), table.begin(), table.end());
+    batch.block_tables.insert(batch.block_tables.end(), widest - table.size(), -1);
+  }
+}
+
+void Lane::apply(std::span<const ScheduledRows> rows, std::span<sampling::RowResult> results) {
+  size_t next = 0;
+  for (const ScheduledRows& part : rows) {
+    const auto num_logits = static_cast<size_t>(part.end_position() - part.first_logits);
+    Sequence* const sequence = part.sequence;
+    if (sequence == nullptr) {  // ended by the step's failure
+      next += num_logits;
+      continue;
+    }
+    const auto own = results.subspan(next, num_logits);
+    next += num_logits;
+    const auto faulty = std::ranges::find_if(
+        own, [](const auto& result) { return result.fault != sampling::RowFault::kNone; });
+    if (faulty != own.end()) {
+      if (faulty->fault == sampling::RowFault::kNothingLeft) {
+        end(*sequence,
+            Error{ErrorCode::kInvalidArgument,
+                  "logit_bias, min_tokens and stop_token_ids leave no token to draw"},
+            FinishReason::kError);
+        scheduler_->finish(*sequence);
+      } else {
+        end_internal(*sequence, "the model gave a logit that is not finite",
+                     "a logit is not finite");
+      }
+      continue;
+    }
+    const bool draws = part.draws_token;
+    for (sampling::RowResult& score : own.first(num_logits - (draws ? 1 : 0))) {
+      events_.push_back({state_of(*sequence).request.get(), sequence->spec().index, now_,
+                         PromptScoreOutput{std::move(score)}});
+    }
+    if (draws) apply_draw(*sequence, own.back());
+  }
+}
+
+void Lane::apply_draw(Sequence& sequence, sampling::RowResult& drawn) {
+  SequenceState& state = state_of(sequence);
+  if (sampling::uses_counts(sequence.spec().sampling)) state.counts.add_generated(drawn.token_id);
+  const auto reason = sequence.append(drawn.token_id);
+  sequence.signals().undelivered_tokens.fetch_add(1, std::memory_order_acq_rel);
+  events_.push_back(
+      {state.request.get(), sequence.spec().index, now_, TokenOutput{std::move(drawn), reason}});
+  if (reason) {
+    end(sequence, std::nullopt, *reason);
+    scheduler_->finish(sequence);
+  }
+}
+
+// A failed step names nobody. Each of its sequences runs once more alone: whoever fails again is to
+// blame and ends; the others go on with the same bits as if the step had succeeded (row law).
+void Lane::run_one_by_one(std::span<const ScheduledRows> rows, const Error& error) {
+  notice_("a step of " + std::to_string(rows.size()) +
+          " sequences failed and is run one by one: " + error.message);
+  kept_results_.clear();
+  for (const ScheduledRows& part : rows) {
+    Sequence& sequence = *part.sequence;
+    build_input({&part, 1});
+    executor_->launch(input_);
+    auto results = executor_->collect();
+    if (results) {
+      for (auto& result : *results) kept_results_.push_back(std::move(result));
+    } else {
+      kept_results_.resize(kept_results_.size() + input_.rows.size());
+      end_internal(sequence, "the model failed", results.error().message);
+    }
+  }
+  scheduler_->commit();
+  apply(rows, kept_results_);
+}
+
+void Lane::end_ended(std::span<const scheduler::EndedSequence> ended) {
+  for (const scheduler::EndedSequence& one : ended) {
+    const Sequence& sequence = *one.sequence;
+    switch (one.cause) {
+      case EndCause::kTextStop:
+        end(sequence, std::nullopt, FinishReason::kStop);
+        break;
+      case EndCause::kCancelled:
+        end(sequence, Error{ErrorCode::kCancelled, "the request was cancelled"},
+            FinishReason::kCancelled);
+        break;
+      case EndCause::kDeadline:
+        end(sequence, Error{ErrorCode::kDeadlineExceeded, "the request's deadline has passed"},
+            FinishReason::kDeadline);
+        break;
+      case EndCause::kStalled:
+        end(sequence,
+            Error{ErrorCode::kResourceExhausted,
+                  "the reader took nothing for " + seconds(scheduler_->options().stall_time) +
+                      " with " + std::to_string(sequence.spec().max_undelivered) +
+                      " tokens waiting for it"},
+            FinishReason::kCancelled);
+        break;
+    }
+  }
+}
+
+void Lane::end(const Sequence& sequence, std::optional<Error> error, FinishReason reason) {
+  const sequence::Progress& progress = sequence.progress();
+  StreamEnd stream_end{std::move(error), reason, progress.first_scheduled, progress.num_cached};
+  events_.push_back(
+      {state_of(sequence).request.get(), sequence.spec().index, now_, std::move(stream_end)});
+}
+
+void Lane::end_internal(Sequence& sequence, const std::string& for_client,
+                        const std::string& for_operator) {
+  const std::string id = new_error_id();
+  notice_("error " + id + ": " + for_operator);
+  end(sequence, Error{ErrorCode::kInternal, for_client + " (error " + id + ")"},
+      FinishReason::kError);
+  scheduler_->finish(sequence);
+}
+
+void Lane::end_all(const Error& error) {
+  for (const auto& sequence : scheduler_->finish_all()) {
+    end(*sequence, error, FinishReason::kError);
+  }
+  update_gauges();
+}
+
+void Lane::update_gauges() {
+  const scheduler::SchedulerCounts counts = scheduler_->counts();
+  gauges_.running.store(counts.running, std::memory_order_relaxed);
+  gauges_.waiting.store(counts.waiting, std::memory_order_relaxed);
+  gauges_.blocks_used.store(counts.blocks_used, std::memory_order_relaxed);
+  gauges_.blocks_total.store(counts.blocks_total, std::memory_order_relaxed);
+}
+
+}  // namespace sluice::engine

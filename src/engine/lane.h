@@ -1,0 +1,87 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/output_event.h"
+#include "engine/step_executor.h"
+#include "scheduler/scheduler.h"
+#include "sluice/error.h"
+
+namespace sluice::engine {
+
+// What a step cost.
+struct StepTimes {
+  int64_t num_tokens = 0;      // rows computed
+  base::Duration executor{0};  // model and sampler
+};
+
+// A line for the operator about something that went wrong: an error id, and what stays hidden from
+// clients.
+using Notice = std::function<void(const std::string&)>;
+
+// One model's share of the engine: its scheduler, its executor, and the way from a schedule to a
+// step and from a step's results to events.
+//
+// Threads: the engine's, but for gauges().
+class Lane final {
+ public:
+  // Figures for server_info, written after every step.
+  struct Gauges {
+    std::atomic<int32_t> running{0};
+    std::atomic<int32_t> waiting{0};
+    std::atomic<int32_t> blocks_used{0};
+    std::atomic<int32_t> blocks_total{0};
+  };
+
+  Lane(std::unique_ptr<scheduler::Scheduler> scheduler, std::unique_ptr<StepExecutor> executor,
+       Notice notice);
+
+  // Queues a request's completions; what cannot run ends at once.
+  void add(std::vector<std::unique_ptr<sequence::Sequence>> completions);
+  // Runs one step; the events wait for take_events(). num_tokens is 0 if there was nothing to run.
+  StepTimes step(base::TimePoint now, const base::Clock& clock);
+  // Ends everything with `error`.
+  void end_all(const Error& error);
+
+  std::vector<OutputEvent>& events() { return events_; }
+  bool is_empty() const { return scheduler_->is_empty(); }
+  base::TimePoint next_timeout() const { return scheduler_->next_timeout(); }
+  const Gauges& gauges() const { return gauges_; }
+  int64_t capacity_tokens() const { return scheduler_->capacity_tokens(); }
+
+ private:
+  void build_input(std::span<const scheduler::ScheduledRows> rows);
+  void add_rows(const scheduler::ScheduledRows& rows);
+  void add_row_task(const scheduler::ScheduledRows& rows, int32_t position);
+  void fill_block_tables(std::span<const scheduler::ScheduledRows> rows);
+  void apply(std::span<const scheduler::ScheduledRows> rows,
+             std::span<sampling::RowResult> results);
+  void apply_draw(sequence::Sequence& sequence, sampling::RowResult& drawn);
+  void run_one_by_one(std::span<const scheduler::ScheduledRows> rows, const Error& error);
+  void end_ended(std::span<const scheduler::EndedSequence> ended);
+  void end(const sequence::Sequence& sequence, std::optional<Error> error, FinishReason reason);
+  // Ends a sequence by a fault of ours or of the model's, with an id that finds the notice again.
+  void end_internal(sequence::Sequence& sequence, const std::string& for_client,
+                    const std::string& for_operator);
+  void update_gauges();
+
+  std::unique_ptr<scheduler::Scheduler> scheduler_;
+  std::unique_ptr<StepExecutor> executor_;
+  Notice notice_;
+  StepInput input_;
+  std::vector<std::vector<int32_t>> forbidden_;  // of the step's rows, reused
+  size_t num_forbidden_ = 0;
+  std::vector<OutputEvent> events_;
+  std::vector<sampling::RowResult> kept_results_;  // of a step that was run one by one
+  base::TimePoint now_;
+  Gauges gauges_;
+};
+
+}  // namespace sluice::engine

@@ -1,0 +1,67 @@
+#include "engine/live_requests.h"
+
+#include <utility>
+
+namespace sluice::engine {
+
+LiveRequests::LiveRequests(std::vector<int32_t> max_sequences)
+    : max_sequences_(std::move(max_sequences)), num_sequences_(max_sequences_.size(), 0) {}
+
+Result<void> LiveRequests::add(std::shared_ptr<LiveRequest> request) {
+  const size_t model = request->checked.model_idx;
+  const std::lock_guard lock(mutex_);
+  if (is_closed_) {
+    return fail(ErrorCode::kUnavailable, "the server is draining and takes no new requests");
+  }
+  const std::string& id = request->checked.id;
+  if (by_id_.contains(id)) {
+    return fail(ErrorCode::kAlreadyExists, "a live request has this request_id already");
+  }
+  if (num_sequences_[model] + request->checked.n > max_sequences_[model]) {
+    return fail(ErrorCode::kResourceExhausted,
+                "queue is full: " + std::to_string(num_sequences_[model]) +
+                    " completions run or wait, limit is " + std::to_string(max_sequences_[model]) +
+                    " (--max-queued-requests and --max-num-seqs), try again later");
+  }
+  num_sequences_[model] += request->checked.n;
+  by_id_.emplace(id, std::move(request));
+  return {};
+}
+
+std::shared_ptr<LiveRequest> LiveRequests::take(const LiveRequest& request) {
+  const std::lock_guard lock(mutex_);
+  const auto place = by_id_.find(request.checked.id);
+  num_sequences_[request.checked.model_idx] -= request.checked.n;
+  ++num_unsettled_;
+  std::shared_ptr<LiveRequest> taken = std::move(place->second);
+  by_id_.erase(place);
+  return taken;
+}
+
+void LiveRequests::settle() {
+  const std::lock_guard lock(mutex_);
+  --num_unsettled_;
+  if (by_id_.empty() && num_unsettled_ == 0) emptied_.notify_all();
+}
+
+void LiveRequests::close() {
+  const std::lock_guard lock(mutex_);
+  is_closed_ = true;
+}
+
+bool LiveRequests::is_closed() const {
+  const std::lock_guard lock(mutex_);
+  return is_closed_;
+}
+
+bool LiveRequests::wait_until_empty(std::chrono::nanoseconds limit) {
+  std::unique_lock lock(mutex_);
+  return emptied_.wait_for(lock, limit, [&] { return by_id_.empty() && num_unsettled_ == 0; });
+}
+
+size_t LiveRequests::size() const {
+  const std::lock_guard lock(mutex_);
+  return by_id_.size();
+}
+
+}  // namespace sluice::engine

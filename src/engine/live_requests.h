@@ -1,0 +1,52 @@
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/live_request.h"
+#include "sluice/error.h"
+
+namespace sluice::engine {
+
+// The requests that were accepted and have not ended: finds duplicates, bounds their number, keeps
+// each alive until it is removed, and tells when none is left.
+//
+// Threads: any. The lock is held for a look-up, never while a request is served.
+class LiveRequests final {
+ public:
+  // `max_sequences[m]`: completions that model m may have live at once.
+  explicit LiveRequests(std::vector<int32_t> max_sequences);
+
+  // kAlreadyExists: a live request has this id. kResourceExhausted: too many completions are live.
+  // kUnavailable: closed.
+  Result<void> add(std::shared_ptr<LiveRequest> request);
+  // Frees the request's id and places, so that its owner may use them again as soon as it hears of
+  // the end. settle() follows when it has heard.
+  // Requires: the request is here.
+  std::shared_ptr<LiveRequest> take(const LiveRequest& request);
+  void settle();
+
+  // Refuses every later add().
+  void close();
+  bool is_closed() const;
+  // Waits until there are none and all are settled, at most `limit`. True if so.
+  bool wait_until_empty(std::chrono::nanoseconds limit);
+  size_t size() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable emptied_;
+  std::unordered_map<std::string, std::shared_ptr<LiveRequest>> by_id_;
+  const std::vector<int32_t> max_sequences_;
+  std::vector<int32_t> num_sequences_;
+  int32_t num_unsettled_ = 0;
+  bool is_closed_ = false;
+};
+
+}  // namespace sluice::engine

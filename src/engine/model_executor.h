@@ -1,0 +1,32 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/step_executor.h"
+#include "kernels/compute.h"
+#include "model/model_runner.h"
+
+namespace sluice::engine {
+
+// Runs a loaded model and draws from its logits on the CPU, all of it in collect().
+class ModelExecutor final : public StepExecutor {
+ public:
+  ModelExecutor(std::unique_ptr<model::ModelRunner> runner,
+                std::shared_ptr<kernels::ThreadPool> pool);
+
+  // Runs steps of the usual shapes, so that no request pays for what is prepared at a first call.
+  // Requires: the KV pool is allocated; no sequence is in it yet.
+  Result<void> warm_up(int32_t num_blocks, int32_t block_size);
+
+  void launch(StepInput& input) override { input_ = &input; }
+  Result<std::span<sampling::RowResult>> collect() override;
+
+ private:
+  std::unique_ptr<model::ModelRunner> runner_;
+  std::shared_ptr<kernels::ThreadPool> pool_;
+  StepInput* input_ = nullptr;
+  std::vector<sampling::RowResult> results_;
+};
+
+}  // namespace sluice::engine

@@ -1,0 +1,22 @@
+#include "engine/null_executor.h"
+
+namespace sluice::engine {
+
+void NullExecutor::launch(StepInput& input) {
+  results_.resize(input.rows.size());
+  for (size_t i = 0; i < input.rows.size(); ++i) {
+    const sampling::RowTask& task = input.rows[i];
+    sampling::RowResult& result = results_[i];
+    result = {};
+    const auto vocabulary = static_cast<uint32_t>(vocabulary_size_);
+    result.token_id = task.scored_token >= 0 ? task.scored_token
+                                             : static_cast<int32_t>(task.position % vocabulary);
+    if (task.num_logprobs > 0) result.top.push_back({result.token_id, 0.0f});
+  }
+}
+
+Result<std::span<sampling::RowResult>> NullExecutor::collect() {
+  return std::span(results_);
+}
+
+}  // namespace sluice::engine
