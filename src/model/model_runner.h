@@ -34,8 +34,10 @@ struct ModelConfig {
 };
 
 struct LoadOptions {
-  int32_t max_model_len = 0;  // 0: the model's context length
-  int32_t block_size = 16;    // S, tokens per KV block
+  int32_t max_model_len = 0;       // 0: the model's context length
+  int32_t block_size = 16;         // S, tokens per KV block
+  std::string dtype;               // "f32", "f16", "bf16"; empty: as the files have it
+  std::filesystem::path families;  // family files for a Hugging Face folder; empty: the built-in
   // Called while files are checked and weights packed: bytes done, bytes in all.
   std::function<void(int64_t, int64_t)> progress;
 };
@@ -63,6 +65,9 @@ class ModelRunner final {
   // Runs the program. Returns logits [R, V] float32 for batch.logit_rows, valid until the next
   // call. kInternal if the program throws: the step's sequences are lost, the runner is not.
   Result<at::Tensor> forward(const StepBatch& batch);
+
+  // Why the last forward() failed, in LibTorch's words: for the log, never for a client.
+  const std::string& failure_detail() const;
 
  private:
   struct State;

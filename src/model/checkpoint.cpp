@@ -1,0 +1,186 @@
+#include "model/checkpoint.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include "base/json.h"
+#include "model/dtype.h"
+
+namespace sluice::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kMaxIndexBytes = 64 << 20;
+constexpr const char* kConvert =
+    "convert it once with: python -c \"from transformers import AutoModelForCausalLM as M; "
+    "M.from_pretrained('.').save_pretrained('.', safe_serialization=True)\"";
+
+std::string shape_text(at::IntArrayRef shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+bool is_pickle(const std::string& name) {
+  return name.ends_with(".bin") || name.ends_with(".pth") || name.ends_with(".pt") ||
+         name.ends_with(".pkl") || name.ends_with(".ckpt");
+}
+
+// What to say of a folder without model.safetensors and its index.
+Error missing_weights(const fs::path& folder) {
+  std::error_code error;
+  for (const auto& item : fs::directory_iterator(folder, error)) {
+    const std::string name = item.path().filename().string();
+    if (is_pickle(name)) {
+      return {ErrorCode::kInvalidArgument,
+              name + ": is a pickle file, which may run code, and is not read; " + kConvert};
+    }
+  }
+  return {ErrorCode::kNotFound, "there is no model.safetensors in the folder"};
+}
+
+}  // namespace
+
+at::Tensor mapped_tensor(const SafetensorsFile& file, const TensorEntry& entry) {
+  const auto bytes = file.bytes(entry);
+  const auto options = at::TensorOptions().dtype(find_dtype(entry.dtype)->scalar_type);
+  auto* data = const_cast<std::byte*>(bytes.data());
+  if (reinterpret_cast<uintptr_t>(data) % dtype_bytes(entry.dtype) != 0) {
+    at::Tensor copy = at::empty(entry.shape, options);
+    std::memcpy(copy.mutable_data_ptr(), data, bytes.size());
+    return copy;
+  }
+  return at::from_blob(
+      data, entry.shape, [mapping = file.file()](void*) {}, options);
+}
+
+Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
+  Checkpoint checkpoint;
+  std::error_code error;
+  const fs::path index = folder / "model.safetensors.index.json";
+  const fs::path single = folder / "model.safetensors";
+  Result<void> opened;
+  if (fs::exists(single, error)) {
+    opened = checkpoint.add_file(single);
+  } else if (fs::exists(index, error)) {
+    opened = checkpoint.open_shards(folder, index);
+  } else {
+    return std::unexpected(missing_weights(folder));
+  }
+  if (!opened) return std::unexpected(opened.error());
+  return checkpoint;
+}
+
+Result<void> Checkpoint::add_file(const fs::path& path) {
+  auto file = SafetensorsFile::open(path);
+  if (!file) return std::unexpected(file.error());
+  for (size_t i = 0; i < file->tensors().size(); ++i) {
+    const std::string& name = file->tensors()[i].name;
+    if (!places_.emplace(name, Place{files_.size(), i}).second) {
+      return invalid_argument(file->file_name() + ": tensor '" + name +
+                              "' is in another shard too");
+    }
+  }
+  files_.push_back(*std::move(file));
+  return {};
+}
+
+Result<void> Checkpoint::open_shards(const fs::path& folder, const fs::path& index_path) {
+  const std::string where = index_path.filename().string() + ": ";
+  const auto text = read_file(index_path, kMaxIndexBytes);
+  if (!text) return std::unexpected(text.error());
+  const auto json = parse_json(*text);
+  if (!json) return fail(json.error().code, where + json.error().message);
+  if (!json->is_object() || !json->contains("weight_map") || !(*json)["weight_map"].is_object()) {
+    return invalid_argument(where + "has no weight_map");
+  }
+  std::map<std::string, std::string> shard_of;
+  std::set<std::string> shards;
+  for (const auto& [tensor, shard] : (*json)["weight_map"].items()) {
+    if (!shard.is_string()) return invalid_argument(where + "weight_map names no file");
+    const auto name = shard.get<std::string>();
+    if (name.empty() || name != fs::path(name).filename().string() || name == "..") {
+      return invalid_argument(where + "weight_map names a file outside the folder");
+    }
+    shard_of[tensor] = name;
+    shards.insert(name);
+  }
+  for (const std::string& shard : shards) {
+    if (auto added = add_file(folder / shard); !added) return added;
+  }
+  for (const auto& [tensor, shard] : shard_of) {
+    const auto place = places_.find(tensor);
+    if (place == places_.end() || files_[place->second.file_idx].file_name() != shard) {
+      return invalid_argument(where + "tensor '" + tensor + "' is not in " + shard);
+    }
+  }
+  return {};
+}
+
+Result<at::Tensor> Checkpoint::take(const std::string& name) {
+  const auto place = places_.find(name);
+  if (place == places_.end()) {
+    return fail(ErrorCode::kNotFound, "the checkpoint has no tensor '" + name + "'");
+  }
+  used_.insert(name);
+  const SafetensorsFile& file = files_[place->second.file_idx];
+  const TensorEntry& entry = file.tensors()[place->second.tensor_idx];
+  const auto dtype = find_dtype(entry.dtype);
+  if (!dtype) {
+    return invalid_argument(file.file_name() + ": tensor '" + name + "' has dtype " + entry.dtype +
+                            ", supported: F32, F16, BF16");
+  }
+  if (planning_) {
+    return at::empty(entry.shape, at::TensorOptions().dtype(dtype->scalar_type).device(at::kMeta));
+  }
+  return mapped_tensor(file, entry);
+}
+
+Result<at::Tensor> Checkpoint::take(const std::string& name, const std::vector<int64_t>& shape) {
+  auto tensor = take(name);
+  if (tensor && tensor->sizes() != at::IntArrayRef(shape)) {
+    return invalid_argument("tensor '" + name + "' of the checkpoint has shape " +
+                            shape_text(tensor->sizes()) + ", config.json says " +
+                            shape_text(shape));
+  }
+  return tensor;
+}
+
+std::vector<std::string> Checkpoint::unused() const {
+  std::vector<std::string> names;
+  for (const auto& [name, place] : places_) {
+    if (!used_.contains(name)) names.push_back(name);
+  }
+  return names;
+}
+
+at::ScalarType Checkpoint::main_dtype() const {
+  std::map<at::ScalarType, size_t> bytes;
+  for (const SafetensorsFile& file : files_) {
+    for (const TensorEntry& entry : file.tensors()) {
+      if (const auto dtype = find_dtype(entry.dtype)) {
+        bytes[dtype->scalar_type] += entry.end - entry.begin;
+      }
+    }
+  }
+  const auto most =
+      std::ranges::max_element(bytes, {}, [](const auto& item) { return item.second; });
+  return most == bytes.end() ? at::kFloat : most->first;
+}
+
+void Checkpoint::release(const at::Tensor& tensor) const {
+  const auto* begin = static_cast<const std::byte*>(tensor.const_data_ptr());
+  for (const SafetensorsFile& file : files_) {
+    const auto bytes = file.file()->bytes();
+    if (begin >= bytes.data() && begin < bytes.data() + bytes.size()) {
+      file.file()->release(static_cast<size_t>(begin - bytes.data()), tensor.nbytes());
+    }
+  }
+}
+
+}  // namespace sluice::model

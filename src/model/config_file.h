@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "sluice/error.h"
+
+namespace sluice::model {
+
+// The fields of a Hugging Face config.json, nested names joined by dots ("rope_scaling.factor").
+// A field that is null counts as absent.
+class ConfigFile final {
+ public:
+  // kNotFound, kInvalidArgument.
+  static Result<ConfigFile> open(const std::filesystem::path& path);
+
+  bool has(const std::string& name) const { return fields_.contains(name); }
+
+  // The field, else the fallback. kInvalidArgument, naming the field, if it is absent without a
+  // fallback or of another type. A number may be written as an integer.
+  Result<int64_t> integer(const std::string& name, std::optional<int64_t> fallback) const;
+  Result<double> number(const std::string& name, std::optional<double> fallback) const;
+  Result<bool> flag(const std::string& name, std::optional<bool> fallback) const;
+  Result<std::string> text(const std::string& name, std::optional<std::string> fallback) const;
+
+  // kUnimplemented if the field is there and its value, as text, is not one of `supported`.
+  Result<void> expect(const std::string& name, const std::vector<std::string>& supported) const;
+
+  // A field that holds one token id or a list of them; empty if absent.
+  Result<std::vector<int32_t>> token_ids(const std::string& name) const;
+
+ private:
+  std::string where_;                   // the file's name, to begin a message with
+  std::map<std::string, Json> fields_;  // scalars and arrays
+};
+
+}  // namespace sluice::model

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <algorithm>
+#include <exception>
+#include <string>
+
+namespace sluice::model {
+
+// LibTorch's messages are many lines with a traceback; what a command line or a log can show is
+// one line of them.
+inline std::string one_line(const std::exception& exception) {
+  constexpr size_t kMaxBytes = 400;
+  std::string text = exception.what();
+  const size_t traceback = text.find("\nException raised from");
+  if (traceback != std::string::npos) text.resize(traceback);
+  std::string line;
+  for (const char c : text) {
+    const bool is_space = c == '\n' || c == '\r' || c == '\t' || c == ' ';
+    if (!is_space) {
+      line += c;
+    } else if (!line.empty() && line.back() != ' ') {
+      line += ' ';
+    }
+  }
+  if (line.size() > kMaxBytes) line = "..." + line.substr(line.size() - kMaxBytes);
+  return line;
+}
+
+}  // namespace sluice::model

@@ -1,0 +1,197 @@
+#include <ATen/core/grad_mode.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+#include <filesystem>
+#include <numeric>
+#include <system_error>
+#include <thread>
+
+#include "base/mapped_file.h"
+#include "kernels/compute.h"
+#include "model/failure.h"
+#include "model/manifest.h"
+#include "model/package_writer.h"
+#include "model/program_file.h"
+#include "model/source_model.h"
+#include "sluice/import.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+using model::Manifest;
+using model::SourceModel;
+
+// A folder beside the package in which it grows. Removed unless it became the package.
+class PartialFolder final {
+ public:
+  static Result<PartialFolder> create(const fs::path& package) {
+    const fs::path parent = package.parent_path();
+    const fs::path path =
+        parent / ("." + package.filename().string() + ".partial-" + std::to_string(::getpid()));
+    std::error_code error;
+    if (!parent.empty()) fs::create_directories(parent, error);
+    fs::remove_all(path, error);
+    if (!fs::create_directory(path, error)) {
+      return invalid_argument(package.filename().string() + ": cannot be made (" + error.message() +
+                              ")");
+    }
+    return PartialFolder(path);
+  }
+  ~PartialFolder() {
+    std::error_code error;
+    if (!path_.empty()) fs::remove_all(path_, error);
+  }
+  PartialFolder(PartialFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  PartialFolder& operator=(PartialFolder&&) = delete;
+
+  const fs::path& path() const { return path_; }
+
+  // Takes the package's place; an older package goes away once the new one is there.
+  Result<void> become(const fs::path& package) {
+    const std::string name = package.filename().string();
+    std::error_code error;
+    const fs::path old = path_.string() + "-old";
+    const bool replaces = fs::exists(package, error);
+    if (replaces) fs::rename(package, old, error);
+    if (!error) fs::rename(path_, package, error);
+    if (error) {
+      const std::string reason = error.message();
+      if (replaces && !fs::exists(package, error)) fs::rename(old, package, error);
+      return invalid_argument(name + ": cannot be put in place (" + reason + ")");
+    }
+    path_.clear();
+    if (replaces) fs::remove_all(old, error);
+    return model::sync_folder(package.parent_path());
+  }
+
+ private:
+  explicit PartialFolder(fs::path path) : path_(std::move(path)) {}
+  fs::path path_;
+};
+
+// A folder that is no package is never replaced: it may be the user's own.
+Result<void> check_target(const ImportOptions& options) {
+  const std::string name = options.package.filename().string();
+  if (name.empty() || name == "." || name == "..") {
+    return invalid_argument("the package needs a folder's name without a slash at its end");
+  }
+  std::error_code error;
+  if (!fs::exists(options.package, error)) return {};
+  if (!options.overwrite) {
+    return fail(ErrorCode::kAlreadyExists, name + ": is there already (--overwrite replaces it)");
+  }
+  if (!fs::exists(options.package / model::kManifestFile, error)) {
+    return fail(ErrorCode::kAlreadyExists,
+                name + ": is there already and is no package, so it is not replaced");
+  }
+  return {};
+}
+
+// Reports bytes to the caller, who may stop the import.
+class Progress final {
+ public:
+  Progress(const ImportOptions& options, int64_t total_bytes)
+      : options_(options), total_bytes_(total_bytes) {}
+  bool add(size_t bytes) {
+    done_bytes_ = std::min(total_bytes_, done_bytes_ + static_cast<int64_t>(bytes));
+    return !options_.progress || options_.progress(done_bytes_, total_bytes_);
+  }
+
+ private:
+  const ImportOptions& options_;
+  int64_t total_bytes_;
+  int64_t done_bytes_ = 0;
+};
+
+int64_t weight_bytes(const SourceModel& source) {
+  int64_t bytes = 0;
+  for (const model::PlannedWeight& weight : source.weights()) {
+    bytes +=
+        std::accumulate(weight.shape.begin(), weight.shape.end(), int64_t{1}, std::multiplies<>()) *
+        static_cast<int64_t>(c10::elementSize(weight.dtype));
+  }
+  return bytes;
+}
+
+Result<void> write_weights(SourceModel& source, const fs::path& folder, kernels::ThreadPool& pool,
+                           Progress& progress) {
+  const fs::path weights = folder / model::kWeightsFolder;
+  std::error_code error;
+  fs::create_directory(weights, error);
+  auto writer = model::WeightWriter::create(weights / "model.safetensors", source.weights(), pool,
+                                            [&](size_t bytes) { return progress.add(bytes); });
+  if (!writer) return std::unexpected(writer.error());
+  if (auto sent = source.send_weights(**writer); !sent) return sent;
+  if (auto done = (*writer)->finish(); !done) return done;
+  return model::sync_folder(weights);
+}
+
+Result<void> write_program(const SourceModel& source, const fs::path& folder) {
+  const auto bytes = model::save_program(source.program());
+  if (!bytes) return std::unexpected(bytes.error());
+  return model::write_file(folder / model::kProgramFile, std::as_bytes(std::span(*bytes)));
+}
+
+Result<void> copy_companions(const fs::path& source, const fs::path& folder) {
+  std::error_code error;
+  for (const char* name : model::kCompanionFiles) {
+    if (!fs::exists(source / name, error)) continue;
+    const auto file = MappedFile::open(source / name);
+    if (!file) return std::unexpected(file.error());
+    if (auto written = model::write_file(folder / name, (*file)->bytes()); !written) return written;
+  }
+  return {};
+}
+
+// Hashes what was written, reading it back, so that the manifest speaks of the files as they are.
+Result<void> write_manifest(const SourceModel& source, const fs::path& folder,
+                            kernels::ThreadPool& pool, Progress& progress) {
+  Manifest manifest{source.config(), source.aliases(), {}};
+  std::error_code error;
+  for (const auto& item : fs::recursive_directory_iterator(folder, error)) {
+    if (!item.is_regular_file()) continue;
+    const auto file = MappedFile::open(item.path());
+    if (!file) return std::unexpected(file.error());
+    const std::string path = fs::relative(item.path(), folder, error).generic_string();
+    manifest.files[path] = model::digest_file((*file)->bytes(), pool);
+    if (!progress.add((*file)->bytes().size())) {
+      return fail(ErrorCode::kCancelled, "the import was stopped");
+    }
+  }
+  const std::string text = model::write_manifest(manifest);
+  auto written = model::write_file(folder / model::kManifestFile, std::as_bytes(std::span(text)));
+  if (!written) return written;
+  return model::sync_folder(folder);
+}
+
+Result<void> write_package(const ImportOptions& options, SourceModel& source) {
+  kernels::ThreadPool pool(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
+  Progress progress(options, 2 * weight_bytes(source));
+  auto partial = PartialFolder::create(options.package);
+  if (!partial) return std::unexpected(partial.error());
+  auto done = write_weights(source, partial->path(), pool, progress);
+  if (done) done = write_program(source, partial->path());
+  if (done) done = copy_companions(options.source, partial->path());
+  if (done) done = write_manifest(source, partial->path(), pool, progress);
+  if (done) done = partial->become(options.package);
+  return done;
+}
+
+}  // namespace
+
+Result<void> import_model(const ImportOptions& options) {
+  const at::NoGradGuard no_grad;
+  if (auto checked = check_target(options); !checked) return checked;
+  try {
+    auto source = SourceModel::open(options.source, {options.families, options.dtype});
+    if (!source) return std::unexpected(source.error());
+    return write_package(options, *source);
+  } catch (const std::exception& exception) {
+    return fail(ErrorCode::kInternal, "the import failed: " + model::one_line(exception));
+  }
+}
+
+}  // namespace sluice

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <torch/csrc/jit/api/module.h>
+
+#include <cstdint>
+#include <filesystem>
+
+#include "model/model_runner.h"
+#include "sluice/error.h"
+
+namespace sluice::model {
+
+// A program with its weights in place, packed where products use them.
+struct LoadedModel {
+  ModelConfig config;
+  torch::jit::Module program;
+  torch::jit::Function* forward = nullptr;  // the program's
+  at::ScalarType dtype = at::kFloat;        // of activations and KV cache
+  int64_t weight_bytes = 0;
+};
+
+// Loads a package (a folder with manifest.json), or any folder that can be imported. Errors as
+// ModelRunner::load.
+Result<LoadedModel> load_model(const std::filesystem::path& folder, const LoadOptions& options,
+                               kernels::ThreadPool& pool);
+
+}  // namespace sluice::model

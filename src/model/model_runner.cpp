@@ -1,0 +1,168 @@
+#include "model/model_runner.h"
+
+#include <ATen/ops/from_blob.h>
+#include <c10/core/InferenceMode.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+
+#include <exception>
+#include <numeric>
+#include <utility>
+
+#include "kernels/compute.h"
+#include "kernels/kv_layout.h"
+#include "kernels/operators.h"
+#include "kv_cache/kv_pool.h"
+#include "model/dtype.h"
+#include "model/failure.h"
+#include "model/loaded_model.h"
+
+namespace sluice::model {
+
+struct ModelRunner::State {
+  State(LoadedModel loaded, int32_t block_tokens, kernels::ThreadPool& threads)
+      : model(std::move(loaded)), block_size(block_tokens), pool(threads) {}
+
+  LoadedModel model;
+  int32_t block_size;
+  kernels::ThreadPool& pool;
+  std::unique_ptr<kv_cache::KvPool> kv;
+  c10::List<at::Tensor> cache;  // kv's tensors, as the program gets them
+  c10::List<at::Tensor> plan;   // views of the step's vectors
+  std::string failure_detail;
+
+  kernels::KvShape kv_shape(int64_t num_blocks) const {
+    return {num_blocks, model.config.num_kv_heads, block_size, model.config.head_size};
+  }
+};
+
+namespace {
+
+// A view of a vector that lives as long as the step.
+at::Tensor view_of(const std::vector<int32_t>& values, at::IntArrayRef shape) {
+  return at::from_blob(const_cast<int32_t*>(values.data()), shape,
+                       at::TensorOptions().dtype(at::kInt));
+}
+
+int64_t length_of(const std::vector<int32_t>& values) {
+  return static_cast<int64_t>(values.size());
+}
+
+void fill_plan(const StepBatch& batch, c10::List<at::Tensor>& plan) {
+  const int64_t num_sequences = length_of(batch.context_lengths);
+  plan.set(kernels::kSequenceStarts, view_of(batch.sequence_starts, {num_sequences + 1}));
+  plan.set(kernels::kContextLengths, view_of(batch.context_lengths, {num_sequences}));
+  plan.set(kernels::kBlockTables, view_of(batch.block_tables, {num_sequences, batch.max_blocks}));
+  plan.set(kernels::kLogitRows, view_of(batch.logit_rows, {length_of(batch.logit_rows)}));
+}
+
+// One token of one sequence: runs every operator once, so that a program whose weights do not fit
+// each other is refused at load, not at the first request.
+Result<void> try_one_token(ModelRunner& runner) {
+  StepBatch batch;
+  batch.tokens = {0};
+  batch.positions = {0};
+  batch.sequence_starts = {0, 1};
+  batch.context_lengths = {1};
+  batch.block_tables = {0};
+  batch.max_blocks = 1;
+  batch.logit_rows = {0};
+  if (auto allocated = runner.allocate_kv(1); !allocated) return allocated;
+  const auto logits = runner.forward(batch);
+  if (!logits) {
+    return invalid_argument("the program failed in a trial step: " + runner.failure_detail());
+  }
+  return {};
+}
+
+}  // namespace
+
+ModelRunner::ModelRunner(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ModelRunner::~ModelRunner() = default;
+
+Result<std::unique_ptr<ModelRunner>> ModelRunner::load(const std::filesystem::path& folder,
+                                                       const LoadOptions& options,
+                                                       kernels::ThreadPool& pool) {
+  if (options.block_size < 1) {
+    return invalid_argument("block size is " + std::to_string(options.block_size) +
+                            ", must be at least 1");
+  }
+  const kernels::ComputeScope scope(pool);
+  const c10::InferenceMode inference;
+  auto model = load_model(folder, options, pool);
+  if (!model) return std::unexpected(model.error());
+  if (options.max_model_len < 0 || options.max_model_len > model->config.context_length) {
+    return invalid_argument("max model length is " + std::to_string(options.max_model_len) +
+                            ", the model's context is " +
+                            std::to_string(model->config.context_length) + " (--max-model-len)");
+  }
+  if (options.max_model_len > 0) model->config.context_length = options.max_model_len;
+  std::unique_ptr<ModelRunner> runner(
+      new ModelRunner(std::make_unique<State>(*std::move(model), options.block_size, pool)));
+  if (auto tried = try_one_token(*runner); !tried) return std::unexpected(tried.error());
+  runner->state_->kv.reset();
+  return runner;
+}
+
+const ModelConfig& ModelRunner::config() const {
+  return state_->model.config;
+}
+
+int64_t ModelRunner::weight_bytes() const {
+  return state_->model.weight_bytes;
+}
+
+const std::string& ModelRunner::failure_detail() const {
+  return state_->failure_detail;
+}
+
+int64_t ModelRunner::kv_bytes_per_block() const {
+  const auto shape = kernels::kv_cache_shape(state_->kv_shape(1));
+  const int64_t elements =
+      std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+  const auto element = static_cast<int64_t>(c10::elementSize(state_->model.dtype));
+  return elements * element * state_->model.config.num_layers;
+}
+
+Result<void> ModelRunner::allocate_kv(int32_t num_blocks) {
+  if (num_blocks < 1) {
+    return invalid_argument("the KV cache has " + std::to_string(num_blocks) +
+                            " blocks, must be at least 1");
+  }
+  const auto shape = kernels::kv_cache_shape(state_->kv_shape(num_blocks));
+  const c10::InferenceMode inference;
+  auto kv = kv_cache::KvPool::create(shape, state_->model.config.num_layers, state_->model.dtype);
+  if (!kv) return std::unexpected(kv.error());
+  state_->kv = *std::move(kv);
+  state_->cache = c10::List<at::Tensor>(state_->kv->layers());
+  state_->plan = c10::List<at::Tensor>(std::vector<at::Tensor>(kernels::kPlanSize));
+  return {};
+}
+
+Result<at::Tensor> ModelRunner::forward(const StepBatch& batch) {
+  const kernels::ComputeScope scope(state_->pool);
+  const c10::InferenceMode inference;
+  // The graph runs as it was written: profiling and specializing could change bits between steps.
+  const torch::jit::GraphOptimizerEnabledGuard as_written(false);
+  try {
+    fill_plan(batch, state_->plan);
+    const int64_t num_tokens = length_of(batch.tokens);
+    torch::jit::Stack stack = {state_->model.program._ivalue(), view_of(batch.tokens, {num_tokens}),
+                               view_of(batch.positions, {num_tokens}), state_->cache, state_->plan};
+    state_->model.forward->run(stack);
+    at::Tensor logits = stack.at(0).toTensor();
+    if (logits.scalar_type() != at::kFloat || logits.dim() != 2 || !logits.is_contiguous() ||
+        logits.size(0) != length_of(batch.logit_rows) ||
+        logits.size(1) != state_->model.config.vocabulary_size) {
+      state_->failure_detail = "the logits are not float32 of one row per wanted token and " +
+                               std::to_string(state_->model.config.vocabulary_size) + " columns";
+      return fail(ErrorCode::kInternal, "the model's program returned something unexpected");
+    }
+    return logits;
+  } catch (const std::exception& exception) {
+    state_->failure_detail = one_line(exception);
+    return fail(ErrorCode::kInternal, "the model's program failed in this step");
+  }
+}
+
+}  // namespace sluice::model
