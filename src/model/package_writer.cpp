@@ -122,7 +122,8 @@ Result<void> WeightWriter::add(const std::string& path, const std::vector<at::Te
 
 Result<void> WeightWriter::write_part(const std::string& path, const at::Tensor& part,
                                       at::ScalarType dtype, size_t offset) {
-  const int64_t num_rows = part.size(0);
+  const at::Tensor rows = part.dim() == 0 ? part.reshape({1}) : part;
+  const int64_t num_rows = rows.size(0);
   const int64_t row_bytes =
       part.numel() / std::max<int64_t>(1, num_rows) * static_cast<int64_t>(c10::elementSize(dtype));
   const int64_t slab_rows = std::max<int64_t>(1, kSlabBytes / std::max<int64_t>(1, row_bytes));
