@@ -30,13 +30,21 @@ constexpr int kKeepaliveTimeoutMilliseconds = 10'000;  // and is gone if it does
 constexpr int kMinPingMilliseconds = 10'000;           // clients may ask this often
 constexpr int kMaxPingStrikes = 3;                     // too many pings in a row close a connection
 
-// The reflection plugin for one server; gRPC's own way to add it is global.
+// Reflection on or off for one server. libgrpc++_reflection adds its plugin to every builder as
+// soon as it is linked.
 class ReflectionOption final : public grpc::ServerBuilderOption {
  public:
+  explicit ReflectionOption(bool is_on) : is_on_(is_on) {}
   void UpdateArguments(grpc::ChannelArguments*) override {}
   void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+    auto plugin = std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>();
+    const std::string name = plugin->name();
+    std::erase_if(*plugins, [&](const auto& other) { return other->name() == name; });
+    if (is_on_) plugins->push_back(std::move(plugin));
   }
+
+ private:
+  const bool is_on_;
 };
 
 void set_limits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
@@ -89,7 +97,7 @@ class GrpcServerImpl final : public GrpcServer {
   std::expected<void, Error> listen(const GrpcServerOptions& options) {
     grpc::ServerBuilder builder;
     set_limits(options, builder);
-    if (options.reflection) builder.SetOption(std::make_unique<ReflectionOption>());
+    builder.SetOption(std::make_unique<ReflectionOption>(options.reflection));
     builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(&generation_);
     builder.RegisterService(&health_);
