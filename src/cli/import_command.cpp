@@ -1,0 +1,56 @@
+#include <atomic>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/signals.h"
+#include "cli/terminal.h"
+#include "sluice/import.h"
+
+namespace sluice::cli {
+
+int run_import(Arguments arguments) {
+  ImportOptions options;
+  std::string source;
+  std::string package;
+  bool quiet = false;
+  Flags flags("import", "HF_DIR PACKAGE [flags]",
+              "Makes a package from a Hugging Face folder (config.json, safetensors, tokenizer): "
+              "compiles the family's TorchScript program, writes weights and hashes. Without "
+              "Python. An interrupt leaves no half package.");
+  flags.add_positional("HF_DIR", "The folder to read", source);
+  flags.add_positional("PACKAGE", "The folder to make", package);
+  flags.add_choice({"--dtype", "DTYPE", "Of the weights: f32, f16 or bf16", "as the checkpoint"},
+                   options.dtype, {"f32", "f16", "bf16"});
+  flags.add_switch({"--overwrite", "", "Replace PACKAGE if it exists", ""}, options.overwrite);
+  std::string families;
+  flags.add_text({"--families", "FOLDER", "Family files (NAME.py) to use", "the built-in ones"},
+                 families);
+  flags.add_switch({"--quiet", "", "No progress and no notices on stderr", ""}, quiet);
+  flags.example("sluice import ~/Llama-3.2-1B llama-1b --dtype bf16", "a package in bfloat16");
+  if (const auto code = flags.parse(arguments)) return *code;
+
+  options.source = source;
+  options.package = package;
+  options.families = families;
+  std::atomic<bool> interrupted = false;
+  const SignalWatcher watcher([&interrupted](int count) {
+    interrupted = true;
+    if (count > 1) std::_Exit(kExitFailed);
+  });
+  ProgressBar bar("importing", quiet);
+  options.progress = [&](int64_t done, int64_t total) {
+    bar.update(done, total);
+    return !interrupted;
+  };
+  const Result<void> imported = import_model(options);
+  bar.clear();
+  if (!imported) {
+    print_error("import", imported.error().message);
+    return exit_code(imported.error());
+  }
+  print_notice("made " + package, quiet);
+  return kExitDone;
+}
+
+}  // namespace sluice::cli

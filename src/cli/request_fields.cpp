@@ -1,0 +1,261 @@
+#include "cli/request_fields.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <array>
+#include <type_traits>
+#include <utility>
+
+#include "cli/parse.h"
+
+namespace sluice::cli {
+namespace {
+
+using R = GenerateRequest;
+
+constexpr std::string_view kPrompt = "Prompt (exactly one)";
+constexpr std::string_view kLength = "Length and stopping";
+constexpr std::string_view kSampling = "Sampling";
+constexpr std::string_view kOutput = "Output";
+
+constexpr std::array<RequestField, 23> kFields{{
+    {"prompt", kPrompt, "TEXT", "Text to continue (UTF-8)", "", &R::prompt},
+    {"token_ids", kPrompt, "IDS", "The same as token ids, with commas: 1,2,3; nothing is added", "",
+     &R::token_ids},
+    {"model", kPrompt, "NAME", "Which of the server's models; not needed if it has one", "",
+     &R::model},
+    {"request_id", kPrompt, "ID", "Name of the request in logs and metadata", "drawn",
+     &R::request_id},
+
+    {"max_tokens", kLength, "N", "Most tokens of a completion", "what the context leaves",
+     &R::max_tokens},
+    {"min_tokens", kLength, "N", "Fewest tokens before an end token or stop string counts", "0",
+     &R::min_tokens},
+    {"stop", kLength, "TEXT", "End where this text appears; it is not printed", "", &R::stop},
+    {"stop_token_ids", kLength, "IDS", "End at one of these token ids", "", &R::stop_token_ids},
+    {"ignore_eos", kLength, "", "Go on past the model's end token", "", &R::ignore_eos},
+
+    {"temperature", kSampling, "T", "Divides the logits; 0 is greedy", "1", &R::temperature},
+    {"top_p", kSampling, "P", "Keep the likeliest tokens that reach this probability together",
+     "1, off", &R::top_p},
+    {"top_k", kSampling, "K", "Keep the K likeliest tokens", "0, off", &R::top_k},
+    {"min_p", kSampling, "P", "Keep tokens at least P times as likely as the likeliest", "0, off",
+     &R::min_p},
+    {"repetition_penalty", kSampling, "X",
+     "Divide (or multiply, if negative) logits of tokens seen before", "1, off",
+     &R::repetition_penalty},
+    {"presence_penalty", kSampling, "X", "Subtract from logits of tokens in the completion",
+     "0, off", &R::presence_penalty},
+    {"frequency_penalty", kSampling, "X", "Subtract as often as the completion has the token",
+     "0, off", &R::frequency_penalty},
+    {"logit_bias", kSampling, "ID=X", "Add X to a token's logit; several with commas", "",
+     &R::logit_bias},
+    {"seed", kSampling, "S", "Of the draw: the same seed gives the same tokens", "drawn", &R::seed},
+
+    {"n", kOutput, "N", "Completions of the same prompt", "1", &R::n},
+    {"echo", kOutput, "", "Print the prompt before the completion", "", &R::echo},
+    {"skip_special_tokens", kOutput, "BOOL", "Leave special tokens out of the text", "true",
+     &R::skip_special_tokens},
+    {"logprobs", kOutput, "N", "Logprobs of each token and the N likeliest at its place (--json)",
+     "none", &R::logprobs},
+    {"prompt_logprobs", kOutput, "N", "The same for the prompt's tokens (--json)", "none",
+     &R::prompt_logprobs},
+}};
+
+std::string flag_name(std::string_view field) {
+  std::string name = "--" + std::string(field);
+  std::replace(name.begin(), name.end(), '_', '-');
+  return name;
+}
+
+template <typename T>
+Result<void> store(Result<T> value, auto& target) {
+  if (!value) return std::unexpected(std::move(value.error()));
+  target = *std::move(value);
+  return {};
+}
+
+// From the command line, by the type of the member.
+Result<void> set_text(std::string& target, const std::string& text) {
+  target = text;
+  return {};
+}
+Result<void> set_text(std::optional<std::string>& target, const std::string& text) {
+  target = text;
+  return {};
+}
+Result<void> set_text(std::vector<std::string>& target, const std::string& text) {
+  target.push_back(text);
+  return {};
+}
+Result<void> set_text(std::optional<std::vector<int64_t>>& target, const std::string& text) {
+  return store(parse_int64_list(text), target);
+}
+Result<void> set_text(std::vector<int64_t>& target, const std::string& text) {
+  return store(parse_int64_list(text), target);
+}
+Result<void> set_text(std::vector<LogitBias>& target, const std::string& text) {
+  return store(parse_logit_bias(text), target);
+}
+Result<void> set_text(std::optional<int64_t>& target, const std::string& text) {
+  return store(parse_int64(text), target);
+}
+Result<void> set_text(std::optional<uint64_t>& target, const std::string& text) {
+  return store(parse_uint64(text), target);
+}
+Result<void> set_text(std::optional<double>& target, const std::string& text) {
+  return store(parse_double(text), target);
+}
+Result<void> set_text(bool& target, const std::string& text) {
+  return store(parse_bool(text), target);
+}
+
+// From JSON, by the type of the member. An error names only what was expected.
+Result<std::string> as_string(const Json& json) {
+  if (!json.is_string()) return invalid_argument("a string");
+  return json.get<std::string>();
+}
+Result<int64_t> as_int64(const Json& json) {
+  if (json.is_number_unsigned() && json.get<uint64_t>() > INT64_MAX) {
+    return invalid_argument("a whole number of at most 9223372036854775807");
+  }
+  if (!json.is_number_integer()) return invalid_argument("a whole number");
+  return json.get<int64_t>();
+}
+Result<double> as_double(const Json& json) {
+  if (!json.is_number()) return invalid_argument("a number");
+  return json.get<double>();
+}
+template <typename T>
+Result<std::vector<T>> as_list(const Json& json, Result<T> (*as_item)(const Json&),
+                               const char* expected) {
+  if (!json.is_array()) return invalid_argument(expected);
+  std::vector<T> items;
+  items.reserve(json.size());
+  for (const Json& item : json) {
+    const Result<T> value = as_item(item);
+    if (!value) return invalid_argument(fmt::format("{} (item {} is not)", expected, items.size()));
+    items.push_back(*value);
+  }
+  return items;
+}
+Result<std::vector<int64_t>> as_int64_list(const Json& json) {
+  return as_list<int64_t>(json, as_int64, "a list of whole numbers");
+}
+Result<LogitBias> as_logit_bias(const Json& json) {
+  const bool has_both =
+      json.is_object() && json.size() == 2 && json.contains("token_id") && json.contains("bias");
+  if (!has_both) return invalid_argument("");
+  const Result<int64_t> token_id = as_int64(json["token_id"]);
+  const Result<double> bias = as_double(json["bias"]);
+  if (!token_id || !bias) return invalid_argument("");
+  return LogitBias{*token_id, *bias};
+}
+
+Result<void> set_json(std::string& target, const Json& json) {
+  return store(as_string(json), target);
+}
+Result<void> set_json(std::optional<std::string>& target, const Json& json) {
+  return store(as_string(json), target);
+}
+Result<void> set_json(std::vector<std::string>& target, const Json& json) {
+  return store(as_list<std::string>(json, as_string, "a list of strings"), target);
+}
+Result<void> set_json(std::optional<std::vector<int64_t>>& target, const Json& json) {
+  return store(as_int64_list(json), target);
+}
+Result<void> set_json(std::vector<int64_t>& target, const Json& json) {
+  return store(as_int64_list(json), target);
+}
+Result<void> set_json(std::vector<LogitBias>& target, const Json& json) {
+  constexpr const char* kExpected = "a list of {\"token_id\": ID, \"bias\": X}";
+  return store(as_list<LogitBias>(json, as_logit_bias, kExpected), target);
+}
+Result<void> set_json(std::optional<int64_t>& target, const Json& json) {
+  return store(as_int64(json), target);
+}
+Result<void> set_json(std::optional<uint64_t>& target, const Json& json) {
+  if (!json.is_number_unsigned()) {
+    return invalid_argument("a whole number from 0 to 18446744073709551615");
+  }
+  target = json.get<uint64_t>();
+  return {};
+}
+Result<void> set_json(std::optional<double>& target, const Json& json) {
+  return store(as_double(json), target);
+}
+Result<void> set_json(bool& target, const Json& json) {
+  if (!json.is_boolean()) return invalid_argument("true or false");
+  target = json.get<bool>();
+  return {};
+}
+
+const RequestField* find_field(std::string_view name) {
+  const auto fields = request_fields();
+  const auto found = std::find_if(fields.begin(), fields.end(),
+                                  [name](const RequestField& field) { return field.name == name; });
+  return found == fields.end() ? nullptr : &*found;
+}
+
+Error unknown_field(const std::string& key) {
+  std::vector<std::string> names;
+  for (const RequestField& field : request_fields()) names.emplace_back(field.name);
+  const std::string meant = nearest(key, names);
+  return {ErrorCode::kInvalidArgument,
+          "unknown field " + quote(key) + (meant.empty() ? "" : "; did you mean " + meant + "?")};
+}
+
+}  // namespace
+
+std::span<const RequestField> request_fields() {
+  return kFields;
+}
+
+void add_request_flags(Flags& flags, GenerateRequest& request,
+                       std::span<const std::string_view> without) {
+  std::string_view group;
+  for (const RequestField& field : request_fields()) {
+    if (std::find(without.begin(), without.end(), field.name) != without.end()) continue;
+    if (field.group != group) flags.group(std::string(group = field.group));
+    FlagSpec spec{flag_name(field.name), std::string(field.placeholder), std::string(field.help),
+                  std::string(field.default_text)};
+    std::visit(
+        [&](auto member) {
+          using Member = std::remove_cvref_t<decltype(request.*member)>;
+          if constexpr (std::is_same_v<Member, bool>) {
+            if (field.placeholder.empty()) return flags.add_switch(spec, request.*member);
+          }
+          const auto set = [&request, member](const std::string& text) {
+            return set_text(request.*member, text);
+          };
+          if constexpr (std::is_same_v<Member, std::vector<std::string>>) {
+            flags.add_repeated(spec, set);
+          } else {
+            flags.add(spec, set);
+          }
+        },
+        field.member);
+  }
+}
+
+Result<GenerateRequest> request_from_json(std::string_view line, const GenerateRequest& defaults) {
+  constexpr int kMaxDepth = 8;
+  const Result<Json> json = parse_json(line, kMaxDepth);
+  if (!json) return std::unexpected(json.error());
+  if (!json->is_object()) return invalid_argument("not a JSON object");
+  GenerateRequest request = defaults;
+  for (const auto& [key, value] : json->items()) {
+    const RequestField* field = find_field(key);
+    if (field == nullptr) return std::unexpected(unknown_field(key));
+    if (value.is_null()) continue;  // as in protobuf's JSON: the same as absent
+    const Result<void> set =
+        std::visit([&](auto member) { return set_json(request.*member, value); }, field->member);
+    if (!set) {
+      return invalid_argument(std::string(field->name) + " must be " + set.error().message);
+    }
+  }
+  return request;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,81 @@
+#include "cli/runtime_flags.h"
+
+#include <utility>
+
+namespace sluice::cli {
+
+void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
+  flags.group("Engine");
+  flags.add_text(
+      {"--device", "DEVICE", "auto, cpu or cuda[:N]; auto takes a GPU if there is one", ""},
+      options.device);
+  flags.add_int({"--num-threads", "N", "Compute threads", "one per core"}, options.num_threads, 1,
+                1024);
+  flags.add_int({"--max-num-seqs", "N", "Most sequences in one step", ""}, options.max_num_seqs, 1,
+                1 << 16);
+  flags.add_int({"--max-num-batched-tokens", "N", "Most tokens in one step", ""},
+                options.max_num_batched_tokens, 1, 1 << 20);
+  flags.add_int({"--max-model-len", "N", "Most tokens of prompt and completion together",
+                 "the model's context"},
+                options.max_model_len, 1);
+  flags.add_int({"--block-size", "N", "Tokens in one block of the KV cache", ""},
+                options.block_size, 1, 1024);
+  flags.add_bytes({"--kv-cache-memory-bytes", "SIZE",
+                   "Memory of the KV cache, of each model (2GiB)", "a share of what is free"},
+                  options.kv_cache_bytes, 1);
+}
+
+void add_limit_flags(Flags& flags, ServiceLimits& limits) {
+  flags.group("Limits (what is beyond is refused)");
+  flags.add_bytes({"--max-prompt-bytes", "SIZE", "Of a prompt as text", ""},
+                  limits.max_prompt_bytes, 1);
+  flags.add_int({"--max-queued-requests", "N", "Requests that wait", ""},
+                limits.max_queued_requests, 1);
+  flags.add_int({"--max-undelivered-tokens", "N",
+                 "Tokens of a completion that its reader has not taken; then it pauses", ""},
+                limits.max_undelivered_tokens, 1);
+  flags.add_duration({"--stall-time", "TIME", "A paused request ends after this", ""},
+                     limits.stall_time);
+  flags.add_duration({"--max-request-age", "TIME", "A request ends after this", ""},
+                     limits.max_request_age);
+  flags.add_int({"--max-n", "N", "Completions of one request", ""}, limits.max_n, 1);
+  flags.add_int({"--max-logprobs", "N", "Top-N logprobs of a token", ""}, limits.max_logprobs, 1);
+  flags.add_int({"--max-stop-strings", "N", "Stop strings of a request", ""},
+                limits.max_stop_strings, 1);
+  flags.add_int({"--max-stop-bytes", "N", "Bytes of one stop string", ""}, limits.max_stop_bytes,
+                1);
+  flags.add_int({"--max-stop-token-ids", "N", "Stop token ids of a request", ""},
+                limits.max_stop_token_ids, 1);
+  flags.add_int({"--max-logit-bias", "N", "Logit biases of a request", ""}, limits.max_logit_bias,
+                1);
+}
+
+ModelSource parse_model_source(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || text.substr(0, equals).find('/') != std::string::npos) {
+    return {"", text};
+  }
+  return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+Result<std::unique_ptr<Service>> load_service(RuntimeOptions options, bool quiet) {
+  ProgressBar bar("loading", quiet);
+  options.progress = [&bar](const std::string& model, int64_t done, int64_t total) {
+    bar.set_label("loading " + model);
+    bar.update(done, total);
+  };
+  options.notice = [&bar, quiet, notice = std::move(options.notice)](const std::string& line) {
+    bar.clear();
+    if (notice) return notice(line);
+    print_notice(line, quiet);
+  };
+  return create_service(std::move(options));
+}
+
+int load_exit_code(const Error& error) {
+  return error.code == ErrorCode::kInternal || error.code == ErrorCode::kResourceExhausted
+             ? kExitFailed
+             : kExitWrongUse;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,51 @@
+#include "cli/signals.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <utility>
+
+namespace sluice::cli {
+namespace {
+
+sigset_t watched_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
+}
+
+}  // namespace
+
+SignalWatcher::SignalWatcher(std::function<void(int)> on_signal) {
+  const sigset_t set = watched_signals();
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal_fd_ = ::signalfd(-1, &set, SFD_CLOEXEC);
+  stop_fd_ = ::eventfd(0, EFD_CLOEXEC);
+  thread_ = std::thread([this, on_signal = std::move(on_signal)] {
+    std::array<pollfd, 2> fds{{{signal_fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}}};
+    int count = 0;
+    while (true) {
+      if (::poll(fds.data(), fds.size(), -1) < 0) continue;
+      if (fds[1].revents != 0) return;
+      signalfd_siginfo info;
+      if (::read(signal_fd_, &info, sizeof(info)) == sizeof(info)) on_signal(++count);
+    }
+  });
+}
+
+SignalWatcher::~SignalWatcher() {
+  ::eventfd_write(stop_fd_, 1);
+  thread_.join();
+  ::close(signal_fd_);
+  ::close(stop_fd_);
+  const sigset_t set = watched_signals();
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,122 @@
+"""`import`, `doctor` and the benchmarks."""
+import json
+import pathlib
+import signal
+import subprocess
+import tempfile
+import time
+
+from hugging_face import write_llama
+from support import (BINARY, LLAMA, PATIENCE_S, SMALL, CommandLineTest, environment, json_lines,
+                     running_server, sluice)
+
+FIGURES = ["concurrency", "prefill_tokens_per_s", "decode_tokens_per_s", "ttft_ms", "itl_ms",
+           "step_ms"]
+
+
+class ToolTest(CommandLineTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def test_import_and_the_folder_itself_answer_alike(self):
+        source = write_llama(self.folder / "hf", seed=1)
+        package = self.folder / "package"
+        self.assert_done(sluice("import", source, package, "--quiet"))
+        flags = ["--token-ids", "1,2,3", "--max-tokens", "8", "--seed", "1", "--ignore-eos",
+                 "--logprobs", "2", "--json", "--quiet", *SMALL]
+        answers = []
+        for model in (source, package):
+            outcome = sluice("generate", "--model", model, *flags)
+            self.assert_done(outcome)
+            [line] = json_lines(outcome.out)
+            answers.append((line["token_ids"], line["logprobs"]))
+        self.assertEqual(answers[0], answers[1])
+        self.assert_refused(sluice("import", source, package), "exist")
+        self.assert_done(sluice("import", source, package, "--overwrite", "--quiet"))
+
+    def test_an_interrupted_import_leaves_nothing(self):
+        source = write_llama(self.folder / "hf", seed=1, hidden=512, layers=8, vocabulary=32000)
+        package = self.folder / "made" / "package"
+        package.parent.mkdir()
+        process = subprocess.Popen([BINARY, "import", source, package], env=environment(),
+                                   stderr=subprocess.PIPE)
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(package.parent.iterdir()) and process.poll() is None:
+            self.assertLess(time.monotonic(), deadline)
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=PATIENCE_S)[1]
+        if process.returncode == 0:  # it was quicker
+            self.assertTrue((package / "manifest.json").exists())
+        else:
+            self.assertEqual(process.returncode, 1, err)
+            self.assertEqual(list(package.parent.iterdir()), [])
+
+    def test_doctor(self):
+        outcome = sluice("doctor", "--model", LLAMA, "--json")
+        self.assert_done(outcome)
+        report = json.loads(outcome.out)
+        self.assertGreaterEqual(report["num_cores"], 1)
+        self.assertEqual(report["devices"][0]["name"], "cpu")
+        self.assertGreater(report["devices"][0]["matmul_gflops"], 0)
+        self.assertGreater(report["model"]["kv_capacity_tokens"], 0)
+        text = sluice("doctor", "--model", LLAMA)
+        self.assert_done(text)
+        for part in ("processor", "1000x1000", "GFLOP/s", "KV per token", "tokens fit"):
+            self.assertIn(part, text.out)
+
+    def test_doctor_plans_a_7b_model_from_its_config_alone(self):
+        folder = self.folder / "llama-7b"
+        folder.mkdir()
+        config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+                  "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+                  "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
+                  "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+                  "tie_word_embeddings": False, "torch_dtype": "float16"}
+        (folder / "config.json").write_text(json.dumps(config))
+        outcome = sluice("doctor", "--model", folder, "--json")
+        self.assert_done(outcome)
+        plan = json.loads(outcome.out)["model"]
+        self.assertEqual(plan["num_parameters"], 6738415616)
+        self.assertAlmostEqual(plan["weight_bytes"] / 1e9, 13.48, delta=0.1)
+        self.assertEqual(plan["kv_bytes_per_token"], 2 * 32 * 4096 * 2)
+
+    def test_bench_offline(self):
+        outcome = sluice("bench", "offline", "--model", LLAMA, *SMALL, "--prompt-tokens", "16",
+                         "--output-tokens", "12", "--concurrency", "1,4", "--repetitions", "2",
+                         "--json", "--quiet")
+        self.assert_done(outcome)
+        report = json.loads(outcome.out)
+        self.assertEqual([run["concurrency"] for run in report["runs"]], [1, 4])
+        for run in report["runs"]:
+            self.assertEqual(list(run)[:6], FIGURES)
+            for name in FIGURES[1:3]:
+                self.assertGreater(run[name], 0)
+            for name in FIGURES[3:]:
+                self.assertGreater(run[name]["p50"], 0)
+                self.assertGreaterEqual(run[name]["p99"], run[name]["p50"])
+        self.assertIn("machine", report)
+        self.assertTrue(report["profile"])
+
+    def test_bench_of_the_engine_alone(self):
+        outcome = sluice("bench", "offline", "--model", "null", "--prompt-tokens", "4",
+                         "--output-tokens", "40", "--concurrency", "64", "--greedy", "--quiet",
+                         "--repetitions", "2")
+        self.assert_done(outcome)
+        self.assertIn("decode tokens/s", outcome.out)
+        self.assertIn(" us", outcome.out)
+
+    def test_bench_serve(self):
+        with running_server("--model", LLAMA, *SMALL) as server:
+            outcome = sluice("bench", "serve", "--target", server.target, "--rate", "20",
+                             "--duration", "1s", "--prompt-tokens", "8", "--output-tokens", "8",
+                             "--seed", "2", "--json", "--quiet")
+            self.assert_done(outcome)
+            report = json.loads(outcome.out)
+            self.assertGreater(report["succeeded"], 3)
+            self.assertEqual(report["failed"], 0)
+            self.assertGreater(report["ttft_ms"]["p50"], 0)
+            text = sluice("bench", "serve", "--target", server.target, "--rate", "20",
+                          "--duration", "200ms", "--prompt-tokens", "8", "--output-tokens", "8")
+            self.assertIn("goodput", text.out)
