@@ -57,7 +57,7 @@ struct LinearArgs {
   int64_t depth_tiles = 0;         // K / 32, rounded up
 };
 
-// A part of the output: rows and panels. `first_row` is a multiple of kRowBlock.
+// A part of the output: rows and panels. `first_row` is a multiple of kInputBlockRows.
 struct LinearBlock {
   int64_t first_row = 0;
   int64_t num_rows = 0;
@@ -65,10 +65,11 @@ struct LinearBlock {
   int64_t num_panels = 0;
 };
 
-// Rows of one LinearBlock at most: its input stays in a core's second-level cache for K of 4096.
-inline constexpr int64_t kRowBlock = 192;
+// Rows of a LinearBlock are a multiple of kInputBlockRows and at most kMaxRowBlock.
+inline constexpr int64_t kInputBlockRows = 48;
+inline constexpr int64_t kMaxRowBlock = 4 * kInputBlockRows;
 // Floats of scratch that a call of `linear` needs.
-inline constexpr int64_t kLinearScratchFloats = kRowBlock * kPanelColumns;
+inline constexpr int64_t kLinearScratchFloats = kMaxRowBlock * kPanelColumns;
 
 struct InputArgs {
   DType type = DType::kF32;
@@ -79,8 +80,6 @@ struct InputArgs {
   int64_t num_blocks = 0;
   void* output = nullptr;
 };
-// Rows that prepare_input() handles as a unit.
-inline constexpr int64_t kInputBlockRows = 48;
 
 struct NormArgs {
   DType type = DType::kF32;

@@ -18,7 +18,10 @@ namespace {
 // Inputs up to this many numbers are prepared by the caller: sharing would cost more.
 constexpr int64_t kSharedInputElements = 32768;
 // Weight bytes of a task at least: large enough for a stream, small enough to balance.
-constexpr int64_t kTaskBytes = 65536;
+constexpr int64_t kTaskBytes = 131072;
+// Bytes of prepared input that many panels meet one after the other: they stay in a core's
+// second-level cache, beside a panel.
+constexpr int64_t kRowBlockBytes = 786432;
 
 // x in the order of the kernels, in this thread's scratch memory.
 const void* prepare_input(const at::Tensor& x, const PackedWeight& weight) {
@@ -49,11 +52,16 @@ void run_linear(const LinearArgs& args, const PackedWeight& weight) {
   const int64_t panel_bytes = weight.panels.bytes() / std::max<int64_t>(weight.num_panels, 1);
   const int64_t panels_per_task = std::max<int64_t>(kTaskBytes / panel_bytes, 1);
   const int64_t tasks_per_rows = (weight.num_panels + panels_per_task - 1) / panels_per_task;
-  const int64_t row_blocks = (args.rows + kRowBlock - 1) / kRowBlock;
+  const int64_t input_bytes =
+      machine_kernels().input_bytes(weight.type, kInputBlockRows, weight.depth_tiles);
+  const int64_t rows_per_task =
+      kInputBlockRows *
+      std::clamp<int64_t>(kRowBlockBytes / input_bytes, 1, kMaxRowBlock / kInputBlockRows);
+  const int64_t row_blocks = (args.rows + rows_per_task - 1) / rows_per_task;
   auto task = [&](int64_t index) {
     LinearBlock block;
-    block.first_row = index / tasks_per_rows * kRowBlock;
-    block.num_rows = std::min(kRowBlock, args.rows - block.first_row);
+    block.first_row = index / tasks_per_rows * rows_per_task;
+    block.num_rows = std::min(rows_per_task, args.rows - block.first_row);
     block.first_panel = index % tasks_per_rows * panels_per_task;
     block.num_panels = std::min(panels_per_task, weight.num_panels - block.first_panel);
     auto* sums = static_cast<float*>(

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/simd/lanes.h"
 #include "kernels/cpu/simd/math.h"
-#include "kernels/cpu/simd/rows.h"
 
 // Paged attention over a vector type V.
 //

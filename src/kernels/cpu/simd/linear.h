@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/simd/lanes.h"
 #include "kernels/cpu/simd/math.h"
 
 // Packed linear over a vector type V. A product P says how an element of T meets an input.
@@ -93,28 +94,30 @@ inline void multiply_rows(int rows, const typename P::Element* tiles,
   }
 }
 
-// Bias, activation, residual and rounding of one row's 32 sums, or of the `count` that exist.
-template <typename V, typename T, typename Out>
-inline void finish_row(const LinearArgs& args, const float* sums, int64_t row, int64_t column,
-                       int count) {
-  const T* bias = static_cast<const T*>(args.bias);
-  const T* residual = static_cast<const T*>(args.residual);
-  Out* output = static_cast<Out*>(args.output) + row * args.columns;
-  for (int c = 0; c < count; c += 16) {
-    const int64_t n = column + c;
-    const int lanes = count - c < 16 ? count - c : 16;
-    const bool full = lanes == 16;
-    V y = V::load(sums + c);
-    if (bias != nullptr) y = y + (full ? V::load(bias + n) : V::load(bias + n, lanes));
-    y = activate(y, args.activation);
-    if (residual != nullptr) {
-      const T* addend = residual + row * args.columns + n;
-      y = y + (full ? V::load(addend) : V::load(addend, lanes));
-    }
-    if (full) {
-      y.store(output + n);
-    } else {
-      y.store(output + n, lanes);
+// Where a panel's results go.
+template <typename T, typename Out>
+struct Destination {
+  const T* bias;      // of the panel's first column, or nullptr
+  const T* residual;  // of the block's first row there, or nullptr
+  Out* output;        // of the block's first row there
+  int64_t stride;     // between rows, in elements
+  int64_t rows;
+  int columns;  // 1 to 32
+};
+
+// Bias, activation, residual and rounding of rows of 32 sums, sixteen columns at a time.
+template <typename V, typename T, typename Out, Activation kActivation>
+inline void finish_rows(const Destination<T, Out>& to, const float* sums) {
+  for (int c = 0; c < to.columns; c += 16) {
+    const int lanes = to.columns - c < 16 ? to.columns - c : 16;
+    const V bias = to.bias == nullptr ? V::zero() : load_lanes<V>(to.bias + c, lanes);
+    const bool has_bias = to.bias != nullptr;
+    for (int64_t r = 0; r < to.rows; ++r) {
+      V y = V::load(sums + r * kPanelColumns + c);
+      if (has_bias) y = y + bias;
+      y = activate<V, kActivation>(y);
+      if (to.residual != nullptr) y = y + load_lanes<V>(to.residual + r * to.stride + c, lanes);
+      store_lanes(y, to.output + r * to.stride + c, lanes);
     }
   }
 }
@@ -124,14 +127,30 @@ inline void finish(const LinearArgs& args, const float* sums, int64_t first_row,
                    int64_t panel) {
   const int64_t column = panel * kPanelColumns;
   const int64_t left = args.columns - column;
-  const int count = static_cast<int>(left < kPanelColumns ? left : kPanelColumns);
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* row = sums + r * kPanelColumns;
-    if (args.float_output) {
-      finish_row<V, T, float>(args, row, first_row + r, column, count);
-    } else {
-      finish_row<V, T, T>(args, row, first_row + r, column, count);
-    }
+  const int64_t offset = first_row * args.columns + column;
+  Destination<T, T> to;
+  to.bias = args.bias == nullptr ? nullptr : static_cast<const T*>(args.bias) + column;
+  to.residual = args.residual == nullptr ? nullptr : static_cast<const T*>(args.residual) + offset;
+  to.output = static_cast<T*>(args.output) + offset;
+  to.stride = args.columns;
+  to.rows = rows;
+  to.columns = static_cast<int>(left < kPanelColumns ? left : kPanelColumns);
+  if (args.float_output) {
+    float* output = static_cast<float*>(args.output) + offset;
+    const Destination<T, float> wide{to.bias, to.residual, output, to.stride, rows, to.columns};
+    return finish_rows<V, T, float, Activation::kNone>(wide, sums);
+  }
+  switch (args.activation) {
+    case Activation::kNone:
+      return finish_rows<V, T, T, Activation::kNone>(to, sums);
+    case Activation::kGeluTanh:
+      return finish_rows<V, T, T, Activation::kGeluTanh>(to, sums);
+    case Activation::kGelu:
+      return finish_rows<V, T, T, Activation::kGelu>(to, sums);
+    case Activation::kSilu:
+      return finish_rows<V, T, T, Activation::kSilu>(to, sums);
+    case Activation::kRelu:
+      return finish_rows<V, T, T, Activation::kRelu>(to, sums);
   }
 }
 

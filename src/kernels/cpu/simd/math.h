@@ -52,25 +52,21 @@ inline V silu(V x) {
 
 // gelu_tanh is x / (1 + e^-2u) with u = sqrt(2 / pi) (x + 0.044715 x^3), which loses nothing to
 // cancellation where tanh is near -1.
-template <typename V>
-inline V activate(V x, Activation activation) {
-  switch (activation) {
-    case Activation::kNone:
-      return x;
-    case Activation::kGeluTanh: {
-      const V cubic = V::fma(x * x * V::set(0.044715f), x, x);
-      return x / (V::set(1.0f) + exp(cubic * V::set(-1.59576912160573f)));
-    }
-    case Activation::kGelu: {
-      const V half = x * V::set(0.5f);
-      return V::fma(half, erf(x * V::set(0.70710678118654752f)), half);
-    }
-    case Activation::kSilu:
-      return silu(x);
-    case Activation::kRelu:
-      return V::max(x, V::zero());
+template <typename V, Activation kActivation>
+inline V activate(V x) {
+  if constexpr (kActivation == Activation::kGeluTanh) {
+    const V cubic = V::fma(x * x * V::set(0.044715f), x, x);
+    return x / (V::set(1.0f) + exp(cubic * V::set(-1.59576912160573f)));
+  } else if constexpr (kActivation == Activation::kGelu) {
+    const V half = x * V::set(0.5f);
+    return V::fma(half, erf(x * V::set(0.70710678118654752f)), half);
+  } else if constexpr (kActivation == Activation::kSilu) {
+    return silu(x);
+  } else if constexpr (kActivation == Activation::kRelu) {
+    return V::max(x, V::zero());
+  } else {
+    return x;
   }
-  return x;
 }
 
 }  // namespace sluice::kernels::cpu::simd
