@@ -241,6 +241,14 @@ Health EngineService::health() const {
   return health;
 }
 
+int64_t EngineService::num_preemptions() const {
+  int64_t sum = 0;
+  for (const auto& lane : loop_.lanes()) {
+    sum += lane->gauges().preemptions.load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
 bool EngineService::drain(std::chrono::nanoseconds limit) {
   begin_drain();
   const bool finished = live_.wait_until_empty(limit);

@@ -58,6 +58,8 @@ class EngineService final : public Service {
   bool drain(std::chrono::nanoseconds limit) override;
 
   StepStatistics take_step_statistics();
+  // Sequences that lost their blocks and started again, of all models, since the start.
+  int64_t num_preemptions() const;
 
  private:
   Result<size_t> find_model(std::string_view name) const;

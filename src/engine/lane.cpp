@@ -57,7 +57,8 @@ StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
     const base::TimePoint start = clock.now();
     executor_->launch(input_);
     const auto results = executor_->collect();
-    times.executor = clock.now() - start;
+    now_ = clock.now();
+    times.executor = now_ - start;
     times.num_tokens = schedule.num_tokens;
     if (results) {
       scheduler_->commit();
@@ -260,6 +261,7 @@ void Lane::update_gauges() {
   gauges_.waiting.store(counts.waiting, std::memory_order_relaxed);
   gauges_.blocks_used.store(counts.blocks_used, std::memory_order_relaxed);
   gauges_.blocks_total.store(counts.blocks_total, std::memory_order_relaxed);
+  gauges_.preemptions.store(counts.preemptions, std::memory_order_relaxed);
 }
 
 }  // namespace sluice::engine

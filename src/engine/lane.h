@@ -38,6 +38,7 @@ class Lane final {
     std::atomic<int32_t> waiting{0};
     std::atomic<int32_t> blocks_used{0};
     std::atomic<int32_t> blocks_total{0};
+    std::atomic<int64_t> preemptions{0};  // since the start
   };
 
   Lane(std::unique_ptr<scheduler::Scheduler> scheduler, std::unique_ptr<StepExecutor> executor,

@@ -83,11 +83,11 @@ uint64_t Drawer::weigh_group(const Row& row, int32_t g, const Cut& cut, uint64_t
 }
 
 Drawer::Cut Drawer::find_cut(const Row& row, const SamplingParams& params) {
-  Selection selected{{}, 0};
+  Selection selected;
   const bool cuts_rank = params.top_k > 0 && params.top_k < row.size();
   if (cuts_rank || params.top_p < 1) {
-    fill_histogram(row);
-    for (const uint64_t mass : bucket_mass_) selected.mass += mass;
+    const uint64_t negligible = cuts_rank ? 0 : negligible_mass(row, params.top_p);
+    selected.mass = fill_histogram(row, negligible, cuts_rank);
   }
   if (cuts_rank) selected = cut_by_rank(row, params.top_k);
   Cut cut = selected.cut;
@@ -99,33 +99,56 @@ Drawer::Cut Drawer::find_cut(const Row& row, const SamplingParams& params) {
   return cut;
 }
 
-void Drawer::fill_histogram(const Row& row) {
+// A mass so small that all elements below it together are less than 1 - top_p of the whole: the cut
+// is above them. The groups' maxima alone give a lower bound of the whole.
+uint64_t Drawer::negligible_mass(const Row& row, float top_p) {
+  const int32_t num_groups = row.num_groups();
+  group_max_.resize(static_cast<size_t>(num_groups));
+  group_max_mass_.resize(static_cast<size_t>(num_groups));
+  for (int32_t g = 0; g < num_groups; ++g) group_max_[g] = from_key(row.group_key(g));
+  uint64_t whole = 0;
+  for (int32_t g = 0; g < num_groups; g += kGroup) {
+    whole += row_kernels().weigh(&group_max_[g], std::min(kGroup, num_groups - g), scale_,
+                                 INT32_MIN, &group_max_mass_[g]);
+  }
+  const double rest = (1.0 - static_cast<double>(top_p)) * static_cast<double>(whole);
+  // A little less, so that no rounding of these few operations matters.
+  return static_cast<uint64_t>(0.999 * rest / static_cast<double>(row.size()));
+}
+
+// Sums up the masses, and the numbers if asked for, of each bucket. Groups of which no element
+// reaches `negligible` are left out of the buckets. Returns the mass of the whole row.
+uint64_t Drawer::fill_histogram(const Row& row, uint64_t negligible, bool counts) {
   const float distance = (row.max() - row.min()) * scale_.inverse_temperature;
   buckets_per_unit_ = kNumBuckets / std::clamp(distance, 1e-30f, kMaxDistance);
   bucket_mass_.assign(kNumBuckets, 0);
-  bucket_count_.assign(kNumBuckets, 0);
+  if (counts) bucket_count_.assign(kNumBuckets, 0);
   std::array<uint64_t, kGroup> mass;
   std::array<int32_t, kGroup> bucket;
+  uint64_t whole = 0;
   for (int32_t g = 0; g < row.num_groups(); ++g) {
     const auto part = row.group(g);
     const auto size = static_cast<int>(part.size());
-    row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data());
+    whole += row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data());
+    if (negligible > 0 && group_max_mass_[g] < negligible) continue;
     row_kernels().bucket(part.data(), size, scale_, buckets_per_unit_, bucket.data());
-    for (int i = 0; i < size; ++i) {
-      bucket_mass_[bucket[i]] += mass[i];
-      ++bucket_count_[bucket[i]];
-    }
+    for (int i = 0; i < size; ++i) bucket_mass_[bucket[i]] += mass[i];
+    if (!counts) continue;
+    for (int i = 0; i < size; ++i) ++bucket_count_[bucket[i]];
   }
+  return whole;
 }
 
 void Drawer::collect_bucket(const Row& row, int32_t bucket) {
   candidates_.clear();
-  candidates_.reserve(bucket_count_[bucket]);
   std::array<uint64_t, kGroup> mass;
   std::array<int32_t, kGroup> buckets;
   for (int32_t g = 0; g < row.num_groups(); ++g) {
     const auto part = row.group(g);
     const auto size = static_cast<int>(part.size());
+    const float largest = from_key(row.group_key(g));
+    row_kernels().bucket(&largest, 1, scale_, buckets_per_unit_, buckets.data());
+    if (buckets[0] > bucket) continue;
     row_kernels().bucket(part.data(), size, scale_, buckets_per_unit_, buckets.data());
     if (std::find(buckets.data(), buckets.data() + size, bucket) == buckets.data() + size) continue;
     row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data());

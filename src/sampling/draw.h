@@ -43,7 +43,8 @@ class Drawer final {
   bool narrow_to_top_k(Row& row, int32_t top_k);
   int32_t draw_row(const Row& row, const SamplingParams& params, uint64_t bits);
   Cut find_cut(const Row& row, const SamplingParams& params);
-  void fill_histogram(const Row& row);
+  uint64_t fill_histogram(const Row& row, uint64_t negligible, bool counts);
+  uint64_t negligible_mass(const Row& row, float top_p);
   void collect_bucket(const Row& row, int32_t bucket);
   Selection cut_by_rank(const Row& row, int32_t count);
   Cut cut_by_mass(const Row& row, const Selection& within, float fraction);
@@ -53,7 +54,9 @@ class Drawer final {
   WeightScale scale_{};
   float buckets_per_unit_ = 0;
   std::vector<uint64_t> bucket_mass_;   // [kNumBuckets]
-  std::vector<uint32_t> bucket_count_;  // [kNumBuckets]
+  std::vector<uint32_t> bucket_count_;  // [kNumBuckets], if a rank is looked for
+  std::vector<float> group_max_;
+  std::vector<uint64_t> group_max_mass_;
   std::vector<Candidate> candidates_;
   std::vector<uint64_t> group_mass_;
   // The row that top_k leaves, packed together: its logits, their indexes in the whole row.

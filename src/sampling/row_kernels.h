@@ -5,8 +5,8 @@
 // The two inner loops over a row of logits, built once for each instruction set.
 //
 // Both builds give the same bits: comparisons and integer sums do not depend on the order, every
-// float operation is one IEEE operation per element, and nothing is fused (-ffp-contract=off). So
-// the choice of one is about speed alone.
+// float operation is one IEEE operation per element, and products are fused with sums only where
+// the source says so (-ffp-contract=off). So the choice of one is about speed alone.
 namespace sluice::sampling {
 
 // Elements that a kernel call handles at most.

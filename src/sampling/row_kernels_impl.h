@@ -24,16 +24,16 @@ inline int32_t key_of(float z) {
 inline float exp_of(float t) {
   t = t < -60.0f ? -60.0f : t;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const float shifted = t * 1.44269504088896341f + kRound;
+  const float shifted = __builtin_fmaf(t, 1.44269504088896341f, kRound);
   const float n = shifted - kRound;
-  const float r = (t - n * 0.693359375f) + n * 2.12194440e-4f;
+  const float r = __builtin_fmaf(n, 2.12194440e-4f, __builtin_fmaf(n, -0.693359375f, t));
   float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  p = __builtin_fmaf(p, r, 1.3981999507e-3f);
+  p = __builtin_fmaf(p, r, 8.3334519073e-3f);
+  p = __builtin_fmaf(p, r, 4.1665795894e-2f);
+  p = __builtin_fmaf(p, r, 1.6666665459e-1f);
+  p = __builtin_fmaf(p, r, 5.0000001201e-1f);
+  p = __builtin_fmaf(p, r * r, r) + 1.0f;
   const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRound);
   return std::bit_cast<float>(std::bit_cast<int32_t>(p) + exponent * (1 << 23));
 }

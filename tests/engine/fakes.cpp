@@ -1,0 +1,173 @@
+#include "tests/engine/fakes.h"
+
+#include <algorithm>
+
+#include "base/utf8.h"
+
+namespace sluice::engine {
+
+Result<std::vector<int32_t>> LetterTokenizer::encode(std::string_view text, bool) const {
+  std::vector<int32_t> ids;
+  for (const char letter : text) {
+    if (letter >= 'a' && letter <= 'z') ids.push_back(letter - 'a');
+  }
+  return ids;
+}
+
+std::string LetterTokenizer::decode(std::span<const int32_t> token_ids,
+                                    bool skip_special_tokens) const {
+  std::string bytes;
+  for (const int32_t id : token_ids) {
+    if (!(skip_special_tokens && is_special(id))) bytes += token_bytes(id, false);
+  }
+  std::string text;
+  append_repaired_utf8(bytes, true, utf8_repair(), &text);
+  return text;
+}
+
+std::string LetterTokenizer::token_bytes(int32_t token_id, bool) const {
+  if (token_id == kEnd) return "</s>";
+  if (token_id == 27) return "\xc3";
+  if (token_id == 28) return "\xa9";
+  return std::string(1, static_cast<char>('a' + token_id));
+}
+
+Result<std::span<sampling::RowResult>> ScriptedExecutor::collect() {
+  ++script_->num_steps;
+  const model::StepBatch& batch = input_->batch;
+  script_->max_rows = std::max(script_->max_rows, static_cast<int32_t>(batch.tokens.size()));
+  for (size_t t = 0; t < batch.tokens.size(); ++t) {
+    if (batch.positions[t] == 0) script_->starts.push_back(batch.tokens[t]);
+  }
+  if (script_->fails) {
+    if (const auto error = script_->fails(*input_)) return std::unexpected(*error);
+  }
+  results_.assign(input_->rows.size(), {});
+  script_->last_forbidden.clear();
+  for (size_t r = 0; r < input_->rows.size(); ++r) {
+    const sampling::RowTask& task = input_->rows[r];
+    sampling::RowResult& result = results_[r];
+    const auto row = static_cast<size_t>(batch.logit_rows[r]);
+    const int32_t last = batch.tokens[row];
+    const auto position = static_cast<uint32_t>(batch.positions[row]) + 1;
+    script_->last_forbidden.emplace_back(task.forbidden.begin(), task.forbidden.end());
+    result.token_id = task.scored_token >= 0 ? task.scored_token
+                      : script_->token       ? script_->token(last, position)
+                                             : default_token(last, position);
+    result.logprob = -0.5f * static_cast<float>(position);
+    if (task.num_logprobs > 0) result.top.push_back({result.token_id, result.logprob});
+    if (script_->fault) result.fault = script_->fault(last, position);
+  }
+  return std::span(results_);
+}
+
+void Recorder::on_chunk(GenerateChunk chunk) {
+  const std::lock_guard lock(mutex_);
+  EXPECT_FALSE(end_.has_value()) << "a chunk after the end";
+  chunks_.push_back(std::move(chunk));
+}
+
+void Recorder::on_end(Result<GenerateSummary> end) {
+  const std::lock_guard lock(mutex_);
+  EXPECT_FALSE(end_.has_value()) << "a second end";
+  end_ = std::move(end);
+  has_ended_.store(true);
+}
+
+std::vector<GenerateChunk> Recorder::chunks() const {
+  const std::lock_guard lock(mutex_);
+  return chunks_;
+}
+
+std::vector<int32_t> Recorder::tokens(int32_t index) const {
+  std::vector<int32_t> tokens;
+  for (const GenerateChunk& chunk : chunks()) {
+    if (chunk.index != index || chunk.is_prompt) continue;
+    tokens.insert(tokens.end(), chunk.token_ids.begin(), chunk.token_ids.end());
+  }
+  return tokens;
+}
+
+std::string Recorder::text(int32_t index) const {
+  std::string text;
+  for (const GenerateChunk& chunk : chunks()) {
+    if (chunk.index == index && !chunk.is_prompt) text += chunk.text;
+  }
+  return text;
+}
+
+std::optional<GenerateChunk> Recorder::last_chunk(int32_t index) const {
+  std::optional<GenerateChunk> last;
+  for (const GenerateChunk& chunk : chunks()) {
+    if (chunk.index == index) last = chunk;
+  }
+  return last;
+}
+
+Result<GenerateSummary> Recorder::end() const {
+  const std::lock_guard lock(mutex_);
+  return *end_;
+}
+
+FakeService::FakeService(const FakeServiceOptions& options) {
+  scheduler::SchedulerOptions scheduling;
+  scheduling.num_blocks = options.num_blocks;
+  scheduling.block_size = options.block_size;
+  scheduling.max_model_len = options.max_model_len;
+  scheduling.max_num_seqs = options.max_num_seqs;
+  scheduling.max_num_batched_tokens = options.max_num_batched_tokens;
+  scheduling.stall_time = options.limits.stall_time;
+  auto scheduler = scheduler::Scheduler::create(scheduling);
+  EXPECT_TRUE(scheduler.has_value());
+
+  ServiceParts parts;
+  ServedModel& model = parts.models.emplace_back();
+  model.info.name = "letters";
+  model.info.vocabulary_size = LetterTokenizer::kSize;
+  model.info.context_length = options.max_model_len;
+  model.info.kv_capacity_tokens = int64_t{options.num_blocks} * options.block_size;
+  model.info.end_token_ids = {LetterTokenizer::kEnd};
+  model.info.profile = "scripted/1";
+  if (options.has_tokenizer) model.tokenizer = std::make_unique<LetterTokenizer>();
+  parts.lanes.push_back(
+      std::make_unique<Lane>(std::move(*scheduler), std::make_unique<ScriptedExecutor>(script),
+                             [this](const std::string& line) { notices.push_back(line); }));
+  parts.limits = options.limits;
+  parts.max_num_seqs = options.max_num_seqs;
+  service = std::make_unique<EngineService>(std::move(parts), clock);
+}
+
+std::shared_ptr<Recorder> FakeService::start(GenerateRequest request) {
+  auto recorder = std::make_shared<Recorder>();
+  auto accepted = service->generate(std::move(request), recorder);
+  EXPECT_TRUE(accepted.has_value()) << accepted.error().message;
+  if (accepted) call = *accepted;
+  return recorder;
+}
+
+void FakeService::run_until_idle() {
+  for (int round = 0; round < 10000; ++round) {
+    if (!service->tick()) return;
+  }
+  FAIL() << "the service does not come to rest";
+}
+
+GenerateRequest request_of(std::vector<int64_t> token_ids, int64_t max_tokens) {
+  GenerateRequest request;
+  request.token_ids = std::move(token_ids);
+  request.max_tokens = max_tokens;
+  return request;
+}
+
+std::vector<int32_t> expected_tokens(const std::vector<int64_t>& prompt, int32_t count) {
+  std::vector<int32_t> tokens;
+  auto last = static_cast<int32_t>(prompt.back());
+  for (int32_t i = 0; i < count; ++i) {
+    last = ScriptedExecutor::default_token(
+        last, static_cast<uint32_t>(prompt.size()) + static_cast<uint32_t>(i));
+    tokens.push_back(last);
+  }
+  return tokens;
+}
+
+}  // namespace sluice::engine

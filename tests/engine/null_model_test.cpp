@@ -1,0 +1,80 @@
+#include <gtest/gtest.h>
+
+#include "sluice/runtime.h"
+#include "tests/engine/waiting_observer.h"
+
+namespace sluice::engine {
+namespace {
+
+TEST(NullModelTest, ManyStreamsEndAndTheEngineIsMeasured) {
+  RuntimeOptions options;
+  options.models = {{"", "null"}};
+  options.device = "cpu";
+  options.limits.max_undelivered_tokens = 1000;
+  auto service = create_service(options);
+  ASSERT_TRUE(service.has_value()) << service.error().message;
+  EXPECT_EQ((*service)->models()[0].name, "null");
+  std::vector<std::shared_ptr<WaitingObserver>> observers;
+  for (int i = 0; i < 64; ++i) {
+    GenerateRequest request;
+    request.token_ids = {1, 2, 3};
+    request.max_tokens = 500;
+    observers.push_back(std::make_shared<WaitingObserver>());
+    ASSERT_TRUE((*service)->generate(request, observers.back()).has_value());
+  }
+  for (const auto& observer : observers) {
+    ASSERT_TRUE(observer->wait().has_value());
+    EXPECT_EQ(observer->wait()->usage.completion_tokens, 500);
+  }
+  const StepStatistics statistics = take_step_statistics(**service);
+  EXPECT_GE(statistics.steps, 500);
+  EXPECT_GT(statistics.engine_us_p50, 0);
+  RecordProperty("engine_us_p50", std::to_string(statistics.engine_us_p50));
+  printf("engine time of a step: p50 %.1f us, p99 %.1f us\n", statistics.engine_us_p50,
+         statistics.engine_us_p99);
+}
+
+TEST(RuntimeTest, RefusesWhatItCannotDo) {
+  RuntimeOptions options;
+  options.models = {{"", "null"}};
+  options.device = "cuda:0";
+  EXPECT_EQ(create_service(options).error().code, ErrorCode::kUnimplemented);
+  options.device = "tpu";
+  EXPECT_EQ(create_service(options).error().code, ErrorCode::kInvalidArgument);
+  options.device = "cpu";
+  options.models.push_back({"null", "elsewhere"});
+  EXPECT_EQ(create_service(options).error().code, ErrorCode::kInvalidArgument);
+  options.models = {{"", "/no/such/folder"}};
+  const auto refused = create_service(options);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().message.find("/no/such"), std::string::npos);
+  options.models.clear();
+  EXPECT_EQ(create_service(options).error().code, ErrorCode::kInvalidArgument);
+  options.models = {{"", "null"}};
+  options.max_num_batched_tokens = 3;
+  EXPECT_EQ(create_service(options).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(RuntimeTest, LooksAtTheMachine) {
+  const MachineReport report = inspect_machine();
+  EXPECT_GE(report.num_cores, 1);
+  ASSERT_FALSE(report.devices.empty());
+  const DeviceReport& cpu = report.devices.front();
+  EXPECT_EQ(cpu.error, "");
+  EXPECT_GT(cpu.matmul_gflops, 0);
+  EXPECT_GT(cpu.memory_bytes, cpu.free_memory_bytes);
+  EXPECT_GT(cpu.free_memory_bytes, 0);
+  EXPECT_EQ(report.gpu_note.empty(), report.devices.size() > 1);
+}
+
+TEST(RuntimeTest, PlansMemory) {
+  const auto plan = plan_memory(std::filesystem::path(SLUICE_SOURCE_DIR) /
+                                "tests/golden/variants/llama_mha_untied_f32");
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->kv_bytes_per_token, 2 * 2 * 3 * 16 * 4);  // K and V, layers, heads, size, f32
+  EXPECT_EQ(plan->weight_bytes, plan->num_parameters * 4);
+  EXPECT_GT(plan->kv_capacity_tokens, 0);
+}
+
+}  // namespace
+}  // namespace sluice::engine

@@ -1,0 +1,154 @@
+// The row law from end to end: a request's tokens and logprobs are the same bits alone, in crowds,
+// in chunks, after preemptions and on any number of threads.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <filesystem>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/engine_service.h"
+#include "sluice/runtime.h"
+#include "tests/engine/waiting_observer.h"
+
+namespace sluice::engine {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kVocabulary = 199;
+constexpr int kCrowd = 33;
+
+// What a request got, bit for bit.
+struct Answer {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> ids;    // of all top-N lists
+  std::vector<uint32_t> bits;  // of all logprobs
+  bool operator==(const Answer&) const = default;
+};
+
+void add_logprobs(const GenerateChunk& chunk, Answer& answer) {
+  const auto add = [&](const TokenLogprob& entry) {
+    answer.ids.push_back(entry.token_id);
+    answer.bits.push_back(std::bit_cast<uint32_t>(entry.logprob));
+  };
+  for (const PositionLogprobs& position : chunk.logprobs) {
+    add(position.token);
+    for (const TokenLogprob& entry : position.top) add(entry);
+  }
+}
+
+// Request `i` of the crowd, greedy or sampled in one of several ways.
+GenerateRequest request_of(int i) {
+  std::mt19937 engine(static_cast<uint32_t>(4000 + i));
+  GenerateRequest request;
+  request.token_ids.emplace();
+  for (int t = 0; t < 1 + i * 7 % 45; ++t) {
+    request.token_ids->push_back(static_cast<int64_t>(engine() % kVocabulary));
+  }
+  request.max_tokens = 12 + i % 9;
+  request.ignore_eos = true;
+  request.seed = static_cast<uint64_t>(i);
+  request.logprobs = 3;
+  if (i % 4 == 0) request.temperature = 0;
+  if (i % 4 == 1) request.top_p = 0.9;
+  if (i % 4 == 2) request.top_k = 20;
+  if (i % 4 == 3) request.repetition_penalty = 1.3;
+  if (i % 6 == 5) request.frequency_penalty = 0.5;
+  if (i % 5 == 0) request.prompt_logprobs = 2;
+  return request;
+}
+
+struct Setting {
+  const char* name;
+  int32_t max_num_seqs;
+  int32_t max_num_batched_tokens;
+  int32_t num_threads;
+  int64_t kv_tokens;  // 0: plenty
+};
+
+std::unique_ptr<Service> make_service(const fs::path& model, const Setting& setting) {
+  RuntimeOptions options;
+  options.models = {{"model", model}};
+  options.device = "cpu";
+  options.num_threads = setting.num_threads;
+  options.block_size = 8;
+  options.max_num_seqs = setting.max_num_seqs;
+  options.max_num_batched_tokens = setting.max_num_batched_tokens;
+  options.kv_cache_bytes = int64_t{64} << 20;
+  auto service = create_service(options);
+  if (setting.kv_tokens > 0 && service) {
+    options.kv_cache_bytes = (*service)->models()[0].kv_bytes_per_token * setting.kv_tokens;
+    service = create_service(options);
+  }
+  EXPECT_TRUE(service.has_value()) << service.error().message;
+  return service ? std::move(*service) : nullptr;
+}
+
+std::vector<Answer> answers_of(Service& service, int begin, int end) {
+  std::vector<std::shared_ptr<WaitingObserver>> observers;
+  for (int i = begin; i < end; ++i) {
+    observers.push_back(std::make_shared<WaitingObserver>());
+    const auto call = service.generate(request_of(i), observers.back());
+    EXPECT_TRUE(call.has_value()) << call.error().message;
+  }
+  std::vector<Answer> answers;
+  for (const auto& observer : observers) {
+    Answer& answer = answers.emplace_back();
+    const auto& summary = observer->wait();
+    EXPECT_TRUE(summary.has_value()) << summary.error().message;
+    for (const GenerateChunk& chunk : observer->chunks()) {
+      add_logprobs(chunk, answer);
+      if (chunk.is_prompt) continue;
+      answer.tokens.insert(answer.tokens.end(), chunk.token_ids.begin(), chunk.token_ids.end());
+    }
+  }
+  return answers;
+}
+
+class RowLawTest : public testing::TestWithParam<const char*> {
+ protected:
+  static fs::path folder() {
+    return fs::path(SLUICE_SOURCE_DIR) / "tests/golden/variants" / GetParam();
+  }
+};
+
+TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
+  constexpr Setting kAlone{"alone", 1, 4096, 1, 0};
+  const auto alone_service = make_service(folder(), kAlone);
+  ASSERT_NE(alone_service, nullptr);
+  std::vector<Answer> alone;
+  for (int i = 0; i < kCrowd; ++i) alone.push_back(answers_of(*alone_service, i, i + 1)[0]);
+
+  for (const Setting& setting :
+       {Setting{"crowd", 33, 4096, 1, 0}, Setting{"threads", 33, 4096, 2, 0},
+        Setting{"chunks_of_1", 1, 1, 1, 0}, Setting{"chunks_of_16", 16, 16, 2, 0},
+        Setting{"preempted", 33, 48, 2, 160}}) {
+    SCOPED_TRACE(setting.name);
+    const auto service = make_service(folder(), setting);
+    ASSERT_NE(service, nullptr);
+    for (const int size : {2, 7, kCrowd}) {
+      const auto together = answers_of(*service, kCrowd - size, kCrowd);
+      for (int i = 0; i < size; ++i) {
+        const Answer& expected = alone[static_cast<size_t>(kCrowd - size + i)];
+        EXPECT_EQ(together[static_cast<size_t>(i)].tokens, expected.tokens)
+            << "request " << kCrowd - size + i << " in a crowd of " << size;
+        EXPECT_EQ(together[static_cast<size_t>(i)], expected)
+            << "request " << kCrowd - size + i << " in a crowd of " << size;
+      }
+    }
+    if (setting.kv_tokens > 0) {
+      EXPECT_GT(dynamic_cast<EngineService&>(*service).num_preemptions(), 0);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, RowLawTest,
+                         testing::Values("llama_mha_untied_f32", "llama_gqa_tied_bf16",
+                                         "bloom_3_heads_f32", "bloom_4_heads_bf16"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace sluice::engine
