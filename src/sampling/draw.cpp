@@ -45,25 +45,38 @@ bool Drawer::narrow_to_top_k(Row& row, int32_t top_k) {
   return true;
 }
 
-// The first index at which the running mass of what is kept exceeds bits * total / 2^64.
+// The first index at which the running mass of what is kept exceeds bits * mass / 2^64.
 int32_t Drawer::draw_row(const Row& row, const SamplingParams& params, uint64_t bits) {
-  const Cut cut = find_cut(row, params);
-  group_mass_.assign(row.num_groups(), 0);
-  std::array<uint64_t, kGroup> mass;
-  uint64_t total = 0;
-  for (int32_t g = 0; g < row.num_groups(); ++g) {
-    if (row.group_key(g) < cut.key) continue;
-    group_mass_[g] = weigh_group(row, g, cut, mass.data());
-    total += group_mass_[g];
-  }
+  Selection kept = select(row, params);
+  const bool is_weighed = kept.mass == 0;
+  if (is_weighed) kept.mass = weigh_kept(row, kept.cut);
   __extension__ using Wide = unsigned __int128;
-  auto rest = static_cast<uint64_t>((static_cast<Wide>(bits) * total) >> 64);
+  auto rest = static_cast<uint64_t>((static_cast<Wide>(bits) * kept.mass) >> 64);
+  std::array<uint64_t, kGroup> mass;
   int32_t g = 0;
-  while (rest >= group_mass_[g]) rest -= group_mass_[g++];
-  weigh_group(row, g, cut, mass.data());
+  for (;; ++g) {
+    if (row.group_key(g) < kept.cut.key) continue;
+    const uint64_t of_group =
+        is_weighed ? group_mass_[g] : weigh_group(row, g, kept.cut, mass.data());
+    if (rest < of_group) break;
+    rest -= of_group;
+  }
+  if (is_weighed) weigh_group(row, g, kept.cut, mass.data());
   int32_t i = 0;
   while (rest >= mass[i]) rest -= mass[i++];
   return g * kGroup + i;
+}
+
+uint64_t Drawer::weigh_kept(const Row& row, const Cut& cut) {
+  group_mass_.resize(static_cast<size_t>(row.num_groups()));
+  std::array<uint64_t, kGroup> mass;
+  uint64_t sum = 0;
+  for (int32_t g = 0; g < row.num_groups(); ++g) {
+    if (row.group_key(g) < cut.key) continue;
+    group_mass_[g] = weigh_group(row, g, cut, mass.data());
+    sum += group_mass_[g];
+  }
+  return sum;
 }
 
 uint64_t Drawer::weigh_group(const Row& row, int32_t g, const Cut& cut, uint64_t* mass) const {
@@ -82,21 +95,20 @@ uint64_t Drawer::weigh_group(const Row& row, int32_t g, const Cut& cut, uint64_t
   return sum;
 }
 
-Drawer::Cut Drawer::find_cut(const Row& row, const SamplingParams& params) {
-  Selection selected;
+Drawer::Selection Drawer::select(const Row& row, const SamplingParams& params) {
+  Selection kept;
   const bool cuts_rank = params.top_k > 0 && params.top_k < row.size();
   if (cuts_rank || params.top_p < 1) {
     const uint64_t negligible = cuts_rank ? 0 : negligible_mass(row, params.top_p);
-    selected.mass = fill_histogram(row, negligible, cuts_rank);
+    kept.mass = fill_histogram(row, negligible, cuts_rank);
   }
-  if (cuts_rank) selected = cut_by_rank(row, params.top_k);
-  Cut cut = selected.cut;
-  if (params.top_p < 1) cut = cut_by_mass(row, selected, params.top_p);
+  if (cuts_rank) kept = cut_by_rank(row, params.top_k);
+  if (params.top_p < 1) kept = cut_by_mass(row, kept, params.top_p);
   if (params.min_p > 0) {
     const Cut by_ratio = cut_by_ratio(row, params.min_p);
-    if (by_ratio.stricter_than(cut)) cut = by_ratio;
+    if (by_ratio.stricter_than(kept.cut)) kept = {by_ratio, 0};
   }
-  return cut;
+  return kept;
 }
 
 // A mass so small that all elements below it together are less than 1 - top_p of the whole: the cut
@@ -186,9 +198,10 @@ Drawer::Selection Drawer::cut_by_rank(const Row& row, int32_t count) {
 
 // The candidates of the bucket where the mass is reached are halved around their median until one
 // is left: the last of the shortest beginning that has the mass.
-Drawer::Cut Drawer::cut_by_mass(const Row& row, const Selection& within, float fraction) {
+Drawer::Selection Drawer::cut_by_mass(const Row& row, const Selection& within, float fraction) {
   const double wanted = std::ceil(static_cast<double>(fraction) * static_cast<double>(within.mass));
   uint64_t rest = std::clamp<uint64_t>(static_cast<uint64_t>(wanted), 1, within.mass);
+  uint64_t before = rest;
   int32_t bucket = 0;
   for (; rest > bucket_mass_[bucket]; ++bucket) rest -= bucket_mass_[bucket];
   collect_bucket(row, bucket);
@@ -206,7 +219,8 @@ Drawer::Cut Drawer::cut_by_mass(const Row& row, const Selection& within, float f
       open = open.subspan(half);
     }
   }
-  return {open[0].key, open[0].index};
+  before -= rest;
+  return {{open[0].key, open[0].index}, before + open[0].mass};
 }
 
 // The lowest key whose logit, scaled, is at least ln(min_p), by bisection over all keys: scaling

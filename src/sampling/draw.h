@@ -34,7 +34,7 @@ class Drawer final {
     int32_t index;
     uint64_t mass;
   };
-  // A cut and the mass that it keeps.
+  // A cut and the mass that it keeps; 0 if that is not known yet.
   struct Selection {
     Cut cut;
     uint64_t mass = 0;
@@ -42,12 +42,13 @@ class Drawer final {
 
   bool narrow_to_top_k(Row& row, int32_t top_k);
   int32_t draw_row(const Row& row, const SamplingParams& params, uint64_t bits);
-  Cut find_cut(const Row& row, const SamplingParams& params);
+  Selection select(const Row& row, const SamplingParams& params);
+  uint64_t weigh_kept(const Row& row, const Cut& cut);
   uint64_t fill_histogram(const Row& row, uint64_t negligible, bool counts);
   uint64_t negligible_mass(const Row& row, float top_p);
   void collect_bucket(const Row& row, int32_t bucket);
   Selection cut_by_rank(const Row& row, int32_t count);
-  Cut cut_by_mass(const Row& row, const Selection& within, float fraction);
+  Selection cut_by_mass(const Row& row, const Selection& within, float fraction);
   Cut cut_by_ratio(const Row& row, float min_p) const;
   uint64_t weigh_group(const Row& row, int32_t g, const Cut& cut, uint64_t* mass) const;
 
@@ -58,7 +59,7 @@ class Drawer final {
   std::vector<float> group_max_;
   std::vector<uint64_t> group_max_mass_;
   std::vector<Candidate> candidates_;
-  std::vector<uint64_t> group_mass_;
+  std::vector<uint64_t> group_mass_;  // of what is kept
   // The row that top_k leaves, packed together: its logits, their indexes in the whole row.
   std::vector<float> packed_z_;
   std::vector<int32_t> packed_index_;
