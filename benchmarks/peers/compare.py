@@ -48,8 +48,8 @@ def make_models(shape: str, work: pathlib.Path) -> tuple[pathlib.Path, pathlib.P
     """(Hugging Face folder, package) of `shape`, made if they are not there."""
     checkpoint, package = work / shape, work / f"{shape}.package"
     if not (checkpoint / "config.json").exists():
-        run([sys.executable, ROOT / "benchmarks" / "make_checkpoint.py", "--shape", shape,
-             "--seed", "1", checkpoint])
+        run([sys.executable, ROOT / "benchmarks" / "make_checkpoint.py", "--seed", "1", shape,
+             checkpoint])
     if not package.exists():
         run([ROOT / "build/bin/sluice", "import", checkpoint, package])
     return checkpoint, package
