@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from transformers import (
     AutoTokenizer,
     BloomConfig,
@@ -32,10 +33,11 @@ from transformers import (
 )
 
 CONTEXT_TOKENS = 512
-# (sequence length, rows per step, share of the time until which it is used)
-PHASES = ((256, 8, 0.75), (512, 4, 1.0))
+# Sequence length and rows per step of the two runs that README.md describes.
+PHASES = {"256": (256, 8), "512": (512, 4)}
 LOSS_ROWS = 512  # The logits of so many tokens are held at a time.
 PEAK_LEARNING_RATE = 3e-3
+WARM_UP_STEPS = 20
 # How often a training row comes from each corpus file.
 MIXTURE = {
     "en_real": 0.30,
@@ -138,9 +140,13 @@ class Corpus:
         )
 
 
-def make_loss(model: PreTrainedModel, family: str) -> Callable[[torch.Tensor], torch.Tensor]:
+def make_loss(
+    model: PreTrainedModel, family: str, is_compiled: bool
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Returns the mean cross entropy of int64 [rows, length + 1] in bf16 autocast."""
-    body = torch.compile(model.model if family == "llama" else model.transformer, dynamic=False)
+    body = model.model if family == "llama" else model.transformer
+    if is_compiled:
+        body = torch.compile(body, dynamic=False)
 
     def loss(tokens: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -172,10 +178,10 @@ def make_optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
     ]
 
 
-def learning_rate(share: float, step: int) -> float:
-    """Warm-up over 50 steps, constant, then linear down to a fiftieth over the last 45 %."""
-    decay = 1.0 if share < 0.55 else max(0.02, (1.0 - share) / 0.45)
-    return PEAK_LEARNING_RATE * min(1.0, (step + 1) / 50) * decay
+def learning_rate(share: float, step: int, decay_share: float) -> float:
+    """Warm-up, constant, then linear down to a fiftieth over the last share."""
+    decay = min(1.0, max(0.02, (1.0 - share) / decay_share))
+    return PEAK_LEARNING_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * decay
 
 
 def save(model: PreTrainedModel, tokenizer: Path, out: Path) -> None:
@@ -247,16 +253,19 @@ def train(arguments: argparse.Namespace) -> None:
     )
     corpus = Corpus(arguments.corpus, tokenizer, seed=20)
     model = make_model(arguments.family, len(tokenizer))
+    if arguments.start_from:
+        weights = load_file(arguments.start_from / "model.safetensors")
+        model.load_state_dict(weights, strict=False)  # The tied output matrix is not in the file.
     print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
     save(model, arguments.tokenizer, arguments.out)
-    loss_of = make_loss(model, arguments.family)
+    loss_of = make_loss(model, arguments.family, is_compiled=not arguments.eager)
     optimizers = make_optimizers(model)
     progress = Progress(began=time.monotonic())
     last_save = progress.began
+    length, rows = PHASES[arguments.phase]
     share = 0.0
     while share < 1.0:
-        length, rows = next((n, b) for n, b, until in PHASES if share < until)
-        rate = learning_rate(share, progress.step)
+        rate = learning_rate(share, progress.step, arguments.decay_share)
         loss = loss_of(corpus.batch(length, rows))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -266,7 +275,7 @@ def train(arguments: argparse.Namespace) -> None:
             optimizer.step()
             optimizer.zero_grad()
         progress.add(float(loss.detach()), length * rows)
-        if progress.step % 50 == 0:
+        if progress.step % 20 == 0:
             print(progress.line(), flush=True)
         if time.monotonic() - last_save > arguments.save_seconds:
             save(model, arguments.tokenizer, arguments.out)
@@ -308,6 +317,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
     parser.add_argument("--minutes", type=float, default=45.0, help="when to stop")
     parser.add_argument("--save-seconds", type=float, default=300.0)
+    parser.add_argument("--phase", choices=PHASES, default="256", help="tokens of a row")
+    parser.add_argument("--start-from", type=Path, help="folder with the weights to begin with")
+    parser.add_argument("--decay-share", type=float, default=0.45, help="of the time")
+    parser.add_argument("--eager", action="store_true", help="do without torch.compile")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
