@@ -69,11 +69,11 @@ def model_types() -> List[str]:
 
 
 def configure(model: Bloom, config: Config) -> None:
-    model.vocabulary_size = config.integer("vocab_size")
-    model.context_length = config.integer("seq_length", 2048)
-    model.hidden_size = config.integer("n_embed", config.integer("hidden_size", 64))
-    model.num_layers = config.integer("n_layer", config.integer("num_hidden_layers", 2))
-    model.num_heads = config.integer("n_head", config.integer("num_attention_heads", 8))
+    model.vocabulary_size = config.count("vocab_size")
+    model.context_length = config.count("seq_length", 2048)
+    model.hidden_size = config.count("n_embed", config.count("hidden_size", 64))
+    model.num_layers = config.count("n_layer", config.count("num_hidden_layers", 2))
+    model.num_heads = config.count("n_head", config.count("num_attention_heads", 8))
     model.num_kv_heads = model.num_heads
     model.head_size = model.hidden_size // model.num_heads
     model.epsilon = config.number("layer_norm_epsilon", 1e-5)

@@ -53,15 +53,6 @@ MappedFile::~MappedFile() {
   if (size_ > 0) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-void MappedFile::release(size_t offset, size_t length) const {
-  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  const size_t begin = (offset + page - 1) / page * page;
-  const size_t end = (offset + length) / page * page;
-  if (end <= begin || end > size_) return;
-  // Advice only: a refusal changes nothing that a caller could see.
-  (void)::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
-}
-
 Result<std::string> read_file(const std::filesystem::path& path, size_t max_bytes) {
   auto file = MappedFile::open(path);
   if (!file) return std::unexpected(file.error());

@@ -27,8 +27,6 @@ class MappedFile final {
   MappedFile& operator=(const MappedFile&) = delete;
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
-  // Tells the system that these bytes are not needed soon. Their content stays readable.
-  void release(size_t offset, size_t length) const;
 
  private:
   MappedFile(const std::byte* data, size_t size) : data_(data), size_(size) {}

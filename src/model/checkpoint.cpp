@@ -173,14 +173,4 @@ at::ScalarType Checkpoint::main_dtype() const {
   return most == bytes.end() ? at::kFloat : most->first;
 }
 
-void Checkpoint::release(const at::Tensor& tensor) const {
-  const auto* begin = static_cast<const std::byte*>(tensor.const_data_ptr());
-  for (const SafetensorsFile& file : files_) {
-    const auto bytes = file.file()->bytes();
-    if (begin >= bytes.data() && begin < bytes.data() + bytes.size()) {
-      file.file()->release(static_cast<size_t>(begin - bytes.data()), tensor.nbytes());
-    }
-  }
-}
-
 }  // namespace sluice::model

@@ -41,9 +41,6 @@ class Checkpoint final {
   at::ScalarType main_dtype() const;
   const std::vector<SafetensorsFile>& files() const { return files_; }
 
-  // Lets the system drop the pages that a tensor from take() lies on, if it is one.
-  void release(const at::Tensor& tensor) const;
-
  private:
   struct Place {
     size_t file_idx;

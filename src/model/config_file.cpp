@@ -68,6 +68,15 @@ Result<int64_t> ConfigFile::integer(const std::string& name,
   return read_field(fields_, where_, name, fallback, fits);
 }
 
+Result<int64_t> ConfigFile::count(const std::string& name, std::optional<int64_t> fallback) const {
+  auto value = integer(name, fallback);
+  if (value && *value < 1) {
+    return invalid_argument(where_ + name + " is " + std::to_string(*value) +
+                            ", must be at least 1");
+  }
+  return value;
+}
+
 Result<double> ConfigFile::number(const std::string& name, std::optional<double> fallback) const {
   return read_field(fields_, where_, name, fallback,
                     [](const Json& value) { return value.is_number(); });

@@ -24,6 +24,8 @@ class ConfigFile final {
   // The field, else the fallback. kInvalidArgument, naming the field, if it is absent without a
   // fallback or of another type. A number may be written as an integer.
   Result<int64_t> integer(const std::string& name, std::optional<int64_t> fallback) const;
+  // The same for a size: an integer of at least 1.
+  Result<int64_t> count(const std::string& name, std::optional<int64_t> fallback) const;
   Result<double> number(const std::string& name, std::optional<double> fallback) const;
   Result<bool> flag(const std::string& name, std::optional<bool> fallback) const;
   Result<std::string> text(const std::string& name, std::optional<std::string> fallback) const;

@@ -30,6 +30,11 @@ void register_config() {
              return self->unwrap(self->config.integer(name, fallback));
            },
            "", {name, fallback})
+      .def("count",
+           [](const ConfigPtr& self, std::string name, std::optional<int64_t> fallback) {
+             return self->unwrap(self->config.count(name, fallback));
+           },
+           "", {name, fallback})
       .def("number",
            [](const ConfigPtr& self, std::string name, std::optional<double> fallback) {
              return self->unwrap(self->config.number(name, fallback));

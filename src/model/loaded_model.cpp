@@ -131,6 +131,17 @@ Result<at::ScalarType> wanted_dtype(const LoadOptions& options, const std::strin
   return dtype->scalar_type;
 }
 
+// Shortens the context to what the user asked for.
+Result<void> limit_context(const LoadOptions& options, ModelConfig& config) {
+  if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
+    return invalid_argument("max model length is " + std::to_string(options.max_model_len) +
+                            ", the model's context is " + std::to_string(config.context_length) +
+                            " (--max-model-len)");
+  }
+  if (options.max_model_len > 0) config.context_length = options.max_model_len;
+  return {};
+}
+
 Result<void> load_weights(const fs::path& folder, const Manifest& manifest, WeightSink& sink) {
   for (const auto& [path, file] : manifest.files) {
     if (!path.starts_with(std::string(kWeightsFolder) + "/")) continue;
@@ -190,6 +201,9 @@ Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& opti
   if (auto checked = check_program(model.program, model.config); !checked) {
     return fail(checked.error().code, std::string(kProgramFile) + ": " + checked.error().message);
   }
+  if (auto limited = limit_context(options, model.config); !limited) {
+    return std::unexpected(limited.error());
+  }
   const auto dtype = wanted_dtype(options, model.config.dtype);
   if (!dtype) return std::unexpected(dtype.error());
   model.dtype = *dtype;
@@ -234,6 +248,9 @@ Result<LoadedModel> load_source(const fs::path& folder, const LoadOptions& optio
 
   LoadedModel model;
   model.config = source->config();
+  if (auto limited = limit_context(options, model.config); !limited) {
+    return std::unexpected(limited.error());
+  }
   model.program = source->program();
   model.dtype = source->dtype();
   auto digest = source_digest(folder, *source, pool, progress);

@@ -91,16 +91,11 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::load(const std::filesystem::pa
   const c10::InferenceMode inference;
   auto model = load_model(folder, options, pool);
   if (!model) return std::unexpected(model.error());
-  if (options.max_model_len < 0 || options.max_model_len > model->config.context_length) {
-    return invalid_argument("max model length is " + std::to_string(options.max_model_len) +
-                            ", the model's context is " +
-                            std::to_string(model->config.context_length) + " (--max-model-len)");
-  }
-  if (options.max_model_len > 0) model->config.context_length = options.max_model_len;
   std::unique_ptr<ModelRunner> runner(
       new ModelRunner(std::make_unique<State>(*std::move(model), options.block_size, pool)));
   if (auto tried = try_one_token(*runner); !tried) return std::unexpected(tried.error());
   runner->state_->kv.reset();
+  runner->state_->cache.clear();
   return runner;
 }
 

@@ -1,5 +1,5 @@
-#include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/ir.h>
+#include <torch/csrc/jit/passes/inliner.h>
 
 #include <string>
 #include <unordered_set>
@@ -17,18 +17,18 @@ namespace jit = torch::jit;
 const std::unordered_set<std::string>& allowed_operators() {
   static const std::unordered_set<std::string> kAllowed = {
       // control flow, attributes, containers
-      "prim::Constant", "prim::GetAttr", "prim::Loop", "prim::If", "prim::CallMethod",
-      "prim::CallFunction", "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct",
-      "prim::TupleUnpack", "prim::TupleIndex", "prim::RaiseException", "prim::Uninitialized",
-      "prim::unchecked_cast", "prim::unchecked_unwrap_optional", "prim::min", "prim::max",
-      "prim::dtype", "prim::NumToTensor", "prim::Return", "prim::Param", "aten::__getitem__",
-      "aten::__is__", "aten::__isnot__", "aten::__not__", "aten::__contains__",
-      "aten::__range_length", "aten::__derive_index", "aten::len", "aten::append",
+      "prim::Constant", "prim::GetAttr", "prim::Loop", "prim::If", "prim::ListConstruct",
+      "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack", "prim::TupleIndex",
+      "prim::RaiseException", "prim::Uninitialized", "prim::unchecked_cast",
+      "prim::unchecked_unwrap_optional", "prim::min", "prim::max", "prim::dtype",
+      "prim::NumToTensor", "prim::Return", "prim::Param", "aten::__getitem__", "aten::__is__",
+      "aten::__isnot__", "aten::__not__", "aten::__contains__", "aten::__range_length",
+      "aten::__derive_index", "aten::len",
       // numbers and text
       "aten::add", "aten::sub", "aten::mul", "aten::div", "aten::floordiv", "aten::remainder",
       "aten::neg", "aten::pow", "aten::sqrt", "aten::eq", "aten::ne", "aten::lt", "aten::le",
       "aten::gt", "aten::ge", "aten::Int", "aten::Float", "aten::Bool", "aten::str", "aten::format",
-      "aten::warn",
+
       // shapes and views
       "aten::size", "aten::dim", "aten::numel", "aten::view", "aten::reshape", "aten::flatten",
       "aten::unflatten", "aten::slice", "aten::select", "aten::narrow", "aten::split",
@@ -47,9 +47,6 @@ Result<void> check_block(const jit::Block* block) {
       return invalid_argument("the program calls " + name.substr(0, 64) +
                               ", which is not allowed in a program (see docs/models.md)");
     }
-    if (node->kind() == c10::prim::CallMethod && !node->input(0)->type()->is_module()) {
-      return invalid_argument("the program calls a method of something that is not a module");
-    }
     for (const jit::Block* inner : node->blocks()) {
       if (auto checked = check_block(inner); !checked) return checked;
     }
@@ -60,13 +57,9 @@ Result<void> check_block(const jit::Block* block) {
 }  // namespace
 
 Result<void> check_operators(const jit::Module& program) {
-  for (jit::Function* function : program._ivalue()->compilation_unit()->get_functions()) {
-    auto* graph_function = jit::tryToGraphFunction(*function);
-    if (graph_function == nullptr)
-      return invalid_argument("the program has a function without a graph");
-    if (auto checked = check_block(graph_function->graph()->block()); !checked) return checked;
-  }
-  return {};
+  const auto graph = program.get_method("forward").graph()->copy();
+  jit::Inline(*graph);
+  return check_block(graph->block());
 }
 
 }  // namespace sluice::model

@@ -20,9 +20,10 @@ namespace sluice::model {
 //   forward(self, Tensor tokens, Tensor positions, Tensor[] cache, Tensor[] plan) -> Tensor.
 Result<void> check_signature(const torch::jit::Module& program);
 
-// kInvalidArgument, naming it, if any of the program's functions uses an operator that is not on
-// the list (operator_allow_list.cpp): file access and in-place changes, but also ordinary matrix
-// products, whose bits depend on the number of rows.
+// kInvalidArgument, naming it, if forward(), or what it calls, uses an operator that is not on the
+// list (operator_allow_list.cpp): file access and in-place changes, but also ordinary matrix
+// products, whose bits depend on the number of rows. Functions that are never called may hold
+// anything. Requires: check_signature().
 Result<void> check_operators(const torch::jit::Module& program);
 
 // The sizes that a program declares as integer attributes: vocabulary_size, context_length,
