@@ -20,8 +20,12 @@ Result<std::unique_ptr<Tokenizer>> load_file(const std::filesystem::path& folder
   const auto config = read_tokenizer_config(folder);
   if (!config) return std::unexpected(config.error());
   auto tokenizer = make(*file, *config);
-  if (!tokenizer) return fail(tokenizer.error().code, name + ": " + tokenizer.error().message);
-  return tokenizer;
+  if (tokenizer) return tokenizer;
+  const Error& error = tokenizer.error();
+  // What does not fit between the two files is told as the configuration's fault.
+  const bool names_file = error.message.starts_with("tokenizer_config.json");
+  return names_file ? fail(error.code, error.message)
+                    : fail(error.code, name + ": " + error.message);
 }
 
 }  // namespace

@@ -15,6 +15,9 @@ constexpr uint32_t kMaxHeapKib = 64 * 1024;
 constexpr size_t kMinStackBytes = 32 * 1024;
 constexpr size_t kMaxStackBytes = 16 * 1024 * 1024;
 
+struct FreeCode {
+  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+};
 struct FreeContext {
   void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
 };
@@ -25,11 +28,23 @@ struct FreeStack {
   void operator()(pcre2_jit_stack* stack) const { pcre2_jit_stack_free(stack); }
 };
 
+// nullptr if it is malformed.
+pcre2_code* compile_translated(const std::string& expression) {
+  int error = 0;
+  size_t error_offset = 0;
+  pcre2_code* code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
+                    PCRE2_UTF | PCRE2_UCP, &error, &error_offset, nullptr);
+  // Without just-in-time compilation (where the system forbids it) matching is slower, not wrong.
+  if (code != nullptr) pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
+  return code;
+}
+
 }  // namespace
 
 struct Pattern::Code {
-  ~Code() { pcre2_code_free(code); }
-  pcre2_code* code = nullptr;
+  std::unique_ptr<pcre2_code, FreeCode> common;       // for text without recent characters
+  std::unique_ptr<pcre2_code, FreeCode> with_recent;  // null: `common` is right for all text
 };
 
 Pattern::Pattern(std::unique_ptr<Code> code) : code_(std::move(code)) {}
@@ -38,21 +53,21 @@ Pattern& Pattern::operator=(Pattern&&) noexcept = default;
 Pattern::~Pattern() = default;
 
 Result<Pattern> Pattern::compile(std::string_view expression) {
-  const auto translated = translate_expression(expression);
-  if (!translated) return std::unexpected(translated.error());
-  int error = 0;
-  size_t error_offset = 0;
+  const auto common = translate_expression(expression, false);
+  if (!common) return std::unexpected(common.error());
+  const auto with_recent = translate_expression(expression, true);
+  if (!with_recent) return std::unexpected(with_recent.error());
   auto code = std::make_unique<Code>();
-  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated->data()), translated->size(),
-                             PCRE2_UTF | PCRE2_UCP, &error, &error_offset, nullptr);
-  if (code->code == nullptr) return invalid_argument("the expression is malformed");
+  code->common.reset(compile_translated(*common));
+  if (*with_recent != *common) code->with_recent.reset(compile_translated(*with_recent));
+  if (!code->common || (*with_recent != *common && !code->with_recent)) {
+    return invalid_argument("the expression is malformed");
+  }
   uint32_t may_be_empty = 0;
-  pcre2_pattern_info(code->code, PCRE2_INFO_MATCHEMPTY, &may_be_empty);
+  pcre2_pattern_info(code->common.get(), PCRE2_INFO_MATCHEMPTY, &may_be_empty);
   if (may_be_empty != 0) {
     return fail(ErrorCode::kUnimplemented, "an expression that matches nothing is not supported");
   }
-  // Without just-in-time compilation (where the system forbids it) matching is slower, not wrong.
-  pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE);
   return Pattern(std::move(code));
 }
 
@@ -68,6 +83,7 @@ Result<Pattern> Pattern::literal(std::string_view text) {
 }
 
 struct Pattern::Matcher::State {
+  const Code* pattern = nullptr;
   const pcre2_code* code = nullptr;
   std::unique_ptr<pcre2_match_data, FreeData> data;
   std::unique_ptr<pcre2_match_context, FreeContext> context;
@@ -75,7 +91,8 @@ struct Pattern::Matcher::State {
 };
 
 Pattern::Matcher::Matcher(const Pattern& pattern) : state_(std::make_unique<State>()) {
-  state_->code = pattern.code_->code;
+  state_->pattern = pattern.code_.get();
+  state_->code = pattern.code_->common.get();
   state_->data.reset(pcre2_match_data_create(1, nullptr));
   state_->context.reset(pcre2_match_context_create(nullptr));
   state_->stack.reset(pcre2_jit_stack_create(kMinStackBytes, kMaxStackBytes, nullptr));
@@ -85,6 +102,11 @@ Pattern::Matcher::Matcher(const Pattern& pattern) : state_(std::make_unique<Stat
 }
 
 Pattern::Matcher::~Matcher() = default;
+
+void Pattern::Matcher::expect_recent_characters(bool is_expected) {
+  const bool is_other = is_expected && state_->pattern->with_recent;
+  state_->code = is_other ? state_->pattern->with_recent.get() : state_->pattern->common.get();
+}
 
 Result<Pattern::Match> Pattern::Matcher::find(std::string_view text, size_t begin) {
   const int found =

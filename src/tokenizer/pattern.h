@@ -39,6 +39,9 @@ class Pattern final {
     Matcher(const Matcher&) = delete;
     Matcher& operator=(const Matcher&) = delete;
 
+    // Whether the texts from now on may hold recent_ranges(): exact for all text, but slower.
+    void expect_recent_characters(bool is_expected);
+
     // The first match at or after `begin`. kInvalidArgument if the search takes too many steps.
     Result<Match> find(std::string_view text, size_t begin);
 
@@ -53,7 +56,8 @@ class Pattern final {
   std::unique_ptr<Code> code_;
 };
 
-// The PCRE2 expression that means the same. Errors as Pattern::compile.
-Result<std::string> translate_expression(std::string_view expression);
+// The PCRE2 expression that means the same, for all text or for text without recent_ranges().
+// Errors as Pattern::compile.
+Result<std::string> translate_expression(std::string_view expression, bool with_recent_characters);
 
 }  // namespace sluice::tokenizer

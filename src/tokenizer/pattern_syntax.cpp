@@ -5,6 +5,7 @@
 
 #include "base/utf8.h"
 #include "tokenizer/pattern.h"
+#include "tokenizer/recent_characters.h"
 
 namespace sluice::tokenizer {
 namespace {
@@ -43,7 +44,8 @@ std::string spell(char32_t character) {
 
 class Translator {
  public:
-  explicit Translator(std::string_view expression) : text_(expression) {}
+  Translator(std::string_view expression, bool with_recent_characters)
+      : text_(expression), with_recent_characters_(with_recent_characters) {}
 
   Result<std::string> run() {
     if (text_.size() > kMaxExpressionBytes) return unsupported("an expression of over 8192 bytes");
@@ -61,7 +63,8 @@ class Translator {
   // One \-escape, either a character or a class.
   struct Escape {
     char32_t character = 0;
-    std::string set;  // members, as they stand inside brackets; empty: a character
+    std::string set;          // members, as they stand inside brackets; empty: a character
+    bool is_negated = false;  // all but the members
   };
 
   bool at_end() const { return pos_ >= text_.size(); }
@@ -93,7 +96,8 @@ class Translator {
     if (accept("\\")) {
       auto escape = read_escape();
       if (!escape) return std::unexpected(escape.error());
-      out_ += escape->set.empty() ? spell(escape->character) : "[" + escape->set + "]";
+      const char* open = escape->is_negated ? "[^" : "[";
+      out_ += escape->set.empty() ? spell(escape->character) : open + escape->set + "]";
       return {};
     }
     if (looking_at("^") || looking_at("$")) return unsupported("an anchor");
@@ -183,6 +187,7 @@ class Translator {
     auto first = bracket_character();
     if (!first) return std::unexpected(first.error());
     if (!first->set.empty()) {
+      if (first->is_negated) return unsupported("a negated property in a class");
       out_ += first->set;
       if (looking_at("-") && !looking_at("-]")) return unsupported("a range from a class");
       return {};
@@ -208,9 +213,8 @@ class Translator {
       case 'S':
         return Escape{0, std::string(kNotSpaces)};
       case 'd':
-        return Escape{0, "\\p{Nd}"};
       case 'D':
-        return Escape{0, "\\P{Nd}"};
+        return digits(kind == 'D');
       case 'p':
       case 'P':
         return property(kind == 'P');
@@ -258,6 +262,10 @@ class Translator {
     return Escape{character, {}};
   }
 
+  Escape digits(bool is_negated) const {
+    return {0, "\\p{Nd}" + (with_recent_characters_ ? recent_class_members("Nd") : ""), is_negated};
+  }
+
   Result<Escape> property(bool is_negated) {
     const size_t close = text_.find('}', pos_);
     if (!looking_at("{") || close == std::string_view::npos)
@@ -266,11 +274,13 @@ class Translator {
     const bool is_script = contains(kScripts, name);
     if (!is_script && !contains(kCategories, name)) return unsupported("this property");
     pos_ = close + 1;
-    return Escape{
-        0, std::string(is_negated ? "\\P{" : "\\p{") + (is_script ? "sc:" : "") + name + "}"};
+    if (is_script) return Escape{0, "\\p{sc:" + name + "}", is_negated};
+    const std::string recent = with_recent_characters_ ? recent_class_members(name) : "";
+    return Escape{0, "\\p{" + name + "}" + recent, is_negated};
   }
 
   std::string_view text_;
+  bool with_recent_characters_;
   size_t pos_ = 0;
   int depth_ = 0;
   std::string out_;
@@ -278,8 +288,8 @@ class Translator {
 
 }  // namespace
 
-Result<std::string> translate_expression(std::string_view expression) {
-  return Translator(expression).run();
+Result<std::string> translate_expression(std::string_view expression, bool with_recent_characters) {
+  return Translator(expression, with_recent_characters).run();
 }
 
 }  // namespace sluice::tokenizer

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/utf8.h"
+#include "tokenizer/recent_characters.h"
 #include "tokenizer/unicode_forms.h"
 
 namespace sluice::tokenizer {
@@ -17,6 +18,10 @@ PreTokenizer::Run::Run(const PreTokenizer& pre_tokenizer)
 }
 
 Result<void> PreTokenizer::Run::split(std::string_view text, bool is_first, Sink* sink) {
+  const bool has_recent = has_recent_characters(text);
+  for (StageSpace& space : spaces_) {
+    if (space.matcher) space.matcher->expect_recent_characters(has_recent);
+  }
   return run_stage(0, text, is_first, sink);
 }
 

@@ -159,7 +159,7 @@ Result<void> read_normalizer(std::string_view message, SentencePieceModel* model
   return {};
 }
 
-Result<void> read_trainer(std::string_view message) {
+Result<void> read_trainer(std::string_view message, SentencePieceModel* model) {
   FieldReader reader(message);
   while (!reader.at_end()) {
     const auto field = reader.next();
@@ -171,6 +171,7 @@ Result<void> read_trainer(std::string_view message) {
     if (field->number == 24 && field->value != 0) {
       return fail(ErrorCode::kUnimplemented, "treat_whitespace_as_suffix is not supported");
     }
+    if (field->number == 35) model->has_byte_fallback = field->value != 0;
   }
   return {};
 }
@@ -199,7 +200,7 @@ Result<void> read_model_field(const Field& field, SentencePieceModel* model) {
       return {};
     }
     case 2:
-      return read_trainer(field.bytes);
+      return read_trainer(field.bytes, model);
     case 3:
       return read_normalizer(field.bytes, model);
     case 5:

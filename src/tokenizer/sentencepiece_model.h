@@ -29,6 +29,7 @@ struct SentencePieceModel {
   std::vector<Piece> pieces;  // by id
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;
+  bool has_byte_fallback = false;
 };
 
 // Reads `file`, which must outlive the result. kInvalidArgument or kUnimplemented says what is

@@ -3,8 +3,10 @@
 // Only here: the header defines names in absl's namespace, which clash with gRPC's.
 #include <sentencepiece_processor.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
 #include "tokenizer/detokenizer.h"
@@ -26,6 +28,51 @@ StartSpaces start_spaces(const SentencePieceModel& model) {
   return model.add_dummy_prefix ? StartSpaces::kDropOne : StartSpaces::kKeep;
 }
 
+// Characters that stand in no piece. Without byte fallback the library joins a run of them piece by
+// piece, in quadratic time; so their number is limited.
+class UnknownRuns {
+ public:
+  explicit UnknownRuns(const SentencePieceModel& model) : is_unlimited_(model.has_byte_fallback) {
+    if (is_unlimited_) return;
+    for (const auto& piece : model.pieces) {
+      for_each_character(piece.text, [&](char32_t character) { known_.insert(character); });
+    }
+  }
+
+  Result<void> check(std::string_view text,
+                     const sentencepiece::SentencePieceProcessor& processor) const {
+    constexpr size_t kMaxRun = 32768;
+    constexpr size_t kMaxExpansion = 18;  // characters that normalization makes of one
+    if (is_unlimited_ || longest(text) <= kMaxRun / kMaxExpansion) return {};
+    const size_t run = longest(processor.Normalize(text));
+    if (run <= kMaxRun) return {};
+    return invalid_argument("text has " + std::to_string(run) +
+                            " characters in a row that the vocabulary lacks, limit is " +
+                            std::to_string(kMaxRun));
+  }
+
+ private:
+  template <typename F>
+  static void for_each_character(std::string_view text, F&& call) {
+    for (size_t pos = 0, length = 0; pos < text.size(); pos += length) {
+      call(decode_utf8_character(text.substr(pos), &length));
+    }
+  }
+
+  size_t longest(std::string_view text) const {
+    size_t longest = 0;
+    size_t run = 0;
+    for_each_character(text, [&](char32_t character) {
+      run = known_.contains(character) ? 0 : run + 1;
+      longest = std::max(longest, run);
+    });
+    return longest;
+  }
+
+  bool is_unlimited_;
+  std::unordered_set<char32_t> known_;
+};
+
 struct SpecialIds {
   std::vector<int32_t> prefix;
   std::vector<int32_t> suffix;
@@ -34,15 +81,19 @@ struct SpecialIds {
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   SentencePieceTokenizer(std::unique_ptr<const sentencepiece::SentencePieceProcessor> processor,
-                         TokenTable tokens, SpecialIds special_ids, StartSpaces start)
+                         const SentencePieceModel& model, TokenTable tokens, SpecialIds special_ids)
       : processor_(std::move(processor)),
         tokens_(std::move(tokens)),
         special_ids_(std::move(special_ids)),
-        start_(start) {}
+        start_(start_spaces(model)),
+        unknown_runs_(model) {}
 
   Result<std::vector<int32_t>> encode(std::string_view text,
                                       bool add_special_tokens) const override {
     if (auto checked = check_text(text); !checked) return std::unexpected(checked.error());
+    if (auto checked = unknown_runs_.check(text, *processor_); !checked) {
+      return std::unexpected(checked.error());
+    }
     std::vector<int32_t> token_ids;
     if (const auto status = processor_->Encode(text, &token_ids); !status.ok()) {
       return fail(ErrorCode::kInternal, "sentencepiece could not encode the text");
@@ -85,6 +136,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   TokenTable tokens_;
   SpecialIds special_ids_;
   StartSpaces start_;
+  UnknownRuns unknown_runs_;
 };
 
 // The value of "<0xE4>".
@@ -143,7 +195,9 @@ Result<void> add_configured_tokens(const TokenizerConfig& config, int32_t num_pi
         return fail(ErrorCode::kUnimplemented,
                     name + " is not special and not in tokenizer.model; add a tokenizer.json");
       }
-      if (auto added = tokens->add(token.token_id, token.content, true); !added) return added;
+      if (auto added = tokens->add(token.token_id, token.content, true); !added) {
+        return invalid_argument(name + ": " + added.error().message);
+      }
     } else if (token.token_id < 0 ||
                model.pieces[static_cast<size_t>(token.token_id)].text != token.content) {
       return invalid_argument(name + " is not the piece that tokenizer.model has there");
@@ -207,8 +261,8 @@ Result<std::unique_ptr<Tokenizer>> make_sentencepiece_tokenizer(std::string_view
   }
   auto special_ids = make_special_ids(*processor, config);
   if (!special_ids) return std::unexpected(special_ids.error());
-  return std::make_unique<SentencePieceTokenizer>(std::move(processor), std::move(*tokens),
-                                                  std::move(*special_ids), start_spaces(*model));
+  return std::make_unique<SentencePieceTokenizer>(std::move(processor), *model, std::move(*tokens),
+                                                  std::move(*special_ids));
 }
 
 }  // namespace sluice::tokenizer

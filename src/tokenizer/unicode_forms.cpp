@@ -6,16 +6,27 @@
 #include <vector>
 
 #include "base/utf8.h"
+#include "tokenizer/recent_characters.h"
 
 namespace sluice::tokenizer {
 namespace {
+
+// Characters whose decomposition is younger than the reference's tables, which leave them alone.
+bool is_left_alone(char32_t character) {
+  return character == 0x32FF || (character >= 0xA7F2 && character <= 0xA7F4) ||
+         character == 0xAB69 || (character >= 0x10781 && character <= 0x107BA) ||
+         character == 0x11938 || character == 0x1F16C ||
+         (character >= 0x1FBF0 && character <= 0x1FBF9) ||
+         (character >= 0x1E030 && character <= 0x1E06D);
+}
 
 // Below U+0300 all text is in NFC, and only ASCII is in the other forms.
 constexpr char32_t kFirstCombiningMark = 0x300;
 constexpr char32_t kFirstNonAscii = 0x80;
 
 int combining_class(utf8proc_int32_t character) {
-  return utf8proc_get_property(character)->combining_class;
+  const int known = utf8proc_get_property(character)->combining_class;
+  return known != 0 && is_unordered_mark(static_cast<char32_t>(character)) ? 0 : known;
 }
 
 bool is_already_in_form(std::string_view text, UnicodeForm form) {
@@ -31,6 +42,10 @@ bool is_already_in_form(std::string_view text, UnicodeForm form) {
 
 void append_decomposed(char32_t character, utf8proc_option_t options,
                        std::vector<utf8proc_int32_t>* out) {
+  if (is_left_alone(character)) {
+    out->push_back(static_cast<utf8proc_int32_t>(character));
+    return;
+  }
   constexpr utf8proc_ssize_t kMaxDecomposition = 32;  // U+FDFA becomes 18 characters
   utf8proc_int32_t buffer[kMaxDecomposition];
   int boundary = 0;
@@ -57,6 +72,25 @@ void order_marks(std::vector<utf8proc_int32_t>* characters) {
   }
 }
 
+// The reference does not compose across these; U+11930 is the second half of a young composite.
+bool separates_compositions(utf8proc_int32_t character) {
+  return character == 0x11930 || (utf8proc_get_property(character)->combining_class != 0 &&
+                                  is_unordered_mark(static_cast<char32_t>(character)));
+}
+
+void compose(std::vector<utf8proc_int32_t>* characters) {
+  constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  auto written = characters->begin();
+  for (auto begin = characters->begin(); begin != characters->end();) {
+    const auto end = std::find_if(begin + 1, characters->end(), separates_compositions);
+    const utf8proc_ssize_t count =
+        utf8proc_normalize_utf32(&*begin, static_cast<utf8proc_ssize_t>(end - begin), kOptions);
+    written = std::copy(begin, begin + count, written);
+    begin = end;
+  }
+  characters->erase(written, characters->end());
+}
+
 utf8proc_category_t category(char32_t character) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(character));
 }
@@ -75,15 +109,11 @@ std::string to_unicode_form(std::string_view text, UnicodeForm form) {
     text.remove_prefix(length);
   }
   order_marks(&characters);
-  auto count = static_cast<utf8proc_ssize_t>(characters.size());
-  if (form.is_composed) {
-    const auto compose = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    count = utf8proc_normalize_utf32(characters.data(), count, compose);
-  }
+  if (form.is_composed) compose(&characters);
   std::string result;
   result.reserve(characters.size() * 2);
-  for (utf8proc_ssize_t i = 0; i < count; ++i) {
-    append_utf8(static_cast<char32_t>(characters[static_cast<size_t>(i)]), &result);
+  for (const utf8proc_int32_t character : characters) {
+    append_utf8(static_cast<char32_t>(character), &result);
   }
   return result;
 }
@@ -120,8 +150,15 @@ bool is_word_character(char32_t character) {
 
 bool is_numeric(char32_t character) {
   const utf8proc_category_t kind = category(character);
-  return kind == UTF8PROC_CATEGORY_ND || kind == UTF8PROC_CATEGORY_NL ||
-         kind == UTF8PROC_CATEGORY_NO;
+  if (kind == UTF8PROC_CATEGORY_ND || kind == UTF8PROC_CATEGORY_NL ||
+      kind == UTF8PROC_CATEGORY_NO) {
+    return true;
+  }
+  const RecentRange* recent = find_recent_range(character);
+  if (recent != nullptr) return recent->category[0] == 'N';
+  // New in Unicode 17.
+  return (character >= 0x11DE0 && character <= 0x11DE9) ||
+         (character >= 0x16FF4 && character <= 0x16FF6);
 }
 
 }  // namespace sluice::tokenizer

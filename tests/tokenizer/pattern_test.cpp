@@ -53,17 +53,17 @@ TEST(Pattern, LiteralTextHasNoSpecialCharacters) {
 }
 
 TEST(Pattern, RefusesWhatTheLibrariesReadDifferently) {
-  for (const char* expression : {"^a",       "a$",          "a*",     "(?=a)",       "[a&&b]",
-                                 "[[^a]b]",  "[[:alpha:]]", "\\w+",   "\\h",         "\\b",
-                                 "\\1",      "(a)\\1",      "\\k<n>", "(?<n>a)",     "(?P<n>a)",
-                                 "(?#c)",    "(?i)a",       "(?R)",   "(*ACCEPT)",   "\\Qa",
-                                 "a{2}?",    "a{2}+",       "a{,3}",  "a{1001}",     "a{x}",
-                                 "[]",       "[]a]",        "[b-a]",  "[a-\\s]",     "[\\s-a]",
-                                 "\\p{Foo}", "\\pL",        "\\x41",  "\\x{110000}", "\\x{D800}",
-                                 "\\u12",    "\\N",         "\\R",    "\\X",         "\\C",
-                                 "\\K",      "\\G",         "\\A",    "\\z",         "(",
-                                 ")",        "a)",          "(a",     "[a",          "\\",
-                                 "*",        "+a",          "a**",    "\xFF",        ""}) {
+  for (const char* expression :
+       {"^a",          "a$",      "a*",       "(?=a)", "[a&&b]",   "[[^a]b]",
+        "[[:alpha:]]", "\\w+",    "\\h",      "\\b",   "\\1",      "(a)\\1",
+        "\\k<n>",      "(?<n>a)", "(?P<n>a)", "(?#c)", "(?i)a",    "(?R)",
+        "(*ACCEPT)",   "\\Qa",    "a{2}?",    "a{2}+", "a{,3}",    "a{1001}",
+        "a{x}",        "[]",      "[]a]",     "[b-a]", "[\\P{L}]", "[\\D]",
+        "[a-\\s]",     "[\\s-a]", "\\p{Foo}", "\\pL",  "\\x41",    "\\x{110000}",
+        "\\x{D800}",   "\\u12",   "\\N",      "\\R",   "\\X",      "\\C",
+        "\\K",         "\\G",     "\\A",      "\\z",   "(",        ")",
+        "a)",          "(a",      "[a",       "\\",    "*",        "+a",
+        "a**",         "\xFF",    ""}) {
     const auto pattern = Pattern::compile(expression);
     ASSERT_FALSE(pattern.has_value()) << expression;
     EXPECT_FALSE(pattern.error().message.empty());
@@ -73,11 +73,28 @@ TEST(Pattern, RefusesWhatTheLibrariesReadDifferently) {
   EXPECT_FALSE(Pattern::compile(std::string(40, '[') + "a" + std::string(40, ']')).has_value());
 }
 
-TEST(Pattern, EndsABlowUpWithAnError) {
-  auto pattern = Pattern::compile("(a+)+b");
+// U+1C89 and U+1E4F0 came after Unicode 14.
+TEST(Pattern, KnowsRecentCharacters) {
+  auto pattern = Pattern::compile("\\p{Lu}|[\\p{N}]|\\P{L}");
   ASSERT_TRUE(pattern.has_value());
   Pattern::Matcher matcher(*pattern);
-  EXPECT_FALSE(matcher.find(std::string(5000, 'a'), 0).has_value());
+  matcher.expect_recent_characters(true);
+  const std::string text = "a\u1c89b\U0001e4f0c-";
+  const size_t begins[] = {1, 5, 10};
+  size_t at = 0;
+  for (const size_t begin : begins) {
+    const auto match = matcher.find(text, at);
+    ASSERT_TRUE(match.has_value());
+    EXPECT_EQ(match->begin, begin);
+    at = match->end;
+  }
+}
+
+TEST(Pattern, EndsABlowUpWithAnError) {
+  auto pattern = Pattern::compile("(a|aa)+[bc]");
+  ASSERT_TRUE(pattern.has_value());
+  Pattern::Matcher matcher(*pattern);
+  EXPECT_FALSE(matcher.find(std::string(500, 'a'), 0).has_value());
   EXPECT_TRUE(matcher.find("aab", 0).has_value());
 }
 
