@@ -95,7 +95,8 @@ def gnome_help(folder: Path, language: str) -> Iterator[list[str]]:
         source = re.sub(r"<(info|screen|code|table)\b.*?</\1>", "", source, flags=re.S)
         found = re.findall(r"<p>(.*?)</p>", source, re.S)
         # A link without text leaves a hole in its sentence.
-        yield [plain(each).translate(quotes) for each in found if not re.search(r"<link[^>]*/>", each)]
+        whole = [each for each in found if not re.search(r"<link[^>]*/>", each)]
+        yield [plain(each).translate(quotes) for each in whole]
 
 
 def poems(folder: Path) -> Iterator[str]:

@@ -77,7 +77,7 @@ def greedy(model: PreTrainedModel, ids: list[int]) -> tuple[list[int], float]:
 def write_golden(
     model: PreTrainedModel, prompts: list[tuple[str, list[int]]], out: Path, wanted: int
 ) -> None:
-    """Writes golden.json and golden.safetensors for the first `wanted` prompts without a near-tie."""
+    """Writes golden.json and golden.safetensors of `wanted` prompts without a near-tie."""
     entries: list[dict[str, object]] = []
     tensors: dict[str, torch.Tensor] = {}
     for text, ids in prompts:
