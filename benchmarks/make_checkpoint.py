@@ -163,8 +163,11 @@ def write_weights(path: Path, tensors: list[Tensor], dtype: str, seed: int) -> i
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors:
             write_tensor(file, tensor, dtype, source)
-            print(f"\r{path.name}: {file.tell() >> 20} of {offset >> 20} MiB", end="", file=sys.stderr)
-    print(file=sys.stderr)
+            if sys.stderr.isatty():
+                print(f"\r{path.name}: {file.tell() >> 20} of {offset >> 20} MiB", end="",
+                      file=sys.stderr)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     return offset
 
 
