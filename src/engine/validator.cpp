@@ -229,7 +229,11 @@ class RequestCheck final {
     const auto read = request_.prompt ? tokenize_prompt() : read_token_ids();
     if (!read) return read;
     const auto num_tokens = static_cast<int64_t>(checked_.prompt.size());
-    if (num_tokens == 0) return invalid_argument("prompt is empty, must have at least one token");
+    if (num_tokens == 0) {
+      return invalid_argument(
+          std::string(request_.prompt ? "prompt has no tokens" : "token_ids is empty") +
+          ", must have at least one token");
+    }
     return check_prompt_length(num_tokens);
   }
 

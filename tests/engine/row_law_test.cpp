@@ -2,7 +2,10 @@
 // in chunks, after preemptions and on any number of threads.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
+#include <cctype>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <random>
@@ -18,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kVocabulary = 199;
 constexpr int kCrowd = 33;
 
 // What a request got, bit for bit.
@@ -41,12 +43,13 @@ void add_logprobs(const GenerateChunk& chunk, Answer& answer) {
 }
 
 // Request `i` of the crowd, greedy or sampled in one of several ways.
-GenerateRequest request_of(int i) {
+GenerateRequest request_of(int i, int32_t vocabulary_size) {
   std::mt19937 engine(static_cast<uint32_t>(4000 + i));
   GenerateRequest request;
   request.token_ids.emplace();
   for (int t = 0; t < 1 + i * 7 % 45; ++t) {
-    request.token_ids->push_back(static_cast<int64_t>(engine() % kVocabulary));
+    request.token_ids->push_back(
+        static_cast<int64_t>(engine() % static_cast<uint32_t>(vocabulary_size)));
   }
   request.max_tokens = 12 + i % 9;
   request.ignore_eos = true;
@@ -88,10 +91,11 @@ std::unique_ptr<Service> make_service(const fs::path& model, const Setting& sett
 }
 
 std::vector<Answer> answers_of(Service& service, int begin, int end) {
+  const int32_t vocabulary_size = service.models()[0].vocabulary_size;
   std::vector<std::shared_ptr<WaitingObserver>> observers;
   for (int i = begin; i < end; ++i) {
     observers.push_back(std::make_shared<WaitingObserver>());
-    const auto call = service.generate(request_of(i), observers.back());
+    const auto call = service.generate(request_of(i, vocabulary_size), observers.back());
     EXPECT_TRUE(call.has_value()) << call.error().message;
   }
   std::vector<Answer> answers;
@@ -108,14 +112,13 @@ std::vector<Answer> answers_of(Service& service, int begin, int end) {
   return answers;
 }
 
-class RowLawTest : public testing::TestWithParam<const char*> {
+class RowLawTest : public testing::TestWithParam<std::string> {
  protected:
-  static fs::path folder() {
-    return fs::path(SLUICE_SOURCE_DIR) / "tests/golden/variants" / GetParam();
-  }
+  static fs::path folder() { return fs::path(SLUICE_SOURCE_DIR) / GetParam(); }
 };
 
 TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
+  if (!fs::exists(folder())) GTEST_SKIP() << "there is no " << GetParam();
   constexpr Setting kAlone{"alone", 1, 4096, 1, 0};
   const auto alone_service = make_service(folder(), kAlone);
   ASSERT_NE(alone_service, nullptr);
@@ -145,10 +148,25 @@ TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants, RowLawTest,
-                         testing::Values("llama_mha_untied_f32", "llama_gqa_tied_bf16",
-                                         "bloom_3_heads_f32", "bloom_4_heads_bf16"),
-                         [](const auto& info) { return std::string(info.param); });
+// The variants, the default packages, and a model of the caller's own.
+std::vector<std::string> models() {
+  std::vector<std::string> folders = {"tests/golden/variants/llama_mha_untied_f32",
+                                      "tests/golden/variants/llama_gqa_tied_bf16",
+                                      "tests/golden/variants/bloom_3_heads_f32",
+                                      "tests/golden/variants/bloom_4_heads_bf16",
+                                      "models/llama-tiny",
+                                      "models/bloom-tiny"};
+  const char* own = std::getenv("SLUICE_ROW_LAW_MODEL");
+  if (own != nullptr) folders.emplace_back(own);
+  return folders;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, RowLawTest, testing::ValuesIn(models()), [](const auto& info) {
+  std::string name = fs::path(info.param).filename().string();
+  std::ranges::replace_if(
+      name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+  return name;
+});
 
 }  // namespace
 }  // namespace sluice::engine
