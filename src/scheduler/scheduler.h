@@ -60,7 +60,7 @@ struct EndedSequence {
 struct StepSchedule {
   std::vector<ScheduledRows> rows;   // oldest decodes first, then prefills; may be empty
   int32_t num_tokens = 0;            // sum over rows
-  std::vector<EndedSequence> ended;  // blocks already free; the engine takes them or lets them die
+  std::vector<EndedSequence> ended;  // their blocks are free; they die at the next schedule()
   int32_t num_preempted = 0;         // in this step
 };
 

@@ -212,8 +212,7 @@ void Simulation::step() {
   }
   add_to_trace(static_cast<uint64_t>(step.ended.size()) * 1000 +
                static_cast<uint64_t>(step.num_preempted));
-  auto& ended = const_cast<StepSchedule&>(step).ended;
-  for (EndedSequence& one : ended) end(std::move(one.sequence), name_of(one.cause));
+  for (const EndedSequence& one : step.ended) end(*one.sequence, name_of(one.cause));
 
   if (!step.rows.empty()) {
     run_model(step);
@@ -235,7 +234,7 @@ void Simulation::run_model(const StepSchedule& step) {
       for (int32_t p = rows.first_position; p < rows.end_position(); ++p) {
         place(*rows.sequence, p) = random_();
       }
-      end(scheduler_->finish(*rows.sequence), "failed");
+      end(*scheduler_->finish(*rows.sequence), "failed");
       if (rows.sequence != nullptr) broken("a finished sequence stays in the step");
     }
   }
@@ -275,7 +274,7 @@ void Simulation::draw_tokens(const StepSchedule& step) {
     if (!rows.draws_token) continue;
     if (stream.num_prompt_logits != num_wanted) broken("prompt logits are missing");
     if (draw(1, 500) == 1) {  // its logits were not finite
-      end(scheduler_->finish(sequence), "failed");
+      end(*scheduler_->finish(sequence), "failed");
       continue;
     }
     const auto position = static_cast<size_t>(stream.num_prompt + stream.num_emitted);
@@ -289,20 +288,16 @@ void Simulation::draw_tokens(const StepSchedule& step) {
     stream.signals->undelivered_tokens += 1;
     const bool is_last = position + 1 == stream.tokens.size();
     if (reason.has_value() != is_last) broken("wrong end of a stream");
-    if (reason) end(scheduler_->finish(sequence), to_string(*reason));
+    if (reason) end(*scheduler_->finish(sequence), to_string(*reason));
   }
 }
 
-void Simulation::end(std::unique_ptr<Sequence> sequence, const std::string& cause) {
-  if (sequence == nullptr) {
-    broken("an ended sequence is not handed back");
-    return;
-  }
-  Stream& stream = stream_of(*sequence);
-  if (stream.sequence != sequence.get()) broken("a sequence ended twice");
-  if (sequence->progress().state != SequenceState::kFinished) broken("ended and not finished");
-  if (!sequence->progress().block_table.empty()) broken("an ended sequence holds blocks");
-  const auto tokens = sequence->tokens();
+void Simulation::end(const Sequence& sequence, const std::string& cause) {
+  Stream& stream = stream_of(sequence);
+  if (stream.sequence != &sequence) broken("a sequence ended twice");
+  if (sequence.progress().state != SequenceState::kFinished) broken("ended and not finished");
+  if (!sequence.progress().block_table.empty()) broken("an ended sequence holds blocks");
+  const auto tokens = sequence.tokens();
   if (!std::equal(tokens.begin(), tokens.end(), stream.tokens.begin())) broken("wrong tokens");
   stream.sequence = nullptr;
   --num_living_;

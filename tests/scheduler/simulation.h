@@ -74,7 +74,7 @@ class Simulation final {
   void run_model(const StepSchedule& step);
   void run_rows(const ScheduledRows& rows);
   void draw_tokens(const StepSchedule& step);
-  void end(std::unique_ptr<sequence::Sequence> sequence, const std::string& cause);
+  void end(const sequence::Sequence& sequence, const std::string& cause);
 
   void look_before();
   void check_ended(const StepSchedule& step);
