@@ -71,6 +71,7 @@ struct GenerateChunk {
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<PositionLogprobs> logprobs;       // one per token id, if asked for
+                                                // (a prompt's first token: 0, no top)
   std::optional<FinishReason> finish_reason;    // set in the last chunk of this index
   std::optional<std::string> stop_reason;       // the stop string or the stop token's id
 };
