@@ -10,8 +10,10 @@ namespace sluice::kernels {
 struct KvShape {
   int64_t num_blocks = 0;
   int64_t num_kv_heads = 0;
-  int64_t block_size = 16;  // S, tokens
-  int64_t head_size = 0;    // D
+  // S, tokens. Any number works; the bits of a row are those of every other S that is a multiple
+  // of 16 only where S is one too (AMX and bfloat16).
+  int64_t block_size = 16;
+  int64_t head_size = 0;  // D
 };
 
 // Shape of the tensor of one layer: the first dimension is the block, so bytes per block are the

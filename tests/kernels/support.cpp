@@ -1,5 +1,6 @@
 #include "support.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 
@@ -75,6 +76,7 @@ void KernelTest::SetUp() {
   const Result<Isa> isa = cpu_isa();
   if (!isa) GTEST_SKIP() << isa.error().message;
   register_operators();
+  at::set_num_threads(1);  // for the reference: OpenMP's barriers crawl where other tests run
 }
 
 }  // namespace sluice::kernels::testing

@@ -15,7 +15,7 @@
 namespace sluice::kernels::cpu {
 namespace {
 
-// Rows of a task that writes keys and values.
+// Positions of a task that writes keys and values; it begins at a multiple of it.
 constexpr int64_t kWriteRows = 16;
 // Query vectors (rows times heads) of a task that attends.
 constexpr int64_t kTaskQueries = 32;
@@ -27,11 +27,13 @@ void write_all(const AttentionArgs& args, int64_t num_sequences,
   tasks.clear();
   for (int64_t b = 0; b < num_sequences; ++b) {
     const int64_t rows = args.starts[b + 1] - args.starts[b];
-    for (int64_t first = 0; first < rows; first += kWriteRows) {
+    const int64_t before = args.contexts[b] - rows;
+    for (int64_t first = 0; first < rows;) {
       AttentionBlock& task = tasks.emplace_back();
       task.sequence = b;
       task.first_row = first;
-      task.num_rows = std::min(kWriteRows, rows - first);
+      task.num_rows = std::min(kWriteRows - (before + first) % kWriteRows, rows - first);
+      first += task.num_rows;
     }
   }
   auto run = [&](int64_t index) {
@@ -87,8 +89,7 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
   args.tables = plan[kBlockTables].const_data_ptr<int32_t>();
   args.rope = rope ? rope->const_data_ptr<float>() : nullptr;
   args.alibi_slopes = alibi_slopes ? alibi_slopes->const_data_ptr<float>() : nullptr;
-  args.queries = static_cast<float*>(
-      scratch(Scratch::kQueries, output.numel() * static_cast<int64_t>(sizeof(float))));
+  args.queries = scratch(Scratch::kQueries, output.numel() * static_cast<int64_t>(sizeof(float)));
   args.output = output.data_ptr();
   args.num_heads = num_heads;
   args.num_kv_heads = num_kv_heads;

@@ -102,7 +102,7 @@ struct SwigluArgs {
 //
 //   keys:   groups of 16 slots (the last one of S % 16), each [D][slots], or for bfloat16
 //           [D / 2][slots][2]: sixteen positions' scores are one vector, and no sum goes across it
-//   values: [S][D]
+//   values: [S][D]; for bfloat16 under AMX [S / 2][D][2] where S and D are multiples of 16
 struct AttentionArgs {
   DType type = DType::kF32;
   const void* qkv = nullptr;            // [T, (H + 2 Hkv) D]
@@ -113,7 +113,7 @@ struct AttentionArgs {
   const int32_t* tables = nullptr;      // [B, M]
   const float* rope = nullptr;          // [P, D_rot / 2, 2] or nullptr
   const float* alibi_slopes = nullptr;  // [H] or nullptr
-  float* queries = nullptr;             // scratch [T, H, D]
+  void* queries = nullptr;              // scratch [T, H, D], float32 at most
   void* output = nullptr;               // [T, H, D]
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
@@ -148,7 +148,8 @@ struct KernelTable {
   void (*rms_norm)(const NormArgs& args, int64_t first_row, int64_t num_rows);
   void (*layer_norm)(const NormArgs& args, int64_t first_row, int64_t num_rows);
   void (*swiglu)(const SwigluArgs& args, int64_t first_row, int64_t num_rows);
-  // Rotates rows of a sequence, keeps the queries and writes keys and values into the cache.
+  // Rotates rows of a sequence, keeps the queries and writes keys and values into the cache. Rows
+  // of one group of 16 positions are in one call.
   void (*write_kv)(const AttentionArgs& args, int64_t sequence, int64_t first_row,
                    int64_t num_rows);
   void (*attend)(const AttentionArgs& args, const AttentionBlock& block);

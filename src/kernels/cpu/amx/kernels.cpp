@@ -1,5 +1,5 @@
-#include <immintrin.h>
-
+#include "kernels/cpu/amx/attention.h"
+#include "kernels/cpu/amx/tiles.h"
 #include "kernels/cpu/avx512/pair_product.h"
 #include "kernels/cpu/simd/table.h"
 
@@ -16,26 +16,18 @@ constexpr int64_t kTileBytes = 1024;
 // stays in the first-level cache while all rows meet it.
 constexpr int64_t kPassTiles = 16;
 
-// What LDTILECFG reads.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
 // Registers: sums 0 to 3 (two tiles of rows by two of columns), inputs 4 and 5, weights 6 and 7.
 static void configure(int64_t first_rows, int64_t second_rows) {
   TileConfig config;
-  for (int tile = 0; tile < 8; ++tile) {
-    config.row_bytes[tile] = 64;
-    config.rows[tile] = 16;
-  }
-  config.rows[0] = config.rows[1] = config.rows[4] = static_cast<uint8_t>(first_rows);
-  config.rows[2] = config.rows[3] = config.rows[5] = static_cast<uint8_t>(second_rows);
-  // The memory clobber keeps the stores above: GCC 12 may drop them before the intrinsic.
-  asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
+  config.set(0, first_rows, 64);
+  config.set(1, first_rows, 64);
+  config.set(4, first_rows, 64);
+  config.set(2, second_rows, 64);
+  config.set(3, second_rows, 64);
+  config.set(5, second_rows, 64);
+  config.set(6, 16, 64);
+  config.set(7, 16, 64);
+  load_config(config);
 }
 
 // One or two tiles of rows times a panel's part. sums: [2 tiles of rows][16][32].
@@ -44,7 +36,7 @@ static void multiply(const char* input, int64_t input_stride, const char* weight
                      int64_t depth_tiles, float* sums, bool resume) {
   constexpr int64_t kStride = kPanelColumns * sizeof(float);
   float* second = sums + kTileRows * kPanelColumns;
-  asm volatile("" : : : "memory");
+  memory_fence();
   if (resume) {
     _tile_loadd(0, sums, kStride);
     _tile_loadd(1, sums + 16, kStride);
@@ -80,7 +72,7 @@ static void multiply(const char* input, int64_t input_stride, const char* weight
     _tile_stored(2, second, kStride);
     _tile_stored(3, second + 16, kStride);
   }
-  asm volatile("" : : : "memory");
+  memory_fence();
 }
 
 // Input: [rows / 16][depth_tiles][16][32].
@@ -145,6 +137,16 @@ static void linear(const LinearArgs& args, const LinearBlock& block, float* scra
                             : avx512_kernels().linear(args, block, scratch);
 }
 
+static void write_kv(const AttentionArgs& args, int64_t sequence, int64_t first_row,
+                     int64_t num_rows) {
+  has_tiled_attention(args) ? write_kv_tiled(args, sequence, first_row, num_rows)
+                            : avx512_kernels().write_kv(args, sequence, first_row, num_rows);
+}
+
+static void attend(const AttentionArgs& args, const AttentionBlock& block) {
+  has_tiled_attention(args) ? attend_tiled(args, block) : avx512_kernels().attend(args, block);
+}
+
 }  // namespace amx
 
 const KernelTable& amx_kernels() {
@@ -153,6 +155,8 @@ const KernelTable& amx_kernels() {
     kernels.input_bytes = amx::input_bytes;
     kernels.prepare_input = amx::prepare_input;
     kernels.linear = amx::linear;
+    kernels.write_kv = amx::write_kv;
+    kernels.attend = amx::attend;
     return kernels;
   }();
   return table;

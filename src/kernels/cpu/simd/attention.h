@@ -2,7 +2,8 @@
 
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd/lanes.h"
-#include "kernels/cpu/simd/math.h"
+#include "kernels/cpu/simd/softmax.h"
+#include "kernels/cpu/simd/write_kv.h"
 
 // Paged attention over a vector type V.
 //
@@ -14,8 +15,6 @@ namespace sluice::kernels::cpu::simd {
 
 // Up to this many query rows share one reading of keys and values.
 inline constexpr int kQueryRows = 4;
-// Scores may be written up to a group before and after a split.
-inline constexpr int kScoreStride = kSoftmaxSplit + 32;
 
 // One KV head of one sequence. (A template over V for the instruction set's sake, see
 // kernel_table.h.)
@@ -48,13 +47,6 @@ struct HeadCache {
   }
 };
 
-// Offset of (d, slot) in a group of `width` keys.
-template <typename T>
-static inline int64_t key_offset(int64_t d, int64_t lane, int64_t width) {
-  if constexpr (__is_same(T, Brain)) return (d / 2 * width + lane) * 2 + d % 2;
-  return d * width + lane;
-}
-
 // Query rows that are attended together: their positions ascend with the row.
 struct QueryRows {
   const float* query[kQueryRows];
@@ -62,13 +54,6 @@ struct QueryRows {
   int64_t last[kQueryRows];
   float slope[kQueryRows];
   int count;
-};
-
-// The running softmax of the rows.
-struct SoftmaxState {
-  float largest[kQueryRows];
-  float total[kQueryRows];
-  float mixed[kQueryRows][kMaxHeadSize];
 };
 
 // scores[r][c * 16 ..] = query[r] . keys[c], a chain over D for each position.
@@ -135,34 +120,6 @@ inline void score_range(const HeadCache<V, T>& head, const QueryRows& rows, int6
       }
     }
   }
-}
-
-// Turns a row's raw scores over [first, last) of a split into weights e^(score - largest), and
-// returns their sum. Positions outside get weight 0.
-template <typename V>
-inline float weigh(float* scores, int64_t split, int64_t first, int64_t last,
-                   int64_t query_position, float scale, float slope, float& largest) {
-  const V nothing = V::set(-__builtin_inff());
-  const int64_t begin = first - first % 16;
-  V most = nothing;
-  for (int64_t position = begin; position < last; position += 16) {
-    float* group = scores + (position - split);
-    const V distance = V::iota() + V::set(static_cast<float>(position - query_position));
-    const V score = V::fma(V::set(slope), distance, V::load(group) * V::set(scale));
-    const V kept = V::keep(score, static_cast<int>(first > position ? first - position : 0),
-                           static_cast<int>(last - position < 16 ? last - position : 16), nothing);
-    kept.store(group);
-    most = V::max(kept, most);
-  }
-  largest = V::largest(most);
-  V total = V::zero();
-  for (int64_t position = begin; position < last; position += 16) {
-    float* group = scores + (position - split);
-    const V weight = exp(V::load(group) - V::set(largest));
-    weight.store(group);
-    total = total + weight;
-  }
-  return V::sum(total);
 }
 
 // mixed[r][d] += sum over positions [first, last) of weight[r] * value[d], C vectors of d.
@@ -246,36 +203,14 @@ inline void mix(const HeadCache<V, T>& head, const float* const* weights, int64_
   }
 }
 
-// Adds a split's result to a row's state.
-template <typename V>
-inline void merge(SoftmaxState& state, int row, float largest, float total, const float* mixed,
-                  int64_t head_size) {
-  const V both = V::max(V::set(state.largest[row]), V::set(largest));
-  const V before = exp(V::set(state.largest[row]) - both);
-  const V now = exp(V::set(largest) - both);
-  alignas(64) float lanes[16];
-  V::fma(V::set(total), now, V::set(state.total[row]) * before).store(lanes);
-  state.total[row] = lanes[0];
-  both.store(lanes);
-  state.largest[row] = lanes[0];
-  for (int64_t d = 0; d < head_size; d += 16) {
-    float* sum = state.mixed[row] + d;
-    V::fma(V::load(mixed + d), now, V::load(sum) * before).store(sum);
-  }
-}
-
 template <typename V, typename T, int R>
 inline void attend_rows(const AttentionArgs& args, const HeadCache<V, T>& head,
                         const QueryRows& rows, T* const* output) {
   alignas(64) float scores[R][kScoreStride];
   alignas(64) float part[R][kMaxHeadSize];
-  alignas(64) SoftmaxState state;
+  SoftmaxRow<V> state[R];
   const int64_t padded_size = (head.head_size + 15) / 16 * 16;
-  for (int r = 0; r < R; ++r) {
-    state.largest[r] = -__builtin_inff();
-    state.total[r] = 0;
-    for (int64_t d = 0; d < padded_size; ++d) state.mixed[r][d] = 0;
-  }
+  for (int r = 0; r < R; ++r) state[r].clear(padded_size);
   for (int64_t split = rows.first[0] / kSoftmaxSplit * kSoftmaxSplit; split < rows.last[R - 1];
        split += kSoftmaxSplit) {
     int64_t first[R], last[R];
@@ -301,89 +236,10 @@ inline void attend_rows(const AttentionArgs& args, const HeadCache<V, T>& head,
     mix<V, T, R>(head, weights, split, first, last, mixed);
     for (int r = 0; r < R; ++r) {
       if (first[r] == last[r]) continue;
-      merge<V>(state, r, largest[r], total[r], part[r], head.head_size);
+      state[r].merge(largest[r], total[r], part[r], head.head_size);
     }
   }
-  for (int r = 0; r < R; ++r) {
-    const V total = V::set(state.total[r]);
-    for (int64_t d = 0; d < head.head_size; d += 16) {
-      const int64_t left = head.head_size - d;
-      store_lanes(V::load(state.mixed[r] + d) / total, output[r] + d,
-                  static_cast<int>(left < 16 ? left : 16));
-    }
-  }
-}
-
-// cosine[i], sine[i] of one position, i < D_rot / 2.
-struct Rotation {
-  float cosine[kMaxHeadSize / 2];
-  float sine[kMaxHeadSize / 2];
-};
-
-// head [D] in float32, its first 2 half numbers rotated in the half-split convention.
-template <typename V, typename T>
-inline void rotate_head(const T* x, const Rotation& rotation, int64_t half, int64_t head_size,
-                        float* head) {
-  for_each_vector<V>(x + 2 * half, head_size - 2 * half, [&](V value, int64_t i, int lanes) {
-    store_lanes(value, head + 2 * half + i, lanes);
-  });
-  for_each_vector<V>(x, half, [&](V first, int64_t i, int lanes) {
-    const V second = load_lanes<V>(x + half + i, lanes);
-    const V cosine = load_lanes<V>(rotation.cosine + i, lanes);
-    const V sine = load_lanes<V>(rotation.sine + i, lanes);
-    store_lanes(V::fma(first, cosine, V::zero() - second * sine), head + i, lanes);
-    store_lanes(V::fma(second, cosine, first * sine), head + half + i, lanes);
-  });
-}
-
-template <typename V, typename T>
-inline void write_slot(const AttentionArgs& args, const T* key, const T* value, T* block,
-                       int64_t slot) {
-  const int64_t left = args.block_size - slot / 16 * 16;
-  const int64_t width = left < 16 ? left : 16;
-  T* group = block + slot / 16 * 16 * args.head_size;
-  for (int64_t d = 0; d < args.head_size; ++d) group[key_offset<T>(d, slot % 16, width)] = key[d];
-  T* row = block + (args.block_size + slot) * args.head_size;
-  for (int64_t d = 0; d < args.head_size; ++d) row[d] = value[d];
-}
-
-template <typename V, typename T>
-inline void write_kv(const AttentionArgs& args, int64_t sequence, int64_t first_row,
-                     int64_t num_rows) {
-  const int64_t size = args.head_size;
-  const int64_t half = args.rotary_size / 2;
-  const int64_t start = args.starts[sequence];
-  const int64_t context_before = args.contexts[sequence] - (args.starts[sequence + 1] - start);
-  const int64_t block_elements = args.block_size * 2 * size;
-  Rotation rotation;
-  alignas(64) float rotated[kMaxHeadSize];
-  alignas(64) T key[kMaxHeadSize];
-  for (int64_t row = first_row; row < first_row + num_rows; ++row) {
-    const int64_t token = start + row;
-    for (int64_t i = 0; i < half; ++i) {
-      const float* angle = args.rope + (args.positions[token] * half + i) * 2;
-      rotation.cosine[i] = angle[0];
-      rotation.sine[i] = angle[1];
-    }
-    const T* x =
-        static_cast<const T*>(args.qkv) + token * (args.num_heads + 2 * args.num_kv_heads) * size;
-    float* query = args.queries + token * args.num_heads * size;
-    for (int64_t h = 0; h < args.num_heads; ++h) {
-      rotate_head<V>(x + h * size, rotation, half, size, query + h * size);
-    }
-    const T* keys = x + args.num_heads * size;
-    const T* values = keys + args.num_kv_heads * size;
-    const int64_t position = context_before + row;
-    const int64_t block = args.tables[sequence * args.max_blocks + position / args.block_size];
-    T* blocks = static_cast<T*>(args.cache) + block * args.num_kv_heads * block_elements;
-    for (int64_t h = 0; h < args.num_kv_heads; ++h) {
-      rotate_head<V>(keys + h * size, rotation, half, size, rotated);
-      for_each_vector<V>(rotated, size,
-                         [&](V lane, int64_t i, int lanes) { store_lanes(lane, key + i, lanes); });
-      write_slot<V>(args, key, values + h * size, blocks + h * block_elements,
-                    position % args.block_size);
-    }
-  }
+  for (int r = 0; r < R; ++r) state[r].store(output[r], head.head_size);
 }
 
 template <typename V, typename T>
@@ -404,7 +260,7 @@ inline void attend(const AttentionArgs& args, const AttentionBlock& block) {
           block.kv_head * sharing + block.first_head + (i + r) % block.num_heads;
       const int64_t offset = ((start + row) * args.num_heads + query_head) * args.head_size;
       const int64_t position = args.contexts[block.sequence] - num_rows + row;
-      rows.query[r] = args.queries + offset;
+      rows.query[r] = static_cast<const float*>(args.queries) + offset;
       rows.last[r] = position + 1;
       rows.first[r] = args.window > 0 && position >= args.window ? position + 1 - args.window : 0;
       rows.slope[r] = args.alibi_slopes == nullptr ? 0.0f : args.alibi_slopes[query_head];

@@ -63,11 +63,11 @@ inline void write_kv_any(const AttentionArgs& args, int64_t sequence, int64_t fi
                          int64_t num_rows) {
   switch (args.type) {
     case DType::kF32:
-      return write_kv<V, float>(args, sequence, first_row, num_rows);
+      return write_kv<V, float, PlainValues<float>>(args, sequence, first_row, num_rows);
     case DType::kF16:
-      return write_kv<V, Half>(args, sequence, first_row, num_rows);
+      return write_kv<V, Half, PlainValues<Half>>(args, sequence, first_row, num_rows);
     case DType::kBF16:
-      return write_kv<V, Brain>(args, sequence, first_row, num_rows);
+      return write_kv<V, Brain, PlainValues<Brain>>(args, sequence, first_row, num_rows);
   }
 }
 
