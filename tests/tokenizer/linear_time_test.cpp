@@ -35,7 +35,10 @@ class LinearTimeTest : public testing::TestWithParam<std::string> {
   // own code also what its special cases look at.
   static std::vector<std::string_view> units() {
     std::vector<std::string_view> units = {"a", " ", "aя中", "\u0323\u0301", "\uFDFA"};
-    if (GetParam().starts_with("sp_")) return units;
+    if (GetParam().starts_with("sp_")) {
+      units.pop_back();  // eleven times as long once normalized
+      return units;
+    }
     for (const std::string_view more :
          {"e", "\n", " \n", "的", "'", "1", "<tool", "\u0301\u0323", "👩‍👩‍👧‍👦",
           "the quick brown fox ", "x1", "a.", "((", "="}) {
