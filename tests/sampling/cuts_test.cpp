@@ -93,7 +93,7 @@ TEST_P(CutsTest, DrawsWhatTheSortedRowDraws) {
     SamplingParams params = c.params;
     params.seed = 1000 + row_seed;
     const Oracle oracle(row, params);
-    for (uint32_t position = 0; position < 300; ++position) {
+    for (uint32_t position = 0; position < 120; ++position) {
       const RowResult result = sample_one(row, params, position);
       ASSERT_EQ(result.fault, RowFault::kNone);
       ASSERT_TRUE(oracle.agrees(result.token_id, random_bits(params.seed, 0, position)))
