@@ -1,3 +1,4 @@
+#include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/inliner.h>
 
@@ -40,6 +41,16 @@ const std::unordered_set<std::string>& allowed_operators() {
   return kAllowed;
 }
 
+// The blocks of a node that can run: of a choice by a constant (`inplace=False`) only one.
+at::ArrayRef<const jit::Block*> live_blocks(const jit::Node* node) {
+  if (node->kind() == c10::prim::If) {
+    if (const auto condition = jit::constant_as<bool>(node->input(0))) {
+      return node->blocks().slice(*condition ? 0 : 1, 1);
+    }
+  }
+  return node->blocks();
+}
+
 Result<void> check_block(const jit::Block* block) {
   for (const jit::Node* node : block->nodes()) {
     const std::string name = node->kind().toQualString();
@@ -47,7 +58,7 @@ Result<void> check_block(const jit::Block* block) {
       return invalid_argument("the program calls " + name.substr(0, 64) +
                               ", which is not allowed in a program (see docs/models.md)");
     }
-    for (const jit::Block* inner : node->blocks()) {
+    for (const jit::Block* inner : live_blocks(node)) {
       if (auto checked = check_block(inner); !checked) return checked;
     }
   }

@@ -1,15 +1,20 @@
 // What is refused of a package, and programs of the user's own.
+#include <ATen/ops/full.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/jit/frontend/resolver.h>
 
 #include <cstring>
 #include <filesystem>
-#include <functional>
+#include <map>
+#include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "base/mapped_file.h"
 #include "base/sha256.h"
+#include "kernels/operators.h"
 #include "model/checkpoint.h"
 #include "model/manifest.h"
 #include "model/program.h"
@@ -391,6 +396,52 @@ TEST_F(Scripted, ImportsToAPackageOfTheSameBits) {
 TEST_F(Scripted, MissingWeightsAreNamed) {
   script("llama_gqa_tied_bf16", false);  // the file lacks the tied head
   EXPECT_NE(load_error(source_).find("weight 'head' is empty"), std::string::npos);
+}
+
+struct SluiceResolver final : torch::jit::NativeResolver {
+  std::shared_ptr<torch::jit::SugaredValue> resolveValue(
+      const std::string& name, torch::jit::GraphFunction& method,
+      const torch::jit::SourceRange& range) override {
+    if (name == "sluice") return std::make_shared<torch::jit::BuiltinModule>("sluice");
+    return NativeResolver::resolveValue(name, method, range);
+  }
+};
+
+// A weight in a submodule, used twice, and a choice by a constant as torch.jit.script leaves it.
+TEST_F(Scripted, WeightsOfSubmodulesAreFound) {
+  torch::jit::Module block("__torch__.Block");
+  block.register_parameter("weight", at::full({11, 8}, 0.5, at::kFloat), /*is_buffer=*/false);
+  torch::jit::Module program("__torch__.Own");
+  program.register_module("block", block);
+  for (const auto& [name, value] : std::map<std::string, int64_t>{{"vocabulary_size", 11},
+                                                                  {"context_length", 32},
+                                                                  {"num_layers", 1},
+                                                                  {"num_heads", 1},
+                                                                  {"num_kv_heads", 1},
+                                                                  {"head_size", 8}}) {
+    program.register_attribute(name, c10::IntType::get(), value);
+  }
+  kernels::register_operators();
+  program.define(R"(
+    def forward(self, tokens: Tensor, positions: Tensor, cache: List[Tensor],
+                plan: List[Tensor]) -> Tensor:
+        x = sluice.embed(tokens, self.block.weight)
+        if False:
+            x = torch.matmul(x, x)
+        return sluice.logits(sluice.select_rows(x + x, plan), self.block.weight)
+  )",
+                 std::make_shared<SluiceResolver>());
+  EXPECT_EQ(multiplied_weights(program), (std::set<std::string>{"block.weight"}));
+  const auto bytes = save_program(program);
+  ASSERT_TRUE(bytes.has_value());
+  fs::create_directories(source_);
+  write_text(source_ / "program.pt", *bytes);
+  write_text(source_ / "config.json", R"({"eos_token_id": 3})");
+  const auto runner = load(source_);
+  ASSERT_NE(runner, nullptr);
+  EXPECT_EQ(runner->config().end_token_ids, (std::vector<int32_t>{3}));
+  EXPECT_EQ(prompt_logits(*runner, {1, 10}),
+            (std::vector<std::vector<float>>(2, std::vector<float>(11, 8 * 0.5F))));
 }
 
 // A failed step is an error of that step; the runner goes on, and its words stay off the message.
