@@ -34,7 +34,7 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::filesystem
   // O_NONBLOCK: a named pipe in the place of a file must not hang us.
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (file.fd < 0) return cannot_read(path, errno);
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file.fd, &status) != 0) return cannot_read(path, errno);
   if (!S_ISREG(status.st_mode)) {
     return invalid_argument(path.filename().string() + ": is not a regular file");

@@ -55,8 +55,7 @@ at::Tensor mapped_tensor(const SafetensorsFile& file, const TensorEntry& entry) 
     std::memcpy(copy.mutable_data_ptr(), data, bytes.size());
     return copy;
   }
-  return at::from_blob(
-      data, entry.shape, [mapping = file.file()](void*) {}, options);
+  return at::from_blob(data, entry.shape, [mapping = file.file()](void*) {}, options);
 }
 
 Result<Checkpoint> Checkpoint::open(const fs::path& folder) {

@@ -104,7 +104,7 @@ Result<void> check_companions(const fs::path& folder, const Manifest& manifest) 
 Result<void> check_sizes(const ModelConfig& manifest, const ModelConfig& program) {
   struct Size {
     const char* name;
-    int32_t ModelConfig::*member;
+    int32_t ModelConfig::* member;
   };
   for (const Size& size :
        {Size{"vocabulary_size", &ModelConfig::vocabulary_size},

@@ -19,7 +19,7 @@ constexpr size_t kDigestDigits = 64;
 
 struct SizeField {
   const char* name;
-  int32_t ModelConfig::*member;
+  int32_t ModelConfig::* member;
 };
 constexpr SizeField kSizes[] = {{"vocabulary_size", &ModelConfig::vocabulary_size},
                                 {"context_length", &ModelConfig::context_length},

@@ -105,7 +105,7 @@ Result<ModelConfig> declared_sizes(const jit::Module& program) {
   struct Size {
     const char* name;
     int64_t limit;
-    int32_t ModelConfig::*member;
+    int32_t ModelConfig::* member;
   };
   for (const Size& size : {Size{"vocabulary_size", kMaxVocabulary, &ModelConfig::vocabulary_size},
                            Size{"context_length", kMaxContext, &ModelConfig::context_length},
