@@ -110,7 +110,9 @@ void ThreadPool::run(int64_t num_tasks, const std::function<void(int64_t)>& body
   state.ticket.store(loop << 32 | static_cast<uint64_t>(num_tasks));
   if (state.num_parked.load() > 0) {
     // The empty critical section orders this against a worker between its check and its wait.
-    { std::lock_guard lock(state.mutex); }
+    {
+      std::lock_guard lock(state.mutex);
+    }
     state.wake.notify_all();
   }
   while (state.run_one()) {

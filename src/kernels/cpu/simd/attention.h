@@ -61,20 +61,26 @@ template <typename V, typename T, int R, int C>
 inline void score_groups(const float* const* query, const T* const* keys, int64_t head_size,
                          float* const* scores) {
   V acc[R][C];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
     for (int c = 0; c < C; ++c) acc[r][c] = V::zero();
   }
   for (int64_t d = 0; d < head_size; d += 2) {
+#pragma GCC unroll 16
     for (int c = 0; c < C; ++c) {
       V even, odd;
       V::load_pair(keys[c] + d * 16, even, odd);
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         acc[r][c] = V::fma(V::set(query[r][d]), even, acc[r][c]);
         acc[r][c] = V::fma(V::set(query[r][d + 1]), odd, acc[r][c]);
       }
     }
   }
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
     for (int c = 0; c < C; ++c) acc[r][c].store(scores[r] + c * 16);
   }
 }
@@ -127,7 +133,9 @@ template <typename V, typename T, int R, int C>
 inline void mix_columns(const HeadCache<V, T>& head, const float* const* weights, int64_t split,
                         int64_t first, int64_t last, int64_t d, float* const* mixed) {
   V acc[R][C];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
     for (int c = 0; c < C; ++c) acc[r][c] = V::load(mixed[r] + d + c * 16);
   }
   for (int64_t position = first; position < last;) {
@@ -136,15 +144,20 @@ inline void mix_columns(const HeadCache<V, T>& head, const float* const* weights
     const T* value = head.values(position) + d;
     for (; position < stop; ++position) {
       V lanes[C];
+#pragma GCC unroll 16
       for (int c = 0; c < C; ++c) lanes[c] = V::load(value + c * 16);
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const V weight = V::set(weights[r][position - split]);
+#pragma GCC unroll 16
         for (int c = 0; c < C; ++c) acc[r][c] = V::fma(weight, lanes[c], acc[r][c]);
       }
       value += head.head_size;
     }
   }
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
     for (int c = 0; c < C; ++c) acc[r][c].store(mixed[r] + d + c * 16);
   }
 }

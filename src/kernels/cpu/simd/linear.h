@@ -48,14 +48,17 @@ struct WideProduct {
   }
 };
 
-// Rows of the same micro-kernel: input [K / 2][operands][kInputRows], sums [R][32].
+// The loops over R and C are unrolled whole, so that the sums live in registers.
+// Input [K / 2][operands][kInputRows], sums [R][32].
 template <typename V, typename P, int R, int C>
 struct MicroKernel {
   static void run(const typename P::Element* tiles, const typename P::Operand* input,
                   int64_t depth_tiles, float* sums, bool resume) {
     constexpr int kStride = P::kOperandsPerPair * V::kInputRows;
     V acc[R][C];
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
       for (int c = 0; c < C; ++c) {
         acc[r][c] = resume ? V::load(sums + r * kPanelColumns + c * 16) : V::zero();
       }
@@ -63,15 +66,20 @@ struct MicroKernel {
     for (int64_t t = 0; t < depth_tiles; ++t) {
       for (int pair = 0; pair < kPairsPerTile; ++pair) {
         typename P::Weights weights[C];
+#pragma GCC unroll 16
         for (int c = 0; c < C; ++c) weights[c] = P::load(tiles + c * kTileElements + pair * 32);
+#pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
           for (int c = 0; c < C; ++c) acc[r][c] = P::step(acc[r][c], weights[c], input + r);
         }
         input += kStride;
       }
       tiles += 2 * kTileElements;
     }
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
       for (int c = 0; c < C; ++c) acc[r][c].store(sums + r * kPanelColumns + c * 16);
     }
   }

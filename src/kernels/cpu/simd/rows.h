@@ -8,9 +8,29 @@
 // turn (element i into lane i mod 64), then across them and across the lanes by halves.
 namespace sluice::kernels::cpu::simd {
 
-template <typename V>
-inline float sum_of(const V (&sums)[4]) {
-  return V::sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+// The sum of step(sum, vector, lanes) over `size` elements of p.
+template <typename V, typename T, typename Step>
+inline float sum_over(const T* p, int64_t size, Step step) {
+  V a = V::zero(), b = V::zero(), c = V::zero(), d = V::zero();
+  int64_t i = 0;
+  for (; i + 64 <= size; i += 64) {
+    a = step(a, V::load(p + i), 16);
+    b = step(b, V::load(p + i + 16), 16);
+    c = step(c, V::load(p + i + 32), 16);
+    d = step(d, V::load(p + i + 48), 16);
+  }
+  const auto tail = [&](V sum) {
+    if (i >= size) return sum;
+    const int lanes = size - i < 16 ? static_cast<int>(size - i) : 16;
+    const V value = load_lanes<V>(p + i, lanes);
+    i += 16;
+    return step(sum, value, lanes);
+  };
+  a = tail(a);
+  b = tail(b);
+  c = tail(c);
+  d = tail(d);
+  return V::sum((a + b) + (c + d));
 }
 
 template <typename V, typename T>
@@ -18,11 +38,9 @@ inline void rms_norm_row(const NormArgs& args, int64_t row) {
   const T* x = static_cast<const T*>(args.x) + row * args.size;
   const T* weight = static_cast<const T*>(args.weight);
   T* output = static_cast<T*>(args.output) + row * args.size;
-  V squares[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
-  for_each_vector<V>(x, args.size, [&](V value, int64_t i, int) {
-    squares[i / 16 % 4] = V::fma(value, value, squares[i / 16 % 4]);
-  });
-  const V mean = V::set(sum_of(squares) / static_cast<float>(args.size));
+  const float squares =
+      sum_over<V>(x, args.size, [](V sum, V value, int) { return V::fma(value, value, sum); });
+  const V mean = V::set(squares / static_cast<float>(args.size));
   const V scale = V::set(1.0f) / V::sqrt(mean + V::set(args.epsilon));
   for_each_vector<V>(x, args.size, [&](V value, int64_t i, int lanes) {
     store_lanes(value * scale * load_lanes<V>(weight + i, lanes), output + i, lanes);
@@ -36,16 +54,14 @@ inline void layer_norm_row(const NormArgs& args, int64_t row) {
   const T* weight = static_cast<const T*>(args.weight);
   const T* bias = static_cast<const T*>(args.bias);
   T* output = static_cast<T*>(args.output) + row * args.size;
-  V sums[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
-  for_each_vector<V>(x, args.size,
-                     [&](V value, int64_t i, int) { sums[i / 16 % 4] = sums[i / 16 % 4] + value; });
-  const V mean = V::set(sum_of(sums) / static_cast<float>(args.size));
-  V squares[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
-  for_each_vector<V>(x, args.size, [&](V value, int64_t i, int lanes) {
+  const float sum =
+      sum_over<V>(x, args.size, [](V partial, V value, int) { return partial + value; });
+  const V mean = V::set(sum / static_cast<float>(args.size));
+  const float squares = sum_over<V>(x, args.size, [&](V partial, V value, int lanes) {
     const V centred = V::keep(value - mean, 0, lanes, V::zero());
-    squares[i / 16 % 4] = V::fma(centred, centred, squares[i / 16 % 4]);
+    return V::fma(centred, centred, partial);
   });
-  const V variance = V::set(sum_of(squares) / static_cast<float>(args.size));
+  const V variance = V::set(squares / static_cast<float>(args.size));
   const V scale = V::set(1.0f) / V::sqrt(variance + V::set(args.epsilon));
   for_each_vector<V>(x, args.size, [&](V value, int64_t i, int lanes) {
     const V scaled = (value - mean) * scale;
