@@ -176,8 +176,8 @@ void Delivery::send_prompt_chunk(LiveRequest& request, int32_t index) {
 
 void Delivery::end_request(LiveRequest& request) {
   const std::shared_ptr<LiveRequest> ended = live_.take(request);
-  if (ended->delivery.error) {
-    ended->observer->on_end(std::unexpected(*ended->delivery.error));
+  if (const std::optional<Error>& error = ended->delivery.error; error) {
+    ended->observer->on_end(std::unexpected(*error));
   } else {
     ended->observer->on_end(summarize(*ended));
   }

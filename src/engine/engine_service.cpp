@@ -216,6 +216,7 @@ Result<std::string> EngineService::detokenize(std::string_view model,
 
 std::vector<ModelInfo> EngineService::models() const {
   std::vector<ModelInfo> infos;
+  infos.reserve(models_.size());
   for (const ServedModel& model : models_) infos.push_back(model.info);
   return infos;
 }
