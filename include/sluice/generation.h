@@ -16,8 +16,8 @@ struct LogitBias {
 // A generation request as a front end received it. An absent field takes its default in the one
 // validator, so that absent and zero stay different things; nothing here has been checked yet.
 struct GenerateRequest {
-  std::string request_id;  // the client's; the service draws one when empty
-  std::string model;       // may be empty when the service has one model
+  std::string request_id;                         // the client's; the service draws one when empty
+  std::string model;                              // may be empty when the service has one model
   std::optional<std::string> prompt;              // exactly one of prompt
   std::optional<std::vector<int64_t>> token_ids;  // and token_ids
 
@@ -25,10 +25,10 @@ struct GenerateRequest {
   std::optional<int64_t> min_tokens;  // default 0
   std::optional<int64_t> n;           // completions of the same prompt, default 1
 
-  std::optional<double> temperature;  // default 1; 0 is greedy
-  std::optional<double> top_p;        // default 1 (off)
-  std::optional<int64_t> top_k;       // default 0 (off)
-  std::optional<double> min_p;        // default 0 (off)
+  std::optional<double> temperature;         // default 1; 0 is greedy
+  std::optional<double> top_p;               // default 1 (off)
+  std::optional<int64_t> top_k;              // default 0 (off)
+  std::optional<double> min_p;               // default 0 (off)
   std::optional<double> repetition_penalty;  // default 1 (off)
   std::optional<double> presence_penalty;    // default 0 (off)
   std::optional<double> frequency_penalty;   // default 0 (off)
@@ -38,9 +38,9 @@ struct GenerateRequest {
   std::vector<std::string> stop;
   std::vector<int64_t> stop_token_ids;
   bool ignore_eos = false;
-  bool echo = false;                 // the prompt comes back as the first chunk of every index
-  bool skip_special_tokens = true;   // leave special tokens out of text
-  std::optional<int64_t> logprobs;         // top-N per generated token; 0: the drawn token's only
+  bool echo = false;                // the prompt comes back as the first chunk of every index
+  bool skip_special_tokens = true;  // leave special tokens out of text
+  std::optional<int64_t> logprobs;  // top-N per generated token; 0: the drawn token's only
   std::optional<int64_t> prompt_logprobs;  // the same for the prompt's tokens
 
   std::optional<std::chrono::steady_clock::time_point> deadline;
@@ -70,10 +70,10 @@ struct GenerateChunk {
   bool is_prompt = false;  // the echoed prompt; then logprobs are the prompt's
   std::string text;
   std::vector<int32_t> token_ids;
-  std::vector<PositionLogprobs> logprobs;       // one per token id, if asked for
-                                                // (a prompt's first token: 0, no top)
-  std::optional<FinishReason> finish_reason;    // set in the last chunk of this index
-  std::optional<std::string> stop_reason;       // the stop string or the stop token's id
+  std::vector<PositionLogprobs> logprobs;     // one per token id, if asked for
+                                              // (a prompt's first token: 0, no top)
+  std::optional<FinishReason> finish_reason;  // set in the last chunk of this index
+  std::optional<std::string> stop_reason;     // the stop string or the stop token's id
 };
 
 struct Usage {

@@ -10,10 +10,10 @@
 namespace sluice {
 
 struct ImportOptions {
-  std::filesystem::path source;   // a Hugging Face folder
-  std::filesystem::path package;  // made; must not exist, or `overwrite`
-  std::string dtype;              // "f32", "f16", "bf16" or empty: as the checkpoint has it
-  std::filesystem::path families; // folder of NAME.py family files; empty: the built-in ones
+  std::filesystem::path source;    // a Hugging Face folder
+  std::filesystem::path package;   // made; must not exist, or `overwrite`
+  std::string dtype;               // "f32", "f16", "bf16" or empty: as the checkpoint has it
+  std::filesystem::path families;  // folder of NAME.py family files; empty: the built-in ones
   bool overwrite = false;
   // Bytes written so far and in all; called on the importing thread. Returning false stops the
   // import (kCancelled) and leaves nothing behind.

@@ -28,8 +28,8 @@ struct RuntimeOptions {
   int32_t block_size = 16;      // tokens per KV block
   int32_t max_num_seqs = 64;    // sequences in one step
   int32_t max_num_batched_tokens = 512;  // tokens in one step
-  int32_t max_model_len = 0;    // 0: the model's context length
-  int64_t kv_cache_bytes = 0;   // per model; 0: a share of the memory that is free after loading
+  int32_t max_model_len = 0;             // 0: the model's context length
+  int64_t kv_cache_bytes = 0;  // per model; 0: a share of the memory that is free after loading
   ServiceLimits limits;
   // While models load: the model's name, bytes done, bytes in all.
   std::function<void(const std::string&, int64_t, int64_t)> progress;
@@ -44,22 +44,22 @@ Result<std::unique_ptr<Service>> create_service(RuntimeOptions options);
 // Figures of the engine loop since the last call, for `sluice bench` and metrics.
 struct StepStatistics {
   int64_t steps = 0;
-  int64_t tokens = 0;                     // rows computed
-  double step_ms_p50 = 0, step_ms_p99 = 0;  // whole step
+  int64_t tokens = 0;                           // rows computed
+  double step_ms_p50 = 0, step_ms_p99 = 0;      // whole step
   double engine_us_p50 = 0, engine_us_p99 = 0;  // a step without its model call and sampling
 };
 StepStatistics take_step_statistics(Service& service);
 
 // One compute device as `sluice doctor` shows it.
 struct DeviceReport {
-  std::string name;          // "cpu", "cuda:0"
-  std::string description;   // processor or GPU model
+  std::string name;         // "cpu", "cuda:0"
+  std::string description;  // processor or GPU model
   int64_t memory_bytes = 0;
   int64_t free_memory_bytes = 0;
-  std::string driver;        // of a GPU
-  double matmul_ms = 0;      // a 1000 x 1000 float32 product, median of several
+  std::string driver;    // of a GPU
+  double matmul_ms = 0;  // a 1000 x 1000 float32 product, median of several
   double matmul_gflops = 0;
-  std::string error;         // why the device cannot be used; empty if it can
+  std::string error;  // why the device cannot be used; empty if it can
 };
 
 struct MachineReport {

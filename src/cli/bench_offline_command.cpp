@@ -99,7 +99,7 @@ void add_flags(Flags& flags, Options& options) {
       "engine time per step at 64 sequences");
 }
 
-Spread step_figure(const std::vector<StepStatistics>& steps, double StepStatistics::*member) {
+Spread step_figure(const std::vector<StepStatistics>& steps, double StepStatistics::* member) {
   std::vector<double> values;
   for (const StepStatistics& step : steps) values.push_back(step.*member);
   return spread(values);

@@ -163,8 +163,7 @@ std::vector<std::string> models() {
 
 INSTANTIATE_TEST_SUITE_P(Models, RowLawTest, testing::ValuesIn(models()), [](const auto& info) {
   std::string name = fs::path(info.param).filename().string();
-  std::ranges::replace_if(
-      name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+  std::ranges::replace_if(name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
   return name;
 });
 

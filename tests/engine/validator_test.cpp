@@ -132,55 +132,21 @@ const Case kCases[] = {
     {"stop_empty", [](auto& r) { r.stop = {""}; }, "stop[0]"},
     {"stop_too_many", [](auto& r) { r.stop.assign(17, "a"); }, "stop has 17 entries, limit is 16"},
     {"stop_limit", [](auto& r) { r.stop.assign(16, std::string(256, 'a')); }, nullptr},
-    {"stop_long",
-     [](auto& r) {
-       r.stop = {"a", std::string(257, 'a')};
-     },
-     "stop[1] is 257"},
+    {"stop_long", [](auto& r) { r.stop = {"a", std::string(257, 'a')}; }, "stop[1] is 257"},
     {"stop_regex_like", [](auto& r) { r.stop = {".*(a|b)+$"}; }, nullptr},
     {"stop_not_utf8", [](auto& r) { r.stop = {"\xff"}; }, "stop[0] is not well-formed"},
     {"stop_ids_many", [](auto& r) { r.stop_token_ids.assign(1000, 1); },
      "1000 entries, limit is 64"},
-    {"stop_id_range",
-     [](auto& r) {
-       r.stop_token_ids = {1, 29};
-     },
-     "stop_token_ids[1] is 29"},
-    {"bias_many",
-     [](auto& r) {
-       r.logit_bias.assign(1000000, {1, 1});
-     },
+    {"stop_id_range", [](auto& r) { r.stop_token_ids = {1, 29}; }, "stop_token_ids[1] is 29"},
+    {"bias_many", [](auto& r) { r.logit_bias.assign(1000000, {1, 1}); },
      "1000000 entries, limit is 1024"},
-    {"bias_id",
-     [](auto& r) {
-       r.logit_bias = {{-1, 1}};
-     },
-     "logit_bias[0].token_id is -1"},
-    {"bias_nan",
-     [](auto& r) {
-       r.logit_bias = {{1, kNan}};
-     },
-     "logit_bias[0].bias is nan"},
-    {"bias_over",
-     [](auto& r) {
-       r.logit_bias = {{1, 100.5}};
-     },
-     "logit_bias[0].bias is 100.5"},
-    {"bias_infinite",
-     [](auto& r) {
-       r.logit_bias = {{1, kInfinity}};
-     },
+    {"bias_id", [](auto& r) { r.logit_bias = {{-1, 1}}; }, "logit_bias[0].token_id is -1"},
+    {"bias_nan", [](auto& r) { r.logit_bias = {{1, kNan}}; }, "logit_bias[0].bias is nan"},
+    {"bias_over", [](auto& r) { r.logit_bias = {{1, 100.5}}; }, "logit_bias[0].bias is 100.5"},
+    {"bias_infinite", [](auto& r) { r.logit_bias = {{1, kInfinity}}; },
      "logit_bias[0].bias is inf"},
-    {"bias_forbids",
-     [](auto& r) {
-       r.logit_bias = {{1, -kInfinity}};
-     },
-     nullptr},
-    {"bias_twice",
-     [](auto& r) {
-       r.logit_bias = {{1, 1}, {2, 1}, {1, 3}};
-     },
-     "token_id 1 twice"},
+    {"bias_forbids", [](auto& r) { r.logit_bias = {{1, -kInfinity}}; }, nullptr},
+    {"bias_twice", [](auto& r) { r.logit_bias = {{1, 1}, {2, 1}, {1, 3}}; }, "token_id 1 twice"},
     {"logprobs_negative", [](auto& r) { r.logprobs = -1; }, "logprobs is -1, must be from 0 to 20"},
     {"logprobs_border",
      [](auto& r) {
