@@ -254,6 +254,24 @@ TEST(Generate, ALongMessageIsCutAtACharacter) {
   EXPECT_EQ(stream.status.error_message(), message.substr(0, 1023));
 }
 
+// gRPC aborts the process on metadata that is not printable ASCII.
+TEST(Generate, AnyRequestIdIsSafeInMetadata) {
+  const std::string id = std::string("a\r\nb \0%\x1B[31m", 12) + "人";
+  FakeService service([&](FakeCall& call) {
+    GenerateSummary summary;
+    summary.request_id = id;
+    call.end(summary);
+  });
+  Loopback loopback(service);
+  grpc::ClientContext context;
+  const Stream stream = read_all(*loopback.stub().Generate(&context, prompt_request()));
+  ASSERT_TRUE(stream.status.ok());
+  EXPECT_EQ(stream.messages.back().request_id(), id);
+  const auto& trailing = context.GetServerTrailingMetadata();
+  ASSERT_NE(trailing.find("sluice-request-id"), trailing.end());
+  EXPECT_EQ(trailing.find("sluice-request-id")->second, "a%0D%0Ab%20%00%25%1B[31m%E4%BA%BA");
+}
+
 TEST(Generate, AServiceThatEndsWithoutALastChunkStillGivesTheUsage) {
   FakeService service([](FakeCall& call) { call.end(GenerateSummary{}); });
   Loopback loopback(service);

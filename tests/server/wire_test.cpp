@@ -1,45 +1,17 @@
 // Requests as bytes: what is not UTF-8, not protobuf, or from a newer client.
 #include <gmock/gmock.h>
-#include <grpcpp/impl/codegen/client_unary_call.h>
 #include <gtest/gtest.h>
 
 #include <random>
 
 #include "tests/server/fake_service.h"
 #include "tests/server/loopback.h"
+#include "tests/server/raw_call.h"
 
 namespace sluice::server {
 namespace {
 
 using ::testing::HasSubstr;
-
-grpc::Status call_raw(Loopback& loopback, const std::string& method_name,
-                      const std::string& bytes) {
-  const std::string path = "/sluice.v1.Generation/" + method_name;
-  grpc::Slice slice(bytes);
-  const grpc::ByteBuffer request(&slice, 1);
-  grpc::ClientContext context;
-  grpc::ByteBuffer response;
-  if (method_name != "Generate") {
-    const grpc::internal::RpcMethod method(path.c_str(), grpc::internal::RpcMethod::NORMAL_RPC);
-    return grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
-        loopback.channel().get(), method, &context, request, &response);
-  }
-  const grpc::internal::RpcMethod method(path.c_str(), grpc::internal::RpcMethod::SERVER_STREAMING);
-  const std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> reader(
-      grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(loopback.channel().get(),
-                                                                    method, &context, request));
-  while (reader->Read(&response)) {
-  }
-  return reader->Finish();
-}
-
-// A length-delimited field of a number below 16.
-std::string string_field(int number, const std::string& value) {
-  std::string bytes(1, static_cast<char>(number << 3 | 2));
-  bytes += static_cast<char>(value.size());
-  return bytes + value;
-}
 
 struct Text {
   const char* name;

@@ -34,6 +34,22 @@ std::optional<steady_clock::time_point> steady_deadline(gpr_timespec deadline) {
          std::chrono::nanoseconds(left.tv_nsec);
 }
 
+// Metadata values are printable ASCII, and gRPC aborts on others: a client's own request id may
+// hold anything. Percent-encoded as gRPC encodes grpc-message.
+std::string metadata_value(const std::string& text) {
+  constexpr const char* kHexDigits = "0123456789ABCDEF";
+  std::string value;
+  for (const char c : text) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (byte > 0x20 && byte < 0x7F && c != '%') {
+      value += c;
+    } else {
+      value += {'%', kHexDigits[byte >> 4], kHexDigits[byte & 15]};
+    }
+  }
+  return value;
+}
+
 const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::string& name) {
   if (name.empty()) return models.size() == 1 ? &models.front() : nullptr;
   const auto found = std::ranges::find(models, name, &ModelInfo::name);
@@ -72,8 +88,8 @@ Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuf
   }
   const std::vector<ModelInfo> models = service.models();
   if (const ModelInfo* model = find_model(models, request.model)) {
-    context_->AddInitialMetadata("sluice-profile", model->profile);
-    context_->AddInitialMetadata("sluice-digest", model->digest);
+    context_->AddInitialMetadata("sluice-profile", metadata_value(model->profile));
+    context_->AddInitialMetadata("sluice-digest", metadata_value(model->digest));
   }
   num_completions_ = request.n.value_or(1);
   return service.generate(std::move(request), shared_from_this());
@@ -132,10 +148,10 @@ void GenerateStream::advance() {
   if (is_last) {
     const GenerateSummary& summary = **end_;
     add_summary(summary, message);
-    context_->AddTrailingMetadata("sluice-request-id", summary.request_id);
+    context_->AddTrailingMetadata("sluice-request-id", metadata_value(summary.request_id));
     context_->AddTrailingMetadata("sluice-seed", std::to_string(summary.seed));
-    context_->AddTrailingMetadata("sluice-profile", summary.profile);
-    context_->AddTrailingMetadata("sluice-digest", summary.digest);
+    context_->AddTrailingMetadata("sluice-profile", metadata_value(summary.profile));
+    context_->AddTrailingMetadata("sluice-digest", metadata_value(summary.digest));
   }
   message_ = serialize_message(message);
   is_write_in_flight_ = true;

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/impl/codegen/client_unary_call.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include <memory>
+#include <string>
+
+#include "tests/server/loopback.h"
+
+namespace sluice::server {
+
+// Calls a method of sluice.v1.Generation with any bytes in place of its message.
+inline grpc::Status call_raw(Loopback& loopback, const std::string& method_name,
+                             const std::string& bytes) {
+  const std::string path = "/sluice.v1.Generation/" + method_name;
+  grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  grpc::ClientContext context;
+  grpc::ByteBuffer response;
+  if (method_name != "Generate") {
+    const grpc::internal::RpcMethod method(path.c_str(), grpc::internal::RpcMethod::NORMAL_RPC);
+    return grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
+        loopback.channel().get(), method, &context, request, &response);
+  }
+  const grpc::internal::RpcMethod method(path.c_str(), grpc::internal::RpcMethod::SERVER_STREAMING);
+  const std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> reader(
+      grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(loopback.channel().get(),
+                                                                    method, &context, request));
+  while (reader->Read(&response)) {
+  }
+  return reader->Finish();
+}
+
+// A length-delimited field: a number below 16, at most 127 bytes.
+inline std::string string_field(int number, const std::string& value) {
+  std::string bytes(1, static_cast<char>(number << 3 | 2));
+  bytes += static_cast<char>(value.size());
+  return bytes + value;
+}
+
+}  // namespace sluice::server
