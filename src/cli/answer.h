@@ -35,7 +35,7 @@ struct Answer {
 //    "prompt_logprobs" (only if asked for),"finish_reason","stop_reason" (only if there is one),
 //    "usage":{"prompt_tokens","cached_tokens","completion_tokens"},"seed","profile","digest"}
 // Usage counts this line's completion. No times: equal requests give equal lines. A logprob has
-// the fewest digits that give the same float back.
+// about the fewest digits that give the same float back.
 std::string answer_lines(int64_t index, const Answer& answer, const GenerateSummary& summary);
 
 // {"index","error":{"code","message"}}

@@ -85,10 +85,8 @@ int run_doctor(Arguments arguments) {
               "Shows what this machine offers: instruction sets, memory, GPUs, and the time of a "
               "1000x1000 float32 product on each device; and how a model would lie in memory.");
   flags.group("Flags");
-  flags.add_text(
-      {"--model", "PATH",
-       "Plan the memory of this package or Hugging Face folder; its config.json is enough", ""},
-      model);
+  flags.add_text({"--model", "PATH", "Plan the memory of this package or Hugging Face folder", ""},
+                 model);
   flags.add_switch({"--json", "", "One JSON object", ""}, json);
   flags.example("sluice doctor --model models/llama-tiny", "will it fit, and how many tokens");
   if (const auto code = flags.parse(arguments)) return *code;

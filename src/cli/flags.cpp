@@ -257,7 +257,7 @@ std::string Flags::help(bool colour) const {
     if (!flag->spec.default_text.empty()) right += " [" + flag->spec.default_text + "]";
     text += two_columns(left, right + " {" + flag->environment + "}", kColumn, kWidth);
   }
-  text += two_columns("  --help", "Show this help and exit", kColumn, kWidth);
+  text += "\n" + two_columns("  --help", "Show this help and exit", kColumn, kWidth);
   text += "\n" + wrap("[x] is the default; {X} is the environment variable that gives the flag.", 0,
                       kWidth);
   if (!examples_.empty()) text += "\n" + heading("Examples:") + "\n";

@@ -39,12 +39,13 @@ struct Options {
 };
 
 void add_flags(Flags& flags, Options& options) {
-  flags.group("Model");
+  flags.group("Model and deadline");
   flags.add_text({"--model", "PATH", "A package or a Hugging Face folder", ""}, options.model);
+  flags.add_duration({"--timeout", "TIME", "End a completion after this", "none"}, options.timeout);
   // The one model that is loaded is the one that answers, so requests need not name it.
   constexpr std::array<std::string_view, 2> kWithout{"model", "request_id"};
   add_request_flags(flags, options.request, kWithout);
-  flags.add_duration({"--timeout", "TIME", "End a completion after this", "none"}, options.timeout);
+  add_output_flags(flags, options.output);
   flags.group("Batch");
   flags.add_text({"--input", "FILE",
                   "One request a line, JSON: {\"prompt\": ..., \"max_tokens\": ...}; the keys are "
@@ -58,7 +59,6 @@ void add_flags(Flags& flags, Options& options) {
        "same command goes on after an interrupt",
        "stdout"},
       options.output_file);
-  add_output_flags(flags, options.output);
   add_runtime_flags(flags, options.runtime);
   flags.example(
       "sluice generate --model models/llama-tiny --prompt \"Once upon a time\" "

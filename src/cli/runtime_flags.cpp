@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "cli/parse.h"
+
 namespace sluice::cli {
 
 void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
@@ -18,8 +20,18 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
   flags.add_int({"--max-model-len", "N", "Most tokens of prompt and completion together",
                  "the model's context"},
                 options.max_model_len, 1);
-  flags.add_int({"--block-size", "N", "Tokens in one block of the KV cache", ""},
-                options.block_size, 1, 1024);
+  // Fewer than 16 tokens, or a number in between, would take the kernels another way through the
+  // sums, and so change bits that the profile's name promises.
+  flags.add({"--block-size", "N", "Tokens in one block of the KV cache: 16, 32, 64 or 128",
+             std::to_string(options.block_size)},
+            [&options](const std::string& text) -> Result<void> {
+              for (const int32_t size : {16, 32, 64, 128}) {
+                if (text != std::to_string(size)) continue;
+                options.block_size = size;
+                return {};
+              }
+              return invalid_argument(quote(text) + " is not one of 16, 32, 64, 128");
+            });
   flags.add_bytes({"--kv-cache-memory-bytes", "SIZE",
                    "Memory of the KV cache, of each model (2GiB)", "a share of what is free"},
                   options.kv_cache_bytes, 1);

@@ -6,7 +6,7 @@ import json
 import pathlib
 import tempfile
 
-from support import LLAMA, SMALL, SOURCE, CommandLineTest, json_lines, running_server, sluice
+from support import LLAMA, SMALL, SOURCE, CommandLineTest, in_parallel, json_lines, running_server, sluice
 
 CASES = json.loads((SOURCE / "tests" / "bad_inputs" / "cases.json").read_text(encoding="utf-8"))
 NEIGHBOUR = {"prompt": "Once upon a time", "max_tokens": 6, "seed": 77, "logprobs": 1}
@@ -97,17 +97,13 @@ class BadInputTest(CommandLineTest):
             sizes = model["vocabulary_size"], model["context_length"]
             words = flags(NEIGHBOUR) + ["--json"]
             undisturbed = server.client(*words).out
-            num_checked = 0
-            for case in CASES:
-                arguments = flags(expand(case, *sizes))
-                if arguments is None or case["code"] == "OK":
-                    continue
-                num_checked += 1
+            cases = [(case, flags(expand(case, *sizes))) for case in CASES if case["code"] != "OK"]
+            cases = [(case, arguments) for case, arguments in cases if arguments is not None]
+            self.assertGreater(len(cases), 60)
+            outcomes = in_parallel(lambda case: server.client(*case[1]), cases)
+            for (case, _), outcome in zip(cases, outcomes):
                 with self.subTest(case=case["name"]):
-                    outcome = server.client(*arguments)
-                    # "prompt" or "token_ids" alone may already be missing on the command line.
                     self.assert_refused(outcome)
                     self.check_message(case, outcome.err.replace("--token-ids", "token_ids"))
-            self.assertGreater(num_checked, 60)
             self.assertEqual(server.client(*words).out, undisturbed)
             self.assertEqual(server.stop(), 0)

@@ -1,13 +1,14 @@
 """Damaged packages and folders: the start is refused with one line and exit 2."""
 import json
 import math
+import os
 import pathlib
 import shutil
 import struct
 import tempfile
 
 from hugging_face import llama_config, llama_tensors, write_llama, write_safetensors
-from support import LLAMA, SMALL, CommandLineTest, sluice
+from support import LLAMA, SMALL, CommandLineTest, in_parallel, sluice
 
 
 def cut(path, size):
@@ -152,32 +153,46 @@ FOLDERS = {
 }
 
 
+def refusal(model):
+    flags = ["--model", model, *SMALL, "--quiet", "--token-ids", "1", "--max-tokens", "1"]
+    return sluice("generate", *flags)
+
+
+def damage_package(name):
+    with tempfile.TemporaryDirectory() as folder:
+        package = pathlib.Path(folder) / "package"
+        shutil.copytree(LLAMA, package)
+        PACKAGES[name](package)
+        return [refusal(package)]
+
+
+def damage_folder(name):
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder) / "hf"
+        source.mkdir()
+        FOLDERS[name](source)
+        package = pathlib.Path(folder) / "package"
+        outcomes = [refusal(source), sluice("import", source, package, "--quiet")]
+        if package.exists():
+            raise AssertionError(f"{name}: a package was left behind")
+        return outcomes
+
+
 class BadPackageTest(CommandLineTest):
-    def check(self, model):
-        flags = ["--model", model, *SMALL, "--quiet", "--token-ids", "1", "--max-tokens", "1"]
-        outcome = sluice("generate", *flags)
-        self.assert_refused(outcome)
-        self.assertLess(len(outcome.err), 500)
-        return outcome
+    def check_all(self, damage, names):
+        for name, outcomes in zip(names, in_parallel(damage, names)):
+            for outcome in outcomes:
+                with self.subTest(case=name):
+                    self.assert_refused(outcome)
+                    self.assertLess(len(outcome.err), 500)
+                    if os.environ.get("SLUICE_TEST_SHOW_MESSAGES"):
+                        print(f"{name}: {outcome.err}", end="")
 
     def test_damaged_packages(self):
-        for name, damage in PACKAGES.items():
-            with self.subTest(case=name), tempfile.TemporaryDirectory() as folder:
-                package = pathlib.Path(folder) / "package"
-                shutil.copytree(LLAMA, package)
-                damage(package)
-                self.check(package)
+        self.check_all(damage_package, list(PACKAGES))
 
     def test_damaged_folders(self):
-        for name, make in FOLDERS.items():
-            with self.subTest(case=name), tempfile.TemporaryDirectory() as folder:
-                source = pathlib.Path(folder) / "hf"
-                source.mkdir()
-                make(source)
-                self.check(source)
-                package = pathlib.Path(folder) / "package"
-                self.assert_refused(sluice("import", source, package, "--quiet"))
-                self.assertFalse(package.exists())
+        self.check_all(damage_folder, list(FOLDERS))
 
     def test_an_undamaged_folder_is_served(self):
         with tempfile.TemporaryDirectory() as folder:

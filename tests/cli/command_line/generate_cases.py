@@ -46,8 +46,9 @@ class GenerateTest(CommandLineTest):
         flags = ["--prompt", "Once upon a time there was a small", "--max-tokens", 24, "--seed", 9,
                  "--logprobs", 3, "--json"]
         outputs = {generate(LLAMA, *flags, *extra).out
-                   for extra in ([], ["--num-threads", 1], ["--max-num-batched-tokens", 1],
-                                 ["--block-size", 4])}
+                   for extra in ([], ["--num-threads", 1],
+                                 ["--max-num-batched-tokens", 1, "--max-num-seqs", 1],
+                                 ["--block-size", 32])}
         self.assertEqual(len(outputs), 1, outputs)
 
     def test_token_ids_logprobs_echo_and_n(self):
@@ -85,7 +86,7 @@ class GenerateTest(CommandLineTest):
 
     def test_timeout_fails(self):
         outcome = generate(LLAMA, "--prompt", "The", "--n", 8, "--max-num-batched-tokens", 1,
-                           "--ignore-eos", "--timeout", "20ms")
+                           "--max-num-seqs", 1, "--ignore-eos", "--timeout", "20ms")
         self.assertEqual(outcome.code, 1, outcome)
 
     def test_interrupt_ends_it(self):

@@ -4,7 +4,7 @@ import pty
 import re
 import subprocess
 
-from support import BINARY, CommandLineTest, environment, sluice
+from support import BINARY, CommandLineTest, environment, in_parallel, sluice
 
 COMMANDS = [["import"], ["generate"], ["serve"], ["client"], ["bench", "offline"],
             ["bench", "serve"], ["doctor"]]
@@ -48,7 +48,7 @@ WRONG_USE = [
     (["generate", "--timeout", "5 minutes"], "--timeout"),
     (["generate", "--max-num-seqs", "0"], "--max-num-seqs: 0 is not in the range"),
     (["generate", "--block-size", "0"], "--block-size"),
-    (["generate", "--block-size", "-16"], "--block-size"),
+    (["generate", "--block-size", "8"], "--block-size: \"8\" is not one of 16, 32, 64, 128"),
     (["generate", "--num-threads", "0"], "--num-threads"),
     (["generate", "--max-model-len", "0"], "--max-model-len"),
     (["generate", "--max-num-batched-tokens", "0"], "--max-num-batched-tokens"),
@@ -106,10 +106,10 @@ class HelpTest(CommandLineTest):
     def test_every_command_has_a_help(self):
         overview = sluice("--help")
         self.assert_done(overview)
-        for command in COMMANDS:
+        outcomes = in_parallel(lambda command: sluice(*command, "--help"), COMMANDS)
+        for command, outcome in zip(COMMANDS, outcomes):
             with self.subTest(command=command):
                 self.assertIn("\n  " + " ".join(command) + " ", overview.out)
-                outcome = sluice(*command, "--help")
                 self.assert_done(outcome)
                 self.assertTrue(outcome.out.startswith("Usage: sluice " + " ".join(command)))
                 self.assertIn("Examples:", outcome.out)
@@ -131,9 +131,10 @@ class HelpTest(CommandLineTest):
         self.assertRegex(outcome.out, r"^sluice \d+\.\d+\.\d+\n$")
 
     def test_wrong_use(self):
-        for arguments, part in WRONG_USE:
+        outcomes = in_parallel(lambda case: sluice(*case[0]), WRONG_USE)
+        for (arguments, part), outcome in zip(WRONG_USE, outcomes):
             with self.subTest(arguments=arguments):
-                self.assert_refused(sluice(*arguments), part)
+                self.assert_refused(outcome, part)
 
     def test_environment(self):
         outcome = sluice("generate", "--model", "m", "--prompt", "a", SLUICE_MAX_NUM_SEQS="zero")

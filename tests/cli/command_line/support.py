@@ -1,4 +1,5 @@
 """What the cases share: running the binary, a server, the embedded models."""
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -41,6 +42,12 @@ def sluice(*arguments, **extra_environment):
                           timeout=PATIENCE_S, env=environment(**extra_environment),
                           stdin=subprocess.DEVNULL, check=False)
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def in_parallel(function, items):
+    """[function(item) for item in items], on every core: most of a short command is its start."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, items))
 
 
 class CommandLineTest(unittest.TestCase):

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-from hugging_face import write_llama
+from hugging_face import llama_config, llama_shapes, write_hollow_safetensors, write_llama
 from support import (BINARY, LLAMA, PATIENCE_S, SMALL, CommandLineTest, environment, json_lines,
                      running_server, sluice)
 
@@ -33,7 +33,7 @@ class ToolTest(CommandLineTest):
             [line] = json_lines(outcome.out)
             answers.append((line["token_ids"], line["logprobs"]))
         self.assertEqual(answers[0], answers[1])
-        self.assert_refused(sluice("import", source, package), "exist")
+        self.assert_refused(sluice("import", source, package), "--overwrite")
         self.assert_done(sluice("import", source, package, "--overwrite", "--quiet"))
 
     def test_an_interrupted_import_leaves_nothing(self):
@@ -66,15 +66,14 @@ class ToolTest(CommandLineTest):
         for part in ("processor", "1000x1000", "GFLOP/s", "KV per token", "tokens fit"):
             self.assertIn(part, text.out)
 
-    def test_doctor_plans_a_7b_model_from_its_config_alone(self):
+    def test_doctor_plans_a_7b_model(self):
+        """13.5 GB of weights that are a hole in a file: the plan reads shapes only."""
         folder = self.folder / "llama-7b"
         folder.mkdir()
-        config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama",
-                  "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-                  "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
-                  "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "hidden_act": "silu",
-                  "tie_word_embeddings": False, "torch_dtype": "float16"}
+        config = llama_config(hidden=4096, layers=32, heads=32, kv_heads=32, vocabulary=32000,
+                              intermediate=11008) | {"torch_dtype": "float16"}
         (folder / "config.json").write_text(json.dumps(config))
+        write_hollow_safetensors(folder / "model.safetensors", llama_shapes(config), "F16", 2)
         outcome = sluice("doctor", "--model", folder, "--json")
         self.assert_done(outcome)
         plan = json.loads(outcome.out)["model"]
