@@ -45,8 +45,8 @@ Result<int32_t> parse_int32(std::string_view text) {
   return static_cast<int32_t>(*value);
 }
 
-std::string default_or(const std::string& given, std::string computed) {
-  return given.empty() ? std::move(computed) : given;
+std::string default_or(const std::string& given, const std::string& computed) {
+  return given.empty() ? computed : given;
 }
 
 }  // namespace
