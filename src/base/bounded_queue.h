@@ -17,7 +17,7 @@ namespace sluice::base {
 template <typename T>
 class BoundedQueue final {
  public:
-  explicit BoundedQueue(size_t capacity) : capacity_(capacity) { items_.reserve(capacity); }
+  explicit BoundedQueue(size_t capacity) : capacity_(capacity) {}
 
   // False at once if the queue is full or closed; `item` is untouched then.
   bool try_push(T&& item) {
@@ -68,12 +68,11 @@ class BoundedQueue final {
     std::lock_guard lock(mutex_);
     return items_.size();
   }
-  size_t capacity() const { return capacity_; }
 
  private:
   void take(std::vector<T>& items) {
     is_woken_ = false;
-    items.swap(items_);  // the two vectors change places for ever: no allocation
+    items.swap(items_);  // the two vectors change places for ever: soon nothing is allocated
   }
 
   const size_t capacity_;

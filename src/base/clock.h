@@ -1,11 +1,19 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 
 namespace sluice::base {
 
 using TimePoint = std::chrono::steady_clock::time_point;
 using Duration = std::chrono::nanoseconds;
+
+// `start + duration`, or the last moment that there is when the sum lies beyond it.
+// Requires: duration >= 0.
+inline TimePoint after(TimePoint start, Duration duration) {
+  return duration > TimePoint::max() - std::max(start, TimePoint()) ? TimePoint::max()
+                                                                    : start + duration;
+}
 
 // Where time comes from, so that tests can set it. Threads: any.
 class Clock {

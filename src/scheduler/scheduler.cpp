@@ -356,7 +356,7 @@ base::TimePoint Scheduler::next_timeout() const {
       if (sequence == nullptr) continue;
       next = std::min(next, sequence->spec().deadline);
       const auto& paused_since = sequence->progress().paused_since;
-      if (paused_since) next = std::min(next, *paused_since + options_.stall_time);
+      if (paused_since) next = std::min(next, base::after(*paused_since, options_.stall_time));
     }
   }
   return next;

@@ -288,6 +288,15 @@ TEST_F(SchedulerTest, AStalledReaderEndsItsStream) {
   EXPECT_TRUE(scheduler_->is_empty());
 }
 
+TEST_F(SchedulerTest, AnEndlessStallTimeNeverTimesOut) {
+  options_.stall_time = base::Duration::max();
+  make();
+  Sequence* a = add(spec(8, 9))[0];
+  a->signals().undelivered_tokens = 1000;
+  EXPECT_EQ(step({{"a", a}}), "");
+  EXPECT_EQ(scheduler_->next_timeout(), base::TimePoint::max());
+}
+
 TEST_F(SchedulerTest, PromptLogprobsGetTheirRowsWithinTheCap) {
   options_.max_prompt_logit_rows = 4;
   make();
