@@ -53,9 +53,11 @@ void undo_edits(Workspace& work, float* logits) {
   for (auto it = work.edits.rbegin(); it != work.edits.rend(); ++it) logits[it->first] = it->second;
 }
 
-RowFault fault_of(const Row& row) {
+// A row that has nothing although no edit took it away is the model's fault, not the request's.
+RowFault fault_of(const Row& row, bool is_edited) {
   if (!row.is_finite_or_minus_infinity()) return RowFault::kNotFinite;
-  return row.has_anything() ? RowFault::kNone : RowFault::kNothingLeft;
+  if (row.has_anything()) return RowFault::kNone;
+  return is_edited ? RowFault::kNothingLeft : RowFault::kNotFinite;
 }
 
 // max x + ln(sum of w) of the scanned row.
@@ -118,14 +120,14 @@ void sample_row(Workspace& work, const RowTask& task, int32_t vocabulary_size, R
   if (task.scored_token < 0) {
     apply_penalties(work, task);
     work.row.scan(logits);
-    result.fault = fault_of(work.row);
+    result.fault = fault_of(work.row, !work.edits.empty());
     if (result.fault == RowFault::kNone) result.token_id = draw_token(work, task);
     undo_edits(work, task.logits);
     if (result.fault != RowFault::kNone || task.num_logprobs < 0) return;
   }
   if (task.scored_token >= 0 || !work.edits.empty()) {
     work.row.scan(logits);
-    result.fault = fault_of(work.row);
+    result.fault = fault_of(work.row, false);
     if (result.fault != RowFault::kNone) return;
   }
   fill_logprobs(work, task, result);

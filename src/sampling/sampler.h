@@ -57,8 +57,8 @@ struct RowTask {
 
 enum class RowFault : uint8_t {
   kNone,
-  kNotFinite,    // a NaN or +infinity among the logits
-  kNothingLeft,  // every id is at -infinity
+  kNotFinite,    // a NaN or +infinity among the model's logits, or nothing but -infinity
+  kNothingLeft,  // the request's bias and forbidden ids leave every id at -infinity
 };
 
 struct RowResult {

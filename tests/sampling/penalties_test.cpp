@@ -98,6 +98,11 @@ TEST(PenaltiesTest, NothingLeftIsAFault) {
   EXPECT_EQ(sample_one(row, params).fault, RowFault::kNothingLeft);
 }
 
+TEST(PenaltiesTest, ARowThatIsEmptyFromTheStartIsTheModelsFault) {
+  std::vector<float> row(3, kMinusInfinity);
+  EXPECT_EQ(sample_one(row, SamplingParams{}).fault, RowFault::kNotFinite);
+}
+
 TEST(PenaltiesTest, OverflowIsAFault) {
   std::vector<float> row = {3e38f, 4, 3};
   SamplingParams params;
