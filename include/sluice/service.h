@@ -78,6 +78,8 @@ struct ServiceLimits {
   int32_t max_stop_token_ids = 64;
   int32_t max_logit_bias = 1024;
   int32_t max_logprobs = 20;
+  // Of a request's prompt chunks: prompt tokens * (prompt_logprobs + 1) * n.
+  int64_t max_prompt_logprob_entries = 1 << 19;
   int32_t max_n = 8;
   std::chrono::nanoseconds max_request_age = std::chrono::minutes(10);
   std::chrono::nanoseconds stall_time = std::chrono::minutes(1);  // paused this long: ended

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <filesystem>
+#include <random>
 #include <set>
 #include <string>
 #include <utility>
@@ -66,11 +67,6 @@ class ServiceBuilder final {
   }
 
  private:
-  struct WarmUp {
-    ModelExecutor* executor;
-    int32_t num_blocks;
-  };
-
   static std::unexpected<Error> named(const std::string& name, const Error& error) {
     return fail(error.code, "model " + name + ": " + error.message);
   }
@@ -100,8 +96,16 @@ class ServiceBuilder final {
                                         options_.max_num_seqs),
                                at_least("max_model_len", options_.max_model_len, 0),
                                at_least("kv_cache_bytes", options_.kv_cache_bytes, 0),
+                               at_least("max_prompt_bytes", limits.max_prompt_bytes, 1),
                                at_least("max_queued_requests", limits.max_queued_requests, 1),
                                at_least("max_undelivered_tokens", limits.max_undelivered_tokens, 1),
+                               at_least("max_stop_strings", limits.max_stop_strings, 0),
+                               at_least("max_stop_bytes", limits.max_stop_bytes, 0),
+                               at_least("max_stop_token_ids", limits.max_stop_token_ids, 0),
+                               at_least("max_logit_bias", limits.max_logit_bias, 0),
+                               at_least("max_logprobs", limits.max_logprobs, 0),
+                               at_least("max_request_age", limits.max_request_age.count(), 1),
+                               at_least("stall_time", limits.stall_time.count(), 1),
                                at_least("max_n", limits.max_n, 1)}) {
       if (!result) return result;
     }
@@ -229,6 +233,8 @@ class ServiceBuilder final {
     scheduling.max_num_batched_tokens = options_.max_num_batched_tokens;
     scheduling.max_waiting_seqs = INT32_MAX;  // LiveRequests bounds them
     scheduling.stall_time = options_.limits.stall_time;
+    std::random_device secret;
+    scheduling.hash_seed = uint64_t{secret()} << 32 | secret();
     auto scheduler = scheduler::Scheduler::create(scheduling);
     if (!scheduler) return std::unexpected(scheduler.error());
 
@@ -240,7 +246,7 @@ class ServiceBuilder final {
         return std::unexpected(allocated.error());
       }
       auto own = std::make_unique<ModelExecutor>(std::move(source.runner), pool_);
-      warm_ups_.push_back({own.get(), *num_blocks});
+      executors_.push_back(own.get());
       executor = std::move(own);
       notice("model " + info.name + ": KV cache holds " + std::to_string(info.kv_capacity_tokens) +
              " tokens (" + std::to_string(info.kv_capacity_tokens * info.kv_bytes_per_token) +
@@ -251,10 +257,8 @@ class ServiceBuilder final {
   }
 
   Result<void> warm_up() {
-    for (const WarmUp& one : warm_ups_) {
-      if (auto done = one.executor->warm_up(one.num_blocks, options_.block_size); !done) {
-        return done;
-      }
+    for (ModelExecutor* executor : executors_) {
+      if (auto done = executor->warm_up(options_.block_size); !done) return done;
     }
     return {};
   }
@@ -262,7 +266,7 @@ class ServiceBuilder final {
   RuntimeOptions options_;
   std::shared_ptr<kernels::ThreadPool> pool_;
   std::vector<LoadedSource> loaded_;
-  std::vector<WarmUp> warm_ups_;
+  std::vector<ModelExecutor*> executors_;  // owned by the lanes
 };
 
 }  // namespace

@@ -176,11 +176,14 @@ void Delivery::send_prompt_chunk(LiveRequest& request, int32_t index) {
 
 void Delivery::end_request(LiveRequest& request) {
   const std::shared_ptr<LiveRequest> ended = live_.take(request);
+  // The engine and the caller may keep the request for a while, but its observer goes here and now.
+  std::shared_ptr<GenerateObserver> observer = std::move(ended->observer);
   if (const std::optional<Error>& error = ended->delivery.error; error) {
-    ended->observer->on_end(std::unexpected(*error));
+    observer->on_end(std::unexpected(*error));
   } else {
-    ended->observer->on_end(summarize(*ended));
+    observer->on_end(summarize(*ended));
   }
+  observer.reset();
   live_.settle();
 }
 

@@ -46,16 +46,16 @@ class Lane final {
 
   // Queues a request's completions; what cannot run ends at once.
   void add(std::vector<std::unique_ptr<sequence::Sequence>> completions);
-  // Runs one step; the events wait for take_events(). num_tokens is 0 if there was nothing to run.
+  // Runs one step; the events wait in events(). num_tokens is 0 if there was nothing to run.
   StepTimes step(base::TimePoint now, const base::Clock& clock);
   // Ends everything with `error`.
   void end_all(const Error& error);
 
+  // What is to be published; the caller empties it.
   std::vector<OutputEvent>& events() { return events_; }
   bool is_empty() const { return scheduler_->is_empty(); }
   base::TimePoint next_timeout() const { return scheduler_->next_timeout(); }
   const Gauges& gauges() const { return gauges_; }
-  int64_t capacity_tokens() const { return scheduler_->capacity_tokens(); }
 
  private:
   void build_input(std::span<const scheduler::ScheduledRows> rows);

@@ -89,7 +89,7 @@ struct DeliveryState {
 // A request from its acceptance to its end.
 struct LiveRequest {
   CheckedRequest checked;                                   // fixed
-  std::shared_ptr<GenerateObserver> observer;               // delivery thread
+  std::shared_ptr<GenerateObserver> observer;               // delivery thread, null once told
   std::vector<std::shared_ptr<sequence::Signals>> signals;  // [n], atomics
   int32_t max_undelivered = 0;                              // fixed
   UntakenTokens untaken;

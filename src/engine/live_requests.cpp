@@ -17,7 +17,13 @@ Result<void> LiveRequests::add(std::shared_ptr<LiveRequest> request) {
   if (by_id_.contains(id)) {
     return fail(ErrorCode::kAlreadyExists, "a live request has this request_id already");
   }
-  if (num_sequences_[model] + request->checked.n > max_sequences_[model]) {
+  if (request->checked.n > max_sequences_[model]) {
+    return invalid_argument("n is " + std::to_string(request->checked.n) + ", but no more than " +
+                            std::to_string(max_sequences_[model]) +
+                            " completions may run and wait (--max-queued-requests and"
+                            " --max-num-seqs)");
+  }
+  if (request->checked.n > max_sequences_[model] - num_sequences_[model]) {
     return fail(ErrorCode::kResourceExhausted,
                 "queue is full: " + std::to_string(num_sequences_[model]) +
                     " completions run or wait, limit is " + std::to_string(max_sequences_[model]) +
@@ -56,12 +62,8 @@ bool LiveRequests::is_closed() const {
 
 bool LiveRequests::wait_until_empty(std::chrono::nanoseconds limit) {
   std::unique_lock lock(mutex_);
-  return emptied_.wait_for(lock, limit, [&] { return by_id_.empty() && num_unsettled_ == 0; });
-}
-
-size_t LiveRequests::size() const {
-  const std::lock_guard lock(mutex_);
-  return by_id_.size();
+  return emptied_.wait_until(lock, base::after(std::chrono::steady_clock::now(), limit),
+                             [&] { return by_id_.empty() && num_unsettled_ == 0; });
 }
 
 }  // namespace sluice::engine

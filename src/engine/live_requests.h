@@ -24,7 +24,7 @@ class LiveRequests final {
   explicit LiveRequests(std::vector<int32_t> max_sequences);
 
   // kAlreadyExists: a live request has this id. kResourceExhausted: too many completions are live.
-  // kUnavailable: closed.
+  // kInvalidArgument: it has more completions than may ever live. kUnavailable: closed.
   Result<void> add(std::shared_ptr<LiveRequest> request);
   // Frees the request's id and places, so that its owner may use them again as soon as it hears of
   // the end. settle() follows when it has heard.
@@ -37,7 +37,6 @@ class LiveRequests final {
   bool is_closed() const;
   // Waits until there are none and all are settled, at most `limit`. True if so.
   bool wait_until_empty(std::chrono::nanoseconds limit);
-  size_t size() const;
 
  private:
   mutable std::mutex mutex_;

@@ -9,11 +9,11 @@ ModelExecutor::ModelExecutor(std::unique_ptr<model::ModelRunner> runner,
                              std::shared_ptr<kernels::ThreadPool> pool)
     : runner_(std::move(runner)), pool_(std::move(pool)) {}
 
-Result<void> ModelExecutor::warm_up(int32_t num_blocks, int32_t block_size) {
-  const int32_t room = num_blocks * std::min(block_size, runner_->config().context_length);
+Result<void> ModelExecutor::warm_up(int32_t block_size) {
   StepInput input;
   const sampling::SamplingParams params;
-  for (const int32_t num_tokens : {std::min({room, block_size, 33}), 1}) {
+  for (const int32_t num_tokens :
+       {std::min({runner_->config().context_length, block_size, 33}), 1}) {
     input.clear();
     for (int32_t p = 0; p < num_tokens; ++p) {
       input.batch.tokens.push_back(0);

@@ -17,7 +17,7 @@ class ModelExecutor final : public StepExecutor {
 
   // Runs steps of the usual shapes, so that no request pays for what is prepared at a first call.
   // Requires: the KV pool is allocated; no sequence is in it yet.
-  Result<void> warm_up(int32_t num_blocks, int32_t block_size);
+  Result<void> warm_up(int32_t block_size);
 
   void launch(StepInput& input) override { input_ = &input; }
   Result<std::span<sampling::RowResult>> collect() override;

@@ -66,7 +66,7 @@ class RequestCheck final {
       if (auto result = (this->*part)(); !result) return std::unexpected(result.error());
     }
     checked_.arrival = now;
-    checked_.deadline = now + limits_.max_request_age;
+    checked_.deadline = base::after(now, limits_.max_request_age);
     if (request_.deadline) checked_.deadline = std::min(checked_.deadline, *request_.deadline);
     if (checked_.deadline <= now) {
       return fail(ErrorCode::kDeadlineExceeded, "the request's deadline has passed");
@@ -299,6 +299,15 @@ class RequestCheck final {
       return invalid_argument("prompt and max_tokens need a KV cache of " + show(most) +
                               " tokens, there is room for " + show(model_.info.kv_capacity_tokens) +
                               ": lower max_tokens or raise --kv-cache-memory-bytes");
+    }
+    if (checked_.sampling.num_prompt_logprobs >= 0) {
+      const int64_t entries =
+          num_prompt * (checked_.sampling.num_prompt_logprobs + 1) * int64_t{checked_.n};
+      if (entries > limits_.max_prompt_logprob_entries) {
+        return invalid_argument("prompt_logprobs asks for " + show(entries) +
+                                " entries (prompt tokens x (prompt_logprobs + 1) x n), limit is " +
+                                show(limits_.max_prompt_logprob_entries));
+      }
     }
     checked_.stop.max_tokens = static_cast<int32_t>(max_tokens);
     checked_.stop.min_tokens = static_cast<int32_t>(min_tokens);

@@ -14,19 +14,21 @@ namespace sluice::engine {
 // What a parameter may be; the same through every front end. The limits that can be configured are
 // in ServiceLimits.
 //
-// | field                              | range                                | default |
-// |------------------------------------|--------------------------------------|--------------------|
-// | prompt or token_ids                | exactly one; >= 1 token              | - | | max_tokens |
-// 1 .. context - prompt                | context - prompt   | | min_tokens | 0 .. max_tokens | 0 |
-// | n                                  | 1 .. max_n                           | 1 | | temperature
-// | 0 .. 1e38                            | 1                  | | top_p | above 0, to 1 | 1 | |
-// top_k                              | 1 .. vocabulary; 0 or -1 is off      | 0                  |
-// | min_p                              | 0 .. 1                               | 0 | |
-// repetition_penalty                 | 0.01 .. 100                          | 1                  |
-// | presence_penalty frequency_penalty | -2 .. 2                              | 0 | | logit_bias |
-// -100 .. 100, or -infinity (forbids)  | -                  | | logprobs, prompt_logprobs | 0 ..
-// max_logprobs                    | none               | | request_id                         | to
-// 256 bytes of UTF-8                | drawn              |
+// | field                        | range                           | default          |
+// |------------------------------|---------------------------------|------------------|
+// | prompt or token_ids          | exactly one; >= 1 token         | -                |
+// | max_tokens                   | 1 .. context - prompt           | context - prompt |
+// | min_tokens                   | 0 .. max_tokens                 | 0                |
+// | n                            | 1 .. max_n                      | 1                |
+// | temperature                  | 0 .. 1e38                       | 1                |
+// | top_p                        | above 0, to 1                   | 1                |
+// | top_k                        | 1 .. vocabulary; 0 or -1: off   | 0                |
+// | min_p                        | 0 .. 1                          | 0                |
+// | repetition_penalty           | 0.01 .. 100                     | 1                |
+// | presence_, frequency_penalty | -2 .. 2                         | 0                |
+// | logit_bias                   | -100 .. 100; -infinity: forbids | -                |
+// | logprobs, prompt_logprobs    | 0 .. max_logprobs               | none             |
+// | request_id                   | to 256 bytes of UTF-8           | drawn            |
 inline constexpr double kMaxTemperature = 1e38;
 inline constexpr double kMinRepetitionPenalty = 0.01;
 inline constexpr double kMaxRepetitionPenalty = 100;

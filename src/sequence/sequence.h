@@ -77,7 +77,7 @@ struct Progress {
   Sequence* younger_sibling = nullptr;
 };
 
-// State that the engine hangs on a sequence (penalty counts, generator, output stream).
+// State that the engine hangs on a sequence (its request, penalty counts).
 class Attachment {
  public:
   virtual ~Attachment() = default;

@@ -43,6 +43,35 @@ TEST(AdmissionTest, AFullQueueRefusesAtOnceAndCountsCompletions) {
   EXPECT_TRUE(fake.start(three) != nullptr);
 }
 
+TEST(AdmissionTest, MoreCompletionsThanThereArePlacesAreInvalid) {
+  FakeServiceOptions options;
+  options.max_num_seqs = 1;
+  options.limits.max_queued_requests = 1;
+  FakeService fake(options);
+  GenerateRequest request = request_of({1}, 3);
+  request.n = 3;
+  EXPECT_EQ(refusal(fake, request), ErrorCode::kInvalidArgument);
+  request.n = 2;
+  EXPECT_TRUE(fake.start(request) != nullptr);
+}
+
+TEST(AdmissionTest, AHugeLimitCostsNoMemory) {
+  FakeServiceOptions options;
+  options.limits.max_queued_requests = INT32_MAX;
+  FakeService fake(options);
+  const auto recorder = fake.start(request_of({1}, 3));
+  fake.run_until_idle();
+  EXPECT_TRUE(recorder->end().has_value());
+}
+
+TEST(AdmissionTest, AnEndlessDrainWaits) {
+  FakeService fake;
+  ASSERT_TRUE(fake.service->start([]() -> Result<void> { return {}; }).has_value());
+  const auto recorder = fake.start(request_of({1}, 50));
+  EXPECT_TRUE(fake.service->drain(std::chrono::nanoseconds::max()));
+  EXPECT_TRUE(recorder->end().has_value());
+}
+
 TEST(AdmissionTest, DrainingRefusesNewAndFinishesOld) {
   FakeService fake;
   const auto recorder = fake.start(request_of({1}, 5));

@@ -40,6 +40,17 @@ TEST(CancelTest, AfterTheEndNothingHappens) {
   EXPECT_TRUE(recorder->end().has_value());
 }
 
+// Whoever is told may die at once, although the engine sleeps and the caller keeps the call.
+TEST(CancelTest, TheObserverIsLetGoAtTheEnd) {
+  for (const bool cancels : {false, true}) {
+    FakeService fake;
+    std::weak_ptr<Recorder> observer = fake.start(request_of({3}, 2));
+    if (cancels) fake.call->cancel();
+    fake.run_until_idle();
+    EXPECT_TRUE(observer.expired()) << cancels;
+  }
+}
+
 TEST(CancelTest, EndsAllCompletions) {
   FakeService fake;
   GenerateRequest request = request_of({3}, 20);

@@ -179,6 +179,32 @@ TEST(ValidatorTest, AppliesDefaults) {
   EXPECT_EQ(checked->deadline - checked->arrival, ServiceLimits{}.max_request_age);
 }
 
+TEST(ValidatorTest, PromptLogprobsAreBounded) {
+  ServiceLimits limits;
+  limits.max_prompt_logprob_entries = 3 * 21 * 2;
+  const ServedModel model = letters();
+  GenerateRequest request;
+  request.token_ids = {1, 2, 3};
+  request.prompt_logprobs = 20;
+  request.n = 2;
+  EXPECT_TRUE(check_request(GenerateRequest(request), model, limits, {}).has_value());
+  request.n = 3;
+  const auto refused = check_request(GenerateRequest(request), model, limits, {});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("189 entries"), std::string::npos);
+}
+
+TEST(ValidatorTest, AnEndlessRequestAgeIsNoPastDeadline) {
+  ServiceLimits limits;
+  limits.max_request_age = std::chrono::nanoseconds::max();
+  GenerateRequest request;
+  request.token_ids = {1};
+  const auto checked =
+      check_request(std::move(request), letters(), limits, base::TimePoint(std::chrono::hours(1)));
+  ASSERT_TRUE(checked.has_value()) << checked.error().message;
+  EXPECT_EQ(checked->deadline, base::TimePoint::max());
+}
+
 TEST(ValidatorTest, WhatCanNeverFitTheCacheIsRefused) {
   ServedModel model = letters();
   model.info.kv_capacity_tokens = 32;
