@@ -42,26 +42,20 @@ std::string StopFilter::finish(std::string_view text) {
 
 std::string StopFilter::take(std::string_view text) {
   if (matched_.empty()) return std::string(text);
-  const int64_t begin = num_bytes_ - static_cast<int64_t>(held_.size());
   std::string all = std::exchange(held_, {});
+  size_t end = all.size();
   all += text;
-  if (!text.empty()) {
-    pieces_.push_back({begin + static_cast<int64_t>(all.size()), std::max(0, num_tokens_ - 1)});
-  }
   for (const char byte : text) {
-    ++num_bytes_;
+    ++end;
     const int32_t found = advance(byte);
     if (found < 0 || num_tokens_ <= min_tokens_) continue;
-    const auto length = strings_->strings()[static_cast<size_t>(found)].size();
-    set_match(found, num_bytes_ - static_cast<int64_t>(length));
-    all.resize(static_cast<size_t>(num_bytes_ - begin) - length);
+    match_ = found;
+    all.resize(end - strings_->strings()[static_cast<size_t>(found)].size());
     return all;
   }
   const auto num_held = static_cast<size_t>(*std::ranges::max_element(matched_));
   held_ = all.substr(all.size() - num_held);
   all.resize(all.size() - num_held);
-  const int64_t emitted = begin + static_cast<int64_t>(all.size());
-  std::erase_if(pieces_, [emitted](const Piece& piece) { return piece.end <= emitted; });
   return all;
 }
 
@@ -80,12 +74,6 @@ int32_t StopFilter::advance(char byte) {
     }
   }
   return found;
-}
-
-void StopFilter::set_match(int32_t string_idx, int64_t begin) {
-  const auto piece =
-      std::ranges::find_if(pieces_, [begin](const Piece& p) { return p.end > begin; });
-  match_ = StopMatch{string_idx, piece->token};
 }
 
 }  // namespace sluice::sequence

@@ -33,13 +33,6 @@ class StopStrings final {
   std::vector<std::vector<int32_t>> borders_;
 };
 
-// A stop string that was found.
-struct StopMatch {
-  int32_t string_idx = 0;  // in StopStrings::strings()
-  // Tokens whose text came before the stop string's first byte: the rest touch it.
-  int32_t num_tokens_before = 0;
-};
-
 // Lets a completion's text pass up to the first stop string.
 //
 // The text that ends up emitted does not depend on how it was cut into pieces: the stop string
@@ -60,28 +53,21 @@ class StopFilter final {
   // with everything held back. Call once.
   std::string finish(std::string_view text);
 
-  const std::optional<StopMatch>& match() const { return match_; }
-  int32_t num_tokens() const { return num_tokens_; }
+  // Which of StopStrings::strings() was found.
+  const std::optional<int32_t>& match() const { return match_; }
   int64_t held_bytes() const { return static_cast<int64_t>(held_.size()); }
 
  private:
-  struct Piece {
-    int64_t end = 0;    // offset in the whole text behind the last byte of a token's text
-    int32_t token = 0;  // 0 is the first
-  };
   std::string take(std::string_view text);
   // The longest string that ends with `byte`, advancing all; -1 if none.
   int32_t advance(char byte);
-  void set_match(int32_t string_idx, int64_t begin);
 
   std::shared_ptr<const StopStrings> strings_;  // may be null
   int32_t min_tokens_;
   int32_t num_tokens_ = 0;
   std::vector<int32_t> matched_;  // [strings], bytes of each that the text ends with
-  int64_t num_bytes_ = 0;         // seen
-  std::string held_;              // the last of them, not emitted yet
-  std::vector<Piece> pieces_;     // which token brought which of the held bytes
-  std::optional<StopMatch> match_;
+  std::string held_;              // the last bytes seen, not emitted yet
+  std::optional<int32_t> match_;
 };
 
 }  // namespace sluice::sequence

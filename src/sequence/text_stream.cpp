@@ -22,7 +22,7 @@ std::string TextStream::finish() {
 }
 
 const std::string& TextStream::matched_string() const {
-  return strings_->strings()[static_cast<size_t>(match()->string_idx)];
+  return strings_->strings()[static_cast<size_t>(*match())];
 }
 
 }  // namespace sluice::sequence

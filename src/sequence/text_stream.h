@@ -28,8 +28,8 @@ class TextStream final {
   // What was held back, when the stream ends for another reason than a stop string. Call once.
   std::string finish();
 
-  // Set once a stop string was found.
-  const std::optional<StopMatch>& match() const { return filter_.match(); }
+  // Which stop string was found, once one was.
+  const std::optional<int32_t>& match() const { return filter_.match(); }
   // The found string. Requires: match().
   const std::string& matched_string() const;
 
