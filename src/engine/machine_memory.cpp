@@ -51,25 +51,23 @@ void for_each_group(const Visit& visit) {
   }
 }
 
-void limit_by_group(const fs::path& group, MachineMemory& memory) {
-  const auto limit = number_in(group / "memory.max");
-  const auto used = number_in(group / "memory.current");
+// Where a group says what it may use, what it uses, and how much of that is page cache that goes
+// first when memory is short.
+struct GroupFiles {
+  const char* limit;
+  const char* used;
+  const char* page_cache;  // a key of memory.stat
+};
+
+void limit_by_group(const fs::path& group, const GroupFiles& files, MachineMemory& memory) {
+  const auto limit = number_in(group / files.limit);
+  const auto used = number_in(group / files.used);
   if (!limit || !used) return;
-  const int64_t reclaimable =
-      std::max<int64_t>(0, value_of(group / "memory.stat", "inactive_file"));
+  const int64_t page_cache =
+      std::max<int64_t>(0, value_of(group / "memory.stat", files.page_cache));
   memory.total_bytes = std::min(memory.total_bytes, *limit);
   memory.free_bytes =
-      std::min(memory.free_bytes, std::max<int64_t>(0, *limit - *used + reclaimable));
-}
-
-// Version 1 keeps memory under a mount of its own.
-void limit_by_old_group(MachineMemory& memory) {
-  const fs::path group = "/sys/fs/cgroup/memory";
-  const auto limit = number_in(group / "memory.limit_in_bytes");
-  const auto used = number_in(group / "memory.usage_in_bytes");
-  if (!limit || !used) return;
-  memory.total_bytes = std::min(memory.total_bytes, *limit);
-  memory.free_bytes = std::min(memory.free_bytes, std::max<int64_t>(0, *limit - *used));
+      std::min(memory.free_bytes, std::max<int64_t>(0, *limit - *used + page_cache));
 }
 
 }  // namespace
@@ -79,8 +77,12 @@ MachineMemory machine_memory() {
   MachineMemory memory;
   memory.total_bytes = std::max<int64_t>(0, value_of("/proc/meminfo", "MemTotal:")) * kKibibyte;
   memory.free_bytes = std::max<int64_t>(0, value_of("/proc/meminfo", "MemAvailable:")) * kKibibyte;
-  for_each_group([&](const fs::path& group) { limit_by_group(group, memory); });
-  limit_by_old_group(memory);
+  for_each_group([&](const fs::path& group) {
+    limit_by_group(group, {"memory.max", "memory.current", "inactive_file"}, memory);
+  });
+  // Version 1 keeps memory under a mount of its own.
+  limit_by_group("/sys/fs/cgroup/memory",
+                 {"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"}, memory);
   return memory;
 }
 

@@ -44,10 +44,4 @@ Result<std::unique_ptr<KvPool>> KvPool::create(const std::vector<int64_t>& layer
   return std::unique_ptr<KvPool>(new KvPool(std::move(layers)));
 }
 
-int64_t KvPool::num_bytes() const {
-  int64_t bytes = 0;
-  for (const at::Tensor& layer : layers_) bytes += static_cast<int64_t>(layer.nbytes());
-  return bytes;
-}
-
 }  // namespace sluice::kv_cache

@@ -23,7 +23,6 @@ class KvPool final {
                                                 int64_t num_layers, at::ScalarType dtype);
 
   const std::vector<at::Tensor>& layers() const { return layers_; }
-  int64_t num_bytes() const;
 
  private:
   explicit KvPool(std::vector<at::Tensor> layers) : layers_(std::move(layers)) {}

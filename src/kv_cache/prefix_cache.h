@@ -61,7 +61,6 @@ class PrefixCache final {
   // Gives all blocks of `table` back and empties it.
   void release(std::vector<BlockId>& table);
 
-  int32_t block_size() const { return options_.block_size; }
   int32_t num_blocks() const { return options_.num_blocks; }
   int32_t blocks_for(int64_t num_tokens) const {
     return static_cast<int32_t>((num_tokens + options_.block_size - 1) / options_.block_size);
