@@ -94,7 +94,7 @@ void add_flags(Flags& flags, Options& options) {
   flags.example("sluice bench offline --model models/llama-tiny --concurrency 1,16",
                 "rates and latencies of a model");
   flags.example(
-      "sluice bench offline --model null --prompt-tokens 16 --output-tokens 200 "
+      "sluice bench offline --model null --prompt-tokens 16 --output-tokens 4000 "
       "--concurrency 64 --greedy",
       "engine time per step at 64 sequences");
 }
@@ -207,18 +207,20 @@ std::string text_report(const Options& options, const ModelInfo& model, const Se
       bench.repetitions);
   std::vector<std::vector<std::string>> rows{{"streams", "prefill tokens/s", "decode tokens/s",
                                               "(min to max)", "TTFT p50", "p99", "ITL p50", "p99",
-                                              "step p50", "engine p50"}};
+                                              "step p50", "engine p50", "rows/step"}};
   for (const Level& level : levels) {
     rows.push_back(
         {std::to_string(level.concurrency), format_rate(level.prefill.median),
-         format_rate(level.decode.median),
+         level.decode.median > 0 ? format_rate(level.decode.median) : "-",
          fmt::format("({} to {})", format_rate(level.decode.min), format_rate(level.decode.max)),
          format_milliseconds(quantile(level.ttft_ms, 0.5)),
          format_milliseconds(quantile(level.ttft_ms, 0.99)),
          format_milliseconds(quantile(level.itl_ms, 0.5)),
          format_milliseconds(quantile(level.itl_ms, 0.99)),
          format_milliseconds(level.step_ms_p50.median),
-         fmt::format("{:.1f} us", level.engine_us_p50.median)});
+         fmt::format("{:.1f} us", level.engine_us_p50.median),
+         fmt::format("{:.1f}", static_cast<double>(level.tokens) /
+                                   static_cast<double>(std::max<int64_t>(1, level.steps)))});
   }
   return text + table(rows);
 }

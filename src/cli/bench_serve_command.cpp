@@ -190,6 +190,9 @@ std::string report(const Options& options, const Outcome& outcome, const Samples
   }
   const int64_t num_failed = std::ssize(samples.all()) - num_succeeded;
   const double goodput = static_cast<double>(num_in_time) / outcome.seconds;
+  // Of what really came: arrivals are random, so their number is not rate times duration.
+  const double arrived =
+      static_cast<double>(std::ssize(samples.all()) + outcome.num_dropped) / outcome.seconds;
   const double tokens_per_s = static_cast<double>(num_tokens) / outcome.seconds;
   if (options.json) {
     const auto percentiles = [](const std::vector<double>& values) -> OrderedJson {
@@ -197,12 +200,17 @@ std::string report(const Options& options, const Outcome& outcome, const Samples
               {"p90", quantile(values, 0.9)},
               {"p99", quantile(values, 0.99)}};
     };
-    const OrderedJson json = {
-        {"rate", options.rate},           {"seconds", outcome.seconds},
-        {"succeeded", num_succeeded},     {"failed", num_failed},
-        {"dropped", outcome.num_dropped}, {"goodput_requests_per_s", goodput},
-        {"tokens_per_s", tokens_per_s},   {"ttft_ms", percentiles(ttft_ms)},
-        {"itl_ms", percentiles(itl_ms)},  {"total_ms", percentiles(total_ms)}};
+    const OrderedJson json = {{"rate", options.rate},
+                              {"seconds", outcome.seconds},
+                              {"arrived_requests_per_s", arrived},
+                              {"succeeded", num_succeeded},
+                              {"failed", num_failed},
+                              {"dropped", outcome.num_dropped},
+                              {"goodput_requests_per_s", goodput},
+                              {"tokens_per_s", tokens_per_s},
+                              {"ttft_ms", percentiles(ttft_ms)},
+                              {"itl_ms", percentiles(itl_ms)},
+                              {"total_ms", percentiles(total_ms)}};
     return json.dump() + "\n";
   }
   const auto row = [](const char* name, const std::vector<double>& values) {
@@ -212,9 +220,9 @@ std::string report(const Options& options, const Outcome& outcome, const Samples
   };
   std::string text = fmt::format(
       "{:.1f} s: {} requests answered, {} failed, {} dropped; {} tokens/s\n"
-      "goodput {:.2f} of {} requests/s (first token within {}, then {} a token)\n\n",
+      "goodput {:.1f} of {:.1f} requests/s (first token within {}, then {} a token)\n\n",
       outcome.seconds, num_succeeded, num_failed, outcome.num_dropped, format_rate(tokens_per_s),
-      goodput, options.rate, format_duration(options.ttft_goal), format_duration(options.itl_goal));
+      goodput, arrived, format_duration(options.ttft_goal), format_duration(options.itl_goal));
   return text + table({{"", "p50", "p90", "p99"},
                        row("time to first token", ttft_ms),
                        row("between tokens", itl_ms),

@@ -55,9 +55,8 @@ std::string plan_text(const std::string& model, const MemoryPlan& plan) {
                     format_count(plan.context_length))},
        {"memory free", format_bytes(plan.available_bytes)}});
   if (plan.kv_capacity_tokens > 0 && plan.context_length > 0) {
-    text +=
-        fmt::format("{} tokens fit, {:.1f} whole contexts\n", format_count(plan.kv_capacity_tokens),
-                    static_cast<double>(plan.kv_capacity_tokens) / plan.context_length);
+    text += fmt::format("{} tokens fit, {} whole contexts\n", format_count(plan.kv_capacity_tokens),
+                        format_count(plan.kv_capacity_tokens / plan.context_length));
   } else {
     text += fmt::format("does not fit: {} are missing\n",
                         format_bytes(plan.weight_bytes - plan.available_bytes));

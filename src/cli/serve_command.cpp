@@ -102,11 +102,9 @@ void start_log(const Options& options) {
 
 void log_models(const Service& service) {
   for (const ModelInfo& model : service.models()) {
-    spdlog::info(
-        "model {}: {}, {} parameters, {}, kernels {}, context {}, {} KV tokens fit ({} each)",
-        model.name, model.family, format_count(model.num_parameters), model.dtype, model.profile,
-        model.context_length, format_count(model.kv_capacity_tokens),
-        format_bytes(model.kv_bytes_per_token));
+    spdlog::info("model {}: {}, {} parameters, {}, kernels {}, context {}", model.name,
+                 model.family, format_count(model.num_parameters), model.dtype, model.profile,
+                 format_count(model.context_length));
   }
 }
 
