@@ -139,7 +139,12 @@ class FakeService final : public Service {
     model.kv_bytes_per_token = 512;
   }
   ~FakeService() override {
-    for (std::thread& thread : threads_) thread.join();
+    std::vector<std::thread> threads;
+    {
+      std::scoped_lock lock(mutex_);
+      threads.swap(threads_);
+    }
+    for (std::thread& thread : threads) thread.join();
   }
 
   Result<std::shared_ptr<GenerateCall>> generate(

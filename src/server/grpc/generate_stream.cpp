@@ -61,7 +61,10 @@ const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::str
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream::start(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer& request, Service& service) {
   std::shared_ptr<GenerateStream> stream(new GenerateStream(context, service.limits().stall_time));
-  stream->self_ = stream;
+  {
+    std::scoped_lock lock(stream->mutex_);
+    stream->self_ = stream;
+  }
   Result<std::shared_ptr<GenerateCall>> call = stream->submit(request, service);
   if (call) {
     std::scoped_lock lock(stream->mutex_);
@@ -210,12 +213,14 @@ void GenerateStream::abandon() {
 }
 
 void GenerateStream::OnDone() {
+  // What goes, goes after the lock: self may be all that holds this object.
+  std::shared_ptr<GenerateStream> self;
   std::shared_ptr<GenerateCall> call;
-  const std::shared_ptr<GenerateStream> self = std::exchange(self_, nullptr);
   std::optional<grpc::Alarm> alarm;
   {
     std::scoped_lock lock(mutex_);
     is_done_ = true;
+    self = std::exchange(self_, nullptr);
     call = std::exchange(call_, nullptr);
     alarm = std::exchange(alarm_, std::nullopt);
     message_.Clear();

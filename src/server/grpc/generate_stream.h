@@ -57,9 +57,9 @@ class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   grpc::CallbackServerContext* const context_;  // valid until OnDone
   const std::chrono::nanoseconds stall_time_;
-  std::shared_ptr<GenerateStream> self_;  // set by start, cleared by OnDone
 
   std::mutex mutex_;
+  std::shared_ptr<GenerateStream> self_;  // set by start, cleared by OnDone
   std::shared_ptr<GenerateCall> call_;
   ChunkQueue queue_;
   std::optional<Result<GenerateSummary>> end_;

@@ -27,6 +27,7 @@ class HealthWatch final : public grpc::ServerWriteReactor<HealthCheckResponse> {
 
   static std::shared_ptr<HealthWatch> create(bool is_known_service) {
     std::shared_ptr<HealthWatch> watch(new HealthWatch(is_known_service));
+    std::scoped_lock lock(watch->mutex_);
     watch->self_ = watch;
     return watch;
   }
@@ -64,7 +65,11 @@ class HealthWatch final : public grpc::ServerWriteReactor<HealthCheckResponse> {
     advance();
   }
 
-  void OnDone() override { const auto self = std::exchange(self_, nullptr); }
+  void OnDone() override {
+    std::shared_ptr<HealthWatch> self;  // goes after the lock
+    std::scoped_lock lock(mutex_);
+    self = std::exchange(self_, nullptr);
+  }
 
  private:
   explicit HealthWatch(bool is_known_service) : is_known_(is_known_service) {}
@@ -88,8 +93,8 @@ class HealthWatch final : public grpc::ServerWriteReactor<HealthCheckResponse> {
   }
 
   const bool is_known_;
-  std::shared_ptr<HealthWatch> self_;
   std::mutex mutex_;
+  std::shared_ptr<HealthWatch> self_;
   std::optional<Status> wanted_;
   std::optional<Status> sent_;
   std::optional<grpc::Status> ending_;
