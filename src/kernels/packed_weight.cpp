@@ -95,6 +95,10 @@ Result<at::Tensor> pack_weight(const at::Tensor& weight) {
     return invalid_argument("weight has " + std::to_string(weight.dim()) +
                             " dimensions, expected 2, contiguous, on the CPU");
   }
+  if (weight.numel() == 0) {
+    return invalid_argument("weight is " + std::to_string(weight.size(0)) + " x " +
+                            std::to_string(weight.size(1)) + ", expected at least 1 x 1");
+  }
   auto packed = std::make_shared<PackedWeight>();
   packed->type = type == at::kFloat ? DType::kF32 : type == at::kHalf ? DType::kF16 : DType::kBF16;
   packed->rows = weight.size(0);

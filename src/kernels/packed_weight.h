@@ -17,7 +17,7 @@ namespace sluice::kernels {
 
 // Packs a weight for the machine's profile. The result does not share memory with `weight`.
 //   weight [N, K] float32, float16 or bfloat16, contiguous, CPU
-// kInvalidArgument for another dtype or rank.
+// kInvalidArgument for another dtype or rank, or no elements; kResourceExhausted without memory.
 Result<at::Tensor> pack_weight(const at::Tensor& weight);
 
 // True for what pack_weight returned.

@@ -184,6 +184,7 @@ TEST_F(LinearTest, APackedWeightIsOpaque) {
   EXPECT_FALSE(pack_weight(packed).has_value());
   EXPECT_FALSE(pack_weight(weight.to(at::kDouble)).has_value());
   EXPECT_FALSE(pack_weight(weight[0]).has_value());
+  EXPECT_FALSE(pack_weight(weight.narrow(1, 0, 0).contiguous()).has_value());
 }
 
 TEST_F(LinearTest, RefusesShapesThatDoNotFit) {
