@@ -58,7 +58,7 @@ def make_models(shape: str, work: pathlib.Path) -> tuple[pathlib.Path, pathlib.P
 def sluice(package, concurrency, args) -> dict:
     command = [ROOT / "build/bin/sluice", "bench", "offline", "--model", package, "--json",
                "--prompt-tokens", args.prompt_tokens, "--output-tokens", args.output_tokens,
-               "--concurrency", concurrency, "--threads", args.threads]
+               "--concurrency", concurrency, "--num-threads", args.threads]
     if args.greedy:
         command.append("--greedy")
     return json.loads(run(command))["runs"][0]
