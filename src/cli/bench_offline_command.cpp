@@ -76,17 +76,7 @@ void add_flags(Flags& flags, Options& options) {
       [&options](const std::string& text) { return set_concurrency(options.concurrency, text); });
   flags.add_int({"--repetitions", "N", "Measured runs of each; medians are shown", ""},
                 bench.repetitions, 1, 10000);
-  flags.add({"--seed", "S", "Of prompts and draws", "1"},
-            [&bench](const std::string& text) -> Result<void> {
-              const auto value = parse_uint64(text);
-              if (!value) return std::unexpected(value.error());
-              bench.seed = *value;
-              return {};
-            });
-  flags.add_switch({"--greedy", "", "Take the likeliest token instead of sampling", ""},
-                   bench.greedy);
-  flags.add_number({"--temperature", "T", "Of the sampling", ""}, bench.temperature, 0, 1e6);
-  flags.add_number({"--top-p", "P", "Of the sampling", ""}, bench.top_p, 1e-6, 1);
+  add_draw_flags(flags, bench, "Of prompts and draws");
   flags.group("Output");
   flags.add_switch({"--json", "", "One JSON object", ""}, options.json);
   flags.add_switch({"--quiet", "", "No progress and no notices on stderr", ""}, options.quiet);

@@ -84,17 +84,7 @@ void add_flags(Flags& flags, Options& options) {
                 bench.prompt_tokens, 1);
   flags.add_int({"--output-tokens", "N", "Tokens each stream generates, past any end token", ""},
                 bench.output_tokens, 1);
-  flags.add({"--seed", "S", "Of arrivals, prompts and draws", "1"},
-            [&bench](const std::string& text) -> Result<void> {
-              const auto value = parse_uint64(text);
-              if (!value) return std::unexpected(value.error());
-              bench.seed = *value;
-              return {};
-            });
-  flags.add_switch({"--greedy", "", "Take the likeliest token instead of sampling", ""},
-                   bench.greedy);
-  flags.add_number({"--temperature", "T", "Of the sampling", ""}, bench.temperature, 0, 1e6);
-  flags.add_number({"--top-p", "P", "Of the sampling", ""}, bench.top_p, 1e-6, 1);
+  add_draw_flags(flags, bench, "Of arrivals, prompts and draws");
   flags.group("Goals (a request within both counts as goodput)");
   flags.add_duration({"--goal-ttft", "TIME", "Time to the first token", ""}, options.ttft_goal);
   flags.add_duration({"--goal-itl", "TIME", "Mean time between tokens", ""}, options.itl_goal);
