@@ -120,7 +120,7 @@ void AddedTokenMatcher::add(const AddedToken& token, std::string_view spelling) 
   can_start_[static_cast<uint8_t>(spelling.front())] = true;
   token_at_[static_cast<size_t>(node)] = static_cast<int32_t>(tokens_.size());
   tokens_.push_back(token);
-  has_plain_token_ = has_plain_token_ || !token.is_special;
+  (token.is_special ? has_special_token_ : has_other_token_) = true;
 }
 
 const AddedToken* AddedTokenMatcher::longest_at(std::string_view text, size_t begin,
@@ -138,7 +138,33 @@ const AddedToken* AddedTokenMatcher::longest_at(std::string_view text, size_t be
   return longest;
 }
 
-std::vector<AddedTokenMatcher::Segment> AddedTokenMatcher::split(std::string_view text) const {
+bool AddedTokenMatcher::special_starts_at(std::string_view text, size_t begin) const {
+  int32_t node = kRoot;
+  for (size_t i = begin; i < text.size(); ++i) {
+    node = child(node, text[i]);
+    if (node == kNoToken) return false;
+    const int32_t token_idx = token_at_[static_cast<size_t>(node)];
+    if (token_idx != kNoToken && tokens_[static_cast<size_t>(token_idx)].is_special) return true;
+  }
+  return false;
+}
+
+void AddedTokenMatcher::find_special(std::string_view text, std::vector<size_t>* offsets) const {
+  if (!has_special_token_) return;
+  for (size_t pos = 0; pos < text.size(); ++pos) {
+    if (can_start_[static_cast<uint8_t>(text[pos])] && special_starts_at(text, pos)) {
+      offsets->push_back(pos);
+    }
+  }
+}
+
+std::vector<AddedTokenMatcher::Segment> AddedTokenMatcher::split(
+    std::string_view text, const SpecialTokens& special) const {
+  const auto is_plain = [&special](size_t begin, size_t end) {
+    if (special.are_plain_text) return true;
+    const auto mark = std::ranges::lower_bound(special.plain_at, begin);
+    return mark != special.plain_at.end() && *mark < end;
+  };
   std::vector<Segment> segments;
   size_t done = 0;
   size_t pos = 0;
@@ -153,7 +179,7 @@ std::vector<AddedTokenMatcher::Segment> AddedTokenMatcher::split(std::string_vie
     size_t begin = pos;
     size_t end = pos + length;
     pos = end;
-    if (token->is_special) continue;
+    if (token->is_special && is_plain(begin, end)) continue;
     if (token->is_single_word &&
         (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end)))) {
       continue;

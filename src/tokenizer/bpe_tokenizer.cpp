@@ -1,5 +1,7 @@
 #include "tokenizer/bpe_tokenizer.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -36,7 +38,7 @@ class BpeTokenizer final : public Tokenizer {
   Result<std::vector<int32_t>> encode(std::string_view text,
                                       bool add_special_tokens) const override {
     if (auto checked = check_text(text); !checked) return std::unexpected(checked.error());
-    Encoding encoding(parts_);
+    Encoding encoding(parts_, SpecialTokens{});
     encoding.token_ids.reserve(text.size() / 3 + 8);
     if (add_special_tokens) encoding.token_ids = parts_.frame.prefix;
     if (auto done = encoding.add_text(text); !done) return std::unexpected(done.error());
@@ -45,6 +47,29 @@ class BpeTokenizer final : public Tokenizer {
                                 parts_.frame.suffix.end());
     }
     return std::move(encoding.token_ids);
+  }
+
+  Result<std::vector<int32_t>> encode_with_special_tokens(
+      std::string_view text, std::span<const size_t> plain_at) const override {
+    if (auto checked = check_text(text); !checked) return std::unexpected(checked.error());
+    if (!plain_at.empty() && parts_.normalized_tokens.has_special_token()) {
+      return fail(ErrorCode::kUnimplemented,
+                  "this tokenizer looks for special tokens in normalized text, so that they cannot "
+                  "be kept as plain text");
+    }
+    Encoding encoding(parts_, SpecialTokens{.are_plain_text = false, .plain_at = plain_at});
+    encoding.token_ids.reserve(text.size() / 3 + 8);
+    if (auto done = encoding.add_text(text); !done) return std::unexpected(done.error());
+    return std::move(encoding.token_ids);
+  }
+
+  std::vector<size_t> find_special_tokens(std::string_view text) const override {
+    std::vector<size_t> offsets;
+    parts_.raw_tokens.find_special(text, &offsets);
+    const auto num_raw = static_cast<std::ptrdiff_t>(offsets.size());
+    parts_.normalized_tokens.find_special(text, &offsets);
+    std::inplace_merge(offsets.begin(), offsets.begin() + num_raw, offsets.end());
+    return offsets;
   }
 
   std::string decode(std::span<const int32_t> token_ids, bool skip_special_tokens) const override {
@@ -67,7 +92,8 @@ class BpeTokenizer final : public Tokenizer {
  private:
   // One call's work space.
   struct Encoding final : PreTokenizer::Sink {
-    explicit Encoding(const Parts& the_parts) : parts(the_parts), run(the_parts.pre_tokenizer) {}
+    Encoding(const Parts& the_parts, const SpecialTokens& specials)
+        : parts(the_parts), special(specials), run(the_parts.pre_tokenizer) {}
 
     void word(std::string_view word) override {
       parts.model.encode_word(word, &scratch, &token_ids);
@@ -75,8 +101,8 @@ class BpeTokenizer final : public Tokenizer {
 
     // Text is split at added tokens, normalized, split at those of normalized text, then at words.
     Result<void> add_text(std::string_view text) {
-      if (parts.raw_tokens.is_idle()) return add_raw(text, true);
-      for (const auto& segment : parts.raw_tokens.split(text)) {
+      if (parts.raw_tokens.is_idle(special)) return add_raw(text, true);
+      for (const auto& segment : parts.raw_tokens.split(text, special)) {
         if (segment.token_id != AddedTokenMatcher::kNoToken) {
           token_ids.push_back(segment.token_id);
         } else if (auto done = add_raw(segment.text, segment.text.data() == text.data()); !done) {
@@ -92,8 +118,9 @@ class BpeTokenizer final : public Tokenizer {
     }
 
     Result<void> add_normalized(std::string_view text, bool is_first) {
-      if (parts.normalized_tokens.is_idle()) return run.split(text, is_first, this);
-      for (const auto& segment : parts.normalized_tokens.split(text)) {
+      const SpecialTokens in_normalized{.are_plain_text = special.are_plain_text, .plain_at = {}};
+      if (parts.normalized_tokens.is_idle(in_normalized)) return run.split(text, is_first, this);
+      for (const auto& segment : parts.normalized_tokens.split(text, in_normalized)) {
         const bool is_segment_first = is_first && segment.text.data() == text.data();
         if (segment.token_id != AddedTokenMatcher::kNoToken) {
           token_ids.push_back(segment.token_id);
@@ -105,6 +132,7 @@ class BpeTokenizer final : public Tokenizer {
     }
 
     const Parts& parts;
+    const SpecialTokens special;  // its offsets are of raw text
     PreTokenizer::Run run;
     MergeScratch scratch;
     std::vector<int32_t> token_ids;
@@ -134,7 +162,35 @@ Result<void> add_vocabulary(const Json& json, const TextDecoder& decoder, TokenT
   return {};
 }
 
-Result<void> add_added_tokens(const Json& json, Parts* parts, SpellingIds* ids) {
+void find_in_text(const AddedToken& token, Parts* parts) {
+  if (token.is_special) parts->tokens.mark_special(token.token_id);
+  if (token.is_normalized) {
+    parts->normalized_tokens.add(token, parts->normalizer.apply(token.content));
+  } else {
+    parts->raw_tokens.add(token, token.content);
+  }
+}
+
+// tokenizer_config.json's word on a token goes before tokenizer.json's, as in Transformers.
+using ConfiguredTokens = std::unordered_map<int64_t, AddedToken>;
+
+ConfiguredTokens configured_tokens(const TokenizerConfig& config) {
+  ConfiguredTokens tokens;
+  for (const auto& token : config.added_tokens) {
+    tokens[token.token_id] = {.token_id = static_cast<int32_t>(token.token_id),
+                              .content = token.content,
+                              .is_single_word = token.is_single_word,
+                              .strips_left = token.strips_left,
+                              .strips_right = token.strips_right,
+                              .is_normalized = token.is_normalized,
+                              .is_special = token.is_special};
+  }
+  return tokens;
+}
+
+// Takes those that it found out of `configured`.
+Result<void> add_added_tokens(const Json& json, ConfiguredTokens* configured, Parts* parts,
+                              SpellingIds* ids) {
   const auto added_tokens = read_added_tokens(member(json, "added_tokens"));
   if (!added_tokens) return std::unexpected(added_tokens.error());
   for (size_t i = 0; i < added_tokens->size(); ++i) {
@@ -151,25 +207,31 @@ Result<void> add_added_tokens(const Json& json, Parts* parts, SpellingIds* ids) 
         return invalid_argument(name + ": " + added.error().message);
       }
     }
+    const auto own = configured->find(token.token_id);
+    const bool is_configured = own != configured->end() && own->second.content == token.content;
+    find_in_text(is_configured ? own->second : token, parts);
     if (token.is_special) parts->tokens.mark_special(token.token_id);
-    if (token.is_normalized) {
-      parts->normalized_tokens.add(token, parts->normalizer.apply(token.content));
-    } else {
-      parts->raw_tokens.add(token, token.content);
-    }
+    if (is_configured) configured->erase(own);
   }
   return {};
 }
 
-Result<void> add_configured_tokens(const TokenizerConfig& config, TokenTable* tokens) {
-  for (const auto& token : config.added_tokens) {
-    const bool has_token = token.token_id >= 0 && token.token_id <= kMaxTokenId &&
-                           tokens->has(static_cast<int32_t>(token.token_id));
+// Tokens of the vocabulary that only tokenizer_config.json calls added.
+Result<void> add_configured_tokens(const ConfiguredTokens& configured, const SpellingIds& ids,
+                                   Parts* parts) {
+  for (const auto& [token_id, token] : configured) {
+    const bool has_token = token_id >= 0 && token_id <= kMaxTokenId &&
+                           parts->tokens.has(static_cast<int32_t>(token_id));
     if (!has_token) {
       return invalid_argument("tokenizer_config.json: added_tokens_decoder." +
-                              std::to_string(token.token_id) + " is not in tokenizer.json");
+                              std::to_string(token_id) + " is not in tokenizer.json");
     }
-    if (token.is_special) tokens->mark_special(static_cast<int32_t>(token.token_id));
+    const auto spelled = ids.find(token.content);
+    if (spelled != ids.end() && spelled->second == token_id) {
+      find_in_text(token, parts);
+    } else if (token.is_special) {
+      parts->tokens.mark_special(token.token_id);
+    }
   }
   return {};
 }
@@ -207,10 +269,11 @@ Result<Parts> read_parts(const Json& json, const TokenizerConfig& config) {
   if (auto added = add_vocabulary(json, parts.decoder, &parts.tokens, &ids); !added) {
     return std::unexpected(added.error());
   }
-  if (auto added = add_added_tokens(json, &parts, &ids); !added) {
+  ConfiguredTokens own_tokens = configured_tokens(config);
+  if (auto added = add_added_tokens(json, &own_tokens, &parts, &ids); !added) {
     return std::unexpected(added.error());
   }
-  if (auto added = add_configured_tokens(config, &parts.tokens); !added) {
+  if (auto added = add_configured_tokens(own_tokens, ids, &parts); !added) {
     return std::unexpected(added.error());
   }
   const FindToken find_token = [&](const std::string& spelling) -> std::optional<int32_t> {

@@ -9,6 +9,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "tokenizer/added_tokens.h"
 #include "tokenizer/detokenizer.h"
 #include "tokenizer/sentencepiece_model.h"
 #include "tokenizer/token_table.h"
@@ -78,12 +79,26 @@ struct SpecialIds {
   std::vector<int32_t> suffix;
 };
 
+using ProcessorPtr = std::unique_ptr<const sentencepiece::SentencePieceProcessor>;
+
+struct Processors {
+  ProcessorPtr first;
+  ProcessorPtr later;  // without a dummy space, for texts behind a special token; null: as first
+};
+
+struct Tokens {
+  TokenTable table;
+  AddedTokenMatcher matcher;
+};
+
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  SentencePieceTokenizer(std::unique_ptr<const sentencepiece::SentencePieceProcessor> processor,
-                         const SentencePieceModel& model, TokenTable tokens, SpecialIds special_ids)
-      : processor_(std::move(processor)),
-        tokens_(std::move(tokens)),
+  SentencePieceTokenizer(Processors processors, const SentencePieceModel& model, Tokens tokens,
+                         SpecialIds special_ids)
+      : processor_(std::move(processors.first)),
+        later_processor_(std::move(processors.later)),
+        tokens_(std::move(tokens.table)),
+        matcher_(std::move(tokens.matcher)),
         special_ids_(std::move(special_ids)),
         start_(start_spaces(model)),
         unknown_runs_(model) {}
@@ -91,18 +106,40 @@ class SentencePieceTokenizer final : public Tokenizer {
   Result<std::vector<int32_t>> encode(std::string_view text,
                                       bool add_special_tokens) const override {
     if (auto checked = check_text(text); !checked) return std::unexpected(checked.error());
-    if (auto checked = unknown_runs_.check(text, *processor_); !checked) {
-      return std::unexpected(checked.error());
-    }
     std::vector<int32_t> token_ids;
-    if (const auto status = processor_->Encode(text, &token_ids); !status.ok()) {
-      return fail(ErrorCode::kInternal, "sentencepiece could not encode the text");
+    if (auto done = append_ids(text, *processor_, &token_ids); !done) {
+      return std::unexpected(done.error());
     }
     if (add_special_tokens) {
       token_ids.insert(token_ids.begin(), special_ids_.prefix.begin(), special_ids_.prefix.end());
       token_ids.insert(token_ids.end(), special_ids_.suffix.begin(), special_ids_.suffix.end());
     }
     return token_ids;
+  }
+
+  Result<std::vector<int32_t>> encode_with_special_tokens(
+      std::string_view text, std::span<const size_t> plain_at) const override {
+    if (auto checked = check_text(text); !checked) return std::unexpected(checked.error());
+    const SpecialTokens special{.are_plain_text = false, .plain_at = plain_at};
+    std::vector<int32_t> token_ids;
+    for (const auto& segment : matcher_.split(text, special)) {
+      if (segment.token_id != AddedTokenMatcher::kNoToken) {
+        token_ids.push_back(segment.token_id);
+        continue;
+      }
+      const bool is_first = segment.text.data() == text.data() || later_processor_ == nullptr;
+      const auto& processor = is_first ? *processor_ : *later_processor_;
+      if (auto done = append_ids(segment.text, processor, &token_ids); !done) {
+        return std::unexpected(done.error());
+      }
+    }
+    return token_ids;
+  }
+
+  std::vector<size_t> find_special_tokens(std::string_view text) const override {
+    std::vector<size_t> offsets;
+    matcher_.find_special(text, &offsets);
+    return offsets;
   }
 
   std::string decode(std::span<const int32_t> token_ids, bool skip_special_tokens) const override {
@@ -126,14 +163,28 @@ class SentencePieceTokenizer final : public Tokenizer {
   int32_t vocabulary_size() const override { return tokens_.size(); }
 
  private:
+  Result<void> append_ids(std::string_view text,
+                          const sentencepiece::SentencePieceProcessor& processor,
+                          std::vector<int32_t>* token_ids) const {
+    if (auto checked = unknown_runs_.check(text, processor); !checked) return checked;
+    std::vector<int32_t> encoded;
+    if (const auto status = processor.Encode(text, &encoded); !status.ok()) {
+      return fail(ErrorCode::kInternal, "sentencepiece could not encode the text");
+    }
+    token_ids->insert(token_ids->end(), encoded.begin(), encoded.end());
+    return {};
+  }
+
   // A byte piece is never the dummy space, not even <0x20>.
   bool drops_space(int32_t token_id) const {
     return start_ != StartSpaces::kKeep && tokens_.bytes(token_id).starts_with(' ') &&
            token_id < processor_->GetPieceSize() && !processor_->IsByte(token_id);
   }
 
-  std::unique_ptr<const sentencepiece::SentencePieceProcessor> processor_;
+  ProcessorPtr processor_;
+  ProcessorPtr later_processor_;  // may be null
   TokenTable tokens_;
+  AddedTokenMatcher matcher_;  // the special ones; the library finds the others
   SpecialIds special_ids_;
   StartSpaces start_;
   UnknownRuns unknown_runs_;
@@ -163,8 +214,12 @@ std::string with_spaces(std::string_view piece) {
   return text;
 }
 
-Result<TokenTable> make_token_table(const SentencePieceModel& model) {
-  TokenTable tokens;
+Result<Tokens> make_tokens(const SentencePieceModel& model, const TokenizerConfig& config) {
+  std::unordered_set<int64_t> configured;
+  for (const auto& token : config.added_tokens) {
+    if (token.is_special) configured.insert(token.token_id);
+  }
+  Tokens tokens;
   for (size_t i = 0; i < model.pieces.size(); ++i) {
     const auto& piece = model.pieces[i];
     const bool is_special = piece.type == PieceType::kControl || piece.type == PieceType::kUnknown;
@@ -177,8 +232,14 @@ Result<TokenTable> make_token_table(const SentencePieceModel& model) {
       }
       bytes.assign(1, *byte);
     }
-    if (auto added = tokens.add(static_cast<int64_t>(i), bytes, is_special); !added) {
+    if (auto added = tokens.table.add(static_cast<int64_t>(i), bytes, is_special); !added) {
       return std::unexpected(added.error());
+    }
+    if (is_special && !configured.contains(static_cast<int64_t>(i))) {
+      AddedToken token;
+      token.token_id = static_cast<int32_t>(i);
+      token.is_special = true;
+      tokens.matcher.add(token, piece.text);
     }
   }
   return tokens;
@@ -186,7 +247,7 @@ Result<TokenTable> make_token_table(const SentencePieceModel& model) {
 
 // Tokens that tokenizer_config.json knows beyond the model's pieces.
 Result<void> add_configured_tokens(const TokenizerConfig& config, int32_t num_pieces,
-                                   const SentencePieceModel& model, TokenTable* tokens) {
+                                   const SentencePieceModel& model, Tokens* tokens) {
   for (const auto& token : config.added_tokens) {
     const std::string name =
         "tokenizer_config.json: added_tokens_decoder." + std::to_string(token.token_id);
@@ -195,15 +256,23 @@ Result<void> add_configured_tokens(const TokenizerConfig& config, int32_t num_pi
         return fail(ErrorCode::kUnimplemented,
                     name + " is not special and not in tokenizer.model; add a tokenizer.json");
       }
-      if (auto added = tokens->add(token.token_id, token.content, true); !added) {
+      if (auto added = tokens->table.add(token.token_id, token.content, true); !added) {
         return invalid_argument(name + ": " + added.error().message);
       }
     } else if (token.token_id < 0 ||
                model.pieces[static_cast<size_t>(token.token_id)].text != token.content) {
       return invalid_argument(name + " is not the piece that tokenizer.model has there");
-    } else if (token.is_special) {
-      tokens->mark_special(static_cast<int32_t>(token.token_id));
     }
+    if (!token.is_special) continue;
+    const auto token_id = static_cast<int32_t>(token.token_id);
+    tokens->table.mark_special(token_id);
+    tokens->matcher.add({.token_id = token_id,
+                         .content = token.content,
+                         .is_single_word = token.is_single_word,
+                         .strips_left = token.strips_left,
+                         .strips_right = token.strips_right,
+                         .is_special = true},
+                        token.content);
   }
   return {};
 }
@@ -242,27 +311,46 @@ Result<SpecialIds> make_special_ids(const sentencepiece::SentencePieceProcessor&
   return ids;
 }
 
+Result<Processors> load_processors(std::string_view model_file, const SentencePieceModel& model,
+                                   const TokenizerConfig& config) {
+  const auto load = [](std::string_view file) -> Result<ProcessorPtr> {
+    auto processor = std::make_unique<sentencepiece::SentencePieceProcessor>();
+    if (const auto status = processor->LoadFromSerializedProto(file); !status.ok()) {
+      return invalid_argument("sentencepiece refuses it (pieces are inconsistent)");
+    }
+    return processor;
+  };
+  Processors processors;
+  auto first = load(model_file);
+  if (!first) return std::unexpected(first.error());
+  processors.first = std::move(*first);
+  if (!model.add_dummy_prefix || config.legacy.value_or(true)) return processors;
+  // Messages of protobuf that are joined are merged: normalizer_spec.add_dummy_prefix = false.
+  auto later = load(std::string(model_file) + std::string("\x1a\x02\x18\x00", 4));
+  if (!later) return std::unexpected(later.error());
+  processors.later = std::move(*later);
+  return processors;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> make_sentencepiece_tokenizer(std::string_view model_file,
                                                                 const TokenizerConfig& config) {
   const auto model = read_sentencepiece_model(model_file);
   if (!model) return std::unexpected(model.error());
-  auto tokens = make_token_table(*model);
+  auto tokens = make_tokens(*model, config);
   if (!tokens) return std::unexpected(tokens.error());
-  auto processor = std::make_unique<sentencepiece::SentencePieceProcessor>();
-  if (const auto status = processor->LoadFromSerializedProto(model_file); !status.ok()) {
-    return invalid_argument("sentencepiece refuses it (pieces are inconsistent)");
-  }
-  const int32_t num_pieces = processor->GetPieceSize();
-  if (num_pieces != tokens->size()) return invalid_argument("piece count is inconsistent");
+  auto processors = load_processors(model_file, *model, config);
+  if (!processors) return std::unexpected(processors.error());
+  const int32_t num_pieces = processors->first->GetPieceSize();
+  if (num_pieces != tokens->table.size()) return invalid_argument("piece count is inconsistent");
   if (auto added = add_configured_tokens(config, num_pieces, *model, &*tokens); !added) {
     return std::unexpected(added.error());
   }
-  auto special_ids = make_special_ids(*processor, config);
+  auto special_ids = make_special_ids(*processors->first, config);
   if (!special_ids) return std::unexpected(special_ids.error());
-  return std::make_unique<SentencePieceTokenizer>(std::move(processor), *model, std::move(*tokens),
-                                                  std::move(*special_ids));
+  return std::make_unique<SentencePieceTokenizer>(std::move(*processors), *model,
+                                                  std::move(*tokens), std::move(*special_ids));
 }
 
 }  // namespace sluice::tokenizer

@@ -28,6 +28,18 @@ class Tokenizer {
   virtual Result<std::vector<int32_t>> encode(std::string_view text,
                                               bool add_special_tokens) const = 0;
 
+  // Token ids of a text in which special tokens are spelled out, such as a rendered chat: each is
+  // read as its id, and nothing is added around. The same ids as the reference library's with
+  // add_special_tokens=False. `plain_at` holds byte offsets, ascending: a special token that is
+  // spelled over one of them is plain text.
+  // kInvalidArgument as encode; kUnimplemented if this tokenizer cannot follow `plain_at`, because
+  // its file looks for special tokens in normalized text.
+  virtual Result<std::vector<int32_t>> encode_with_special_tokens(
+      std::string_view text, std::span<const size_t> plain_at) const = 0;
+
+  // Byte offsets, ascending, at which the spelling of a special token begins.
+  virtual std::vector<size_t> find_special_tokens(std::string_view text) const = 0;
+
   // Text of the ids, ill-formed parts as U+FFFD (see utf8_repair). Ids that no token has give no
   // text, because a model's vocabulary may be padded beyond the tokenizer's.
   virtual std::string decode(std::span<const int32_t> token_ids,

@@ -1,6 +1,7 @@
 #include "tokenizer/tokenizer_config.h"
 
 #include <charconv>
+#include <utility>
 
 #include "base/mapped_file.h"
 #include "tokenizer/json_fields.h"
@@ -48,10 +49,20 @@ Result<std::vector<TokenizerConfig::AddedToken>> read_added_tokens(const JsonFie
     const JsonFields entry(value, "added_tokens_decoder." + key + ".");
     auto content = entry.text("content", "");
     if (!content) return std::unexpected(content.error());
+    token.content = std::move(*content);
     auto is_special = entry.boolean("special", false);
     if (!is_special) return std::unexpected(is_special.error());
-    token.content = std::move(*content);
     token.is_special = *is_special;
+    for (const auto& [name, flag] :
+         {std::pair("single_word", &token.is_single_word), std::pair("lstrip", &token.strips_left),
+          std::pair("rstrip", &token.strips_right)}) {
+      const auto value = entry.boolean(name, false);
+      if (!value) return std::unexpected(value.error());
+      *flag = *value;
+    }
+    const auto is_normalized = entry.boolean("normalized", !token.is_special);
+    if (!is_normalized) return std::unexpected(is_normalized.error());
+    token.is_normalized = *is_normalized;
     tokens.push_back(std::move(token));
   }
   return tokens;
@@ -71,6 +82,7 @@ Result<TokenizerConfig> read_fields(const Json& json) {
   if (read) read = take(optional_boolean(fields, "add_bos_token"), &config.add_bos_token);
   if (read) read = take(optional_boolean(fields, "add_eos_token"), &config.add_eos_token);
   if (read) read = take(optional_boolean(fields, "add_prefix_space"), &config.add_prefix_space);
+  if (read) read = take(optional_boolean(fields, "legacy"), &config.legacy);
   if (read) read = take(optional_token(fields, "bos_token"), &config.bos_token);
   if (read) read = take(optional_token(fields, "eos_token"), &config.eos_token);
   if (read) read = take(read_added_tokens(fields), &config.added_tokens);

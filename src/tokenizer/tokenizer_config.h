@@ -18,6 +18,10 @@ struct TokenizerConfig {
   struct AddedToken {
     int64_t token_id = 0;
     std::string content;
+    bool is_single_word = false;  // as in added_tokens.h
+    bool strips_left = false;
+    bool strips_right = false;
+    bool is_normalized = false;
     bool is_special = false;
   };
 
@@ -25,6 +29,7 @@ struct TokenizerConfig {
   std::optional<bool> add_bos_token;
   std::optional<bool> add_eos_token;
   std::optional<bool> add_prefix_space;
+  std::optional<bool> legacy;  // LLaMA's: a dummy space at each text between special tokens
   std::optional<std::string> bos_token;
   std::optional<std::string> eos_token;
   std::vector<AddedToken> added_tokens;  // added_tokens_decoder, by id

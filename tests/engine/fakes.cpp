@@ -5,6 +5,11 @@
 #include "base/utf8.h"
 
 namespace sluice::engine {
+namespace {
+
+constexpr std::string_view kEndSpelling = "</s>";
+
+}  // namespace
 
 Result<std::vector<int32_t>> LetterTokenizer::encode(std::string_view text, bool) const {
   std::vector<int32_t> ids;
@@ -12,6 +17,33 @@ Result<std::vector<int32_t>> LetterTokenizer::encode(std::string_view text, bool
     if (letter >= 'a' && letter <= 'z') ids.push_back(letter - 'a');
   }
   return ids;
+}
+
+Result<std::vector<int32_t>> LetterTokenizer::encode_with_special_tokens(
+    std::string_view text, std::span<const size_t> plain_at) const {
+  std::vector<int32_t> ids;
+  size_t done = 0;
+  const auto add_plain = [&](size_t end) {
+    const auto letters = *encode(text.substr(done, end - done), false);
+    ids.insert(ids.end(), letters.begin(), letters.end());
+  };
+  for (const size_t begin : find_special_tokens(text)) {
+    if (std::ranges::binary_search(plain_at, begin)) continue;
+    add_plain(begin);
+    ids.push_back(kEnd);
+    done = begin + kEndSpelling.size();
+  }
+  add_plain(text.size());
+  return ids;
+}
+
+std::vector<size_t> LetterTokenizer::find_special_tokens(std::string_view text) const {
+  std::vector<size_t> offsets;
+  for (size_t pos = text.find(kEndSpelling); pos != std::string_view::npos;
+       pos = text.find(kEndSpelling, pos + 1)) {
+    offsets.push_back(pos);
+  }
+  return offsets;
 }
 
 std::string LetterTokenizer::decode(std::span<const int32_t> token_ids,
@@ -26,7 +58,7 @@ std::string LetterTokenizer::decode(std::span<const int32_t> token_ids,
 }
 
 std::string LetterTokenizer::token_bytes(int32_t token_id, bool) const {
-  if (token_id == kEnd) return "</s>";
+  if (token_id == kEnd) return std::string(kEndSpelling);
   if (token_id == 27) return "\xc3";
   if (token_id == 28) return "\xa9";
   return std::string(1, static_cast<char>('a' + token_id));

@@ -36,6 +36,10 @@ class LetterTokenizer final : public tokenizer::Tokenizer {
   static constexpr int32_t kEnd = 26;
 
   Result<std::vector<int32_t>> encode(std::string_view text, bool) const override;
+  // Finds "</s>".
+  Result<std::vector<int32_t>> encode_with_special_tokens(
+      std::string_view text, std::span<const size_t> plain_at) const override;
+  std::vector<size_t> find_special_tokens(std::string_view text) const override;
   std::string decode(std::span<const int32_t> token_ids, bool skip_special_tokens) const override;
   std::string token_bytes(int32_t token_id, bool at_start) const override;
   bool stays_at_start(int32_t) const override { return false; }

@@ -26,6 +26,11 @@ class ByteTokenizer final : public tokenizer::Tokenizer {
     for (const char byte : text) ids.push_back(static_cast<uint8_t>(byte));
     return ids;
   }
+  Result<std::vector<int32_t>> encode_with_special_tokens(std::string_view text,
+                                                          std::span<const size_t>) const override {
+    return encode(text, false);
+  }
+  std::vector<size_t> find_special_tokens(std::string_view) const override { return {}; }
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const override {
     return tokenizer::decode_tokens(*this, ids, skip_special_tokens);
   }
