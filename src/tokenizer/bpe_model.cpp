@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <string>
-#include <unordered_map>
 #include <utility>
 
 #include "base/utf8.h"
@@ -15,6 +14,7 @@ namespace sluice::tokenizer {
 namespace {
 
 constexpr size_t kMaxMerges = 1 << 23;
+constexpr size_t kAhead = 8;  // merges
 
 // The fields that say how the model works, all but vocab and merges.
 struct Options {
@@ -47,40 +47,19 @@ Result<Options> read_options(const JsonFields& fields) {
   return Options{*byte_fallback, *ignore_merges};
 }
 
-// A merge is written as "left right" or as ["left", "right"].
-Result<std::pair<std::string_view, std::string_view>> read_merge(const Json& json, size_t idx) {
-  const std::string name = "model.merges[" + std::to_string(idx) + "]";
-  if (json.is_string()) {
-    const std::string_view text = json.get_ref<const std::string&>();
-    const size_t space = text.find(' ');
-    if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
-      return invalid_argument(name + " must be two tokens with one space between");
-    }
-    return std::pair(text.substr(0, space), text.substr(space + 1));
-  }
-  if (json.is_array() && json.size() == 2 && json[0].is_string() && json[1].is_string()) {
-    return std::pair<std::string_view, std::string_view>(json[0].get_ref<const std::string&>(),
-                                                         json[1].get_ref<const std::string&>());
-  }
-  return invalid_argument(name + " must be a string or an array of two strings");
-}
-
 }  // namespace
 
-BpeModel::BpeModel(size_t num_tokens, size_t num_merges)
-    : index_(num_tokens), merges_(num_merges) {}
-
-Result<BpeModel> BpeModel::create(const Json& json, bool is_byte_level) {
+Result<BpeModel> BpeModel::create(const Json& json, const Vocabulary& vocabulary,
+                                  bool is_byte_level) {
   if (!json.is_object()) return invalid_argument("model must be an object");
   const JsonFields fields(json, "model.");
   const auto options = read_options(fields);
   if (!options) return std::unexpected(options.error());
-  const Json* vocabulary = fields.find("vocab");
-  if (vocabulary == nullptr || !vocabulary->is_object() || vocabulary->empty()) {
+  if (vocabulary.tokens.empty()) {
     return std::unexpected(fields.wrong_type("vocab", "an object of tokens and ids"));
   }
   const Json* merges = fields.find("merges");
-  if (merges == nullptr || !merges->is_array() || merges->size() > kMaxMerges) {
+  if (merges == nullptr || !merges->is_array() || vocabulary.merges.size() > kMaxMerges) {
     return std::unexpected(fields.wrong_type("merges", "an array"));
   }
   if (!is_byte_level && !options->byte_fallback) {
@@ -91,29 +70,29 @@ Result<BpeModel> BpeModel::create(const Json& json, bool is_byte_level) {
     return fail(ErrorCode::kUnimplemented,
                 "model.byte_fallback = true with a ByteLevel pre_tokenizer is not supported");
   }
-  BpeModel model(vocabulary->size(), merges->size());
+  BpeModel model;
   model.is_byte_level_ = is_byte_level;
   model.ignores_merges_ = options->ignore_merges;
-  int32_t max_token_id = 0;
-  for (const auto& [token, id] : vocabulary->items()) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > kMaxTokenId) {
-      return invalid_argument("model.vocab has an id that is not an integer in 0.." +
-                              std::to_string(kMaxTokenId));
-    }
-    const auto token_id = id.get<int32_t>();
-    max_token_id = std::max(max_token_id, token_id);
-    if (!is_byte_level) {
-      model.index_.insert(token, token_id);
-    } else if (const auto bytes = bytes_of_byte_level(token)) {
-      model.index_.insert(*bytes, token_id);
-    }
-  }
-  model.fates_ = std::vector<std::atomic<uint8_t>>(static_cast<size_t>(max_token_id) + 1);
+  model.add_tokens(vocabulary);
   if (auto found = model.find_bytes(is_byte_level); !found) return std::unexpected(found.error());
-  if (auto added = model.add_merges(*vocabulary, *merges); !added) {
-    return std::unexpected(added.error());
-  }
+  if (auto added = model.add_merges(vocabulary); !added) return std::unexpected(added.error());
   return model;
+}
+
+void BpeModel::add_tokens(const Vocabulary& vocabulary) {
+  int32_t max_token_id = 0;
+  for (const auto& token : vocabulary.tokens) max_token_id = std::max(max_token_id, token.token_id);
+  fates_ = std::vector<std::atomic<uint8_t>>(static_cast<size_t>(max_token_id) + 1);
+  if (!is_byte_level_) {
+    index_ = vocabulary.ids;
+    return;
+  }
+  index_ = StringIndex(vocabulary.tokens.size(), vocabulary.texts.size() / 2);
+  for (const auto& token : vocabulary.tokens) {
+    if (const auto bytes = bytes_of_byte_level(vocabulary.text(token))) {
+      index_.insert(*bytes, token.token_id);
+    }
+  }
 }
 
 Result<void> BpeModel::find_bytes(bool is_byte_level) {
@@ -132,26 +111,26 @@ Result<void> BpeModel::find_bytes(bool is_byte_level) {
   return {};
 }
 
-Result<void> BpeModel::add_merges(const Json& vocabulary, const Json& merges) {
-  std::unordered_map<std::string_view, int32_t> ids;  // by the file's spelling
-  ids.reserve(vocabulary.size());
-  for (const auto& [token, id] : vocabulary.get_ref<const Json::object_t&>()) {
-    ids.emplace(token, id.get<int32_t>());
-  }
-  std::string whole;
+Result<void> BpeModel::add_merges(const Vocabulary& vocabulary) {
+  const auto& merges = vocabulary.merges;
+  std::vector<MergeTable::Merge> found;
+  found.reserve(merges.size());
+  int32_t merged = StringIndex::kNone;
   for (size_t i = 0; i < merges.size(); ++i) {
-    const auto parts = read_merge(merges[i], i);
-    if (!parts) return std::unexpected(parts.error());
-    whole.assign(parts->first).append(parts->second);
-    const auto left = ids.find(parts->first);
-    const auto right = ids.find(parts->second);
-    const auto merged = ids.find(whole);
-    if (left == ids.end() || right == ids.end() || merged == ids.end()) {
+    if (i + kAhead < merges.size()) {
+      vocabulary.ids.prefetch(vocabulary.left(merges[i + kAhead]));
+      vocabulary.ids.prefetch(vocabulary.right(merges[i + kAhead]));
+    }
+    const int32_t left = vocabulary.ids.find(vocabulary.left(merges[i]));
+    const int32_t right = vocabulary.ids.find(vocabulary.right(merges[i]));
+    merged = vocabulary.find_near(vocabulary.whole(merges[i]), merged + 1);
+    if (left == StringIndex::kNone || right == StringIndex::kNone || merged == StringIndex::kNone) {
       return invalid_argument("model.merges[" + std::to_string(i) +
                               "] names a token that model.vocab lacks");
     }
-    merges_.add(left->second, right->second, merged->second);
+    found.push_back({left, right, merged});
   }
+  merges_ = MergeTable(found);
   return {};
 }
 

@@ -11,6 +11,7 @@
 #include "sluice/error.h"
 #include "tokenizer/merge_table.h"
 #include "tokenizer/string_index.h"
+#include "tokenizer/tokenizer_file.h"
 
 namespace sluice::tokenizer {
 
@@ -21,11 +22,12 @@ namespace sluice::tokenizer {
 // Threads: any.
 class BpeModel final {
  public:
-  // `json` is the file's "model". kInvalidArgument names the field: an id twice, a merge whose
-  // parts or result are no tokens, a byte without a token. kUnimplemented names what is not
-  // supported: all types but BPE, dropout, prefixes and suffixes of subwords, characters that
-  // would have no token.
-  static Result<BpeModel> create(const Json& json, bool is_byte_level);
+  // `json` is the file's "model", `vocabulary` its vocab and merges. kInvalidArgument names the
+  // field: an id twice, a merge whose parts or result are no tokens, a byte without a token.
+  // kUnimplemented names what is not supported: all types but BPE, dropout, prefixes and suffixes
+  // of subwords, characters that would have no token.
+  static Result<BpeModel> create(const Json& json, const Vocabulary& vocabulary,
+                                 bool is_byte_level);
 
   // Appends the tokens of `word`, which must not be empty.
   void encode_word(std::string_view word, MergeScratch* scratch,
@@ -34,12 +36,13 @@ class BpeModel final {
  private:
   enum Fate : uint8_t { kUnknown, kStaysWhole, kFallsApart };
 
-  BpeModel(size_t num_tokens, size_t num_merges);
-  Result<void> add_merges(const Json& vocabulary, const Json& merges);
+  BpeModel() = default;
+  void add_tokens(const Vocabulary& vocabulary);
+  Result<void> add_merges(const Vocabulary& vocabulary);
   Result<void> find_bytes(bool is_byte_level);
   void merge_word(std::string_view word, MergeScratch* scratch) const;
 
-  StringIndex index_;  // by the bytes of the text, not by byte-level spelling
+  StringIndex index_{0};  // by the bytes of the text, not by byte-level spelling
   MergeTable merges_;
   std::array<int32_t, 256> byte_ids_{};
   bool is_byte_level_ = false;

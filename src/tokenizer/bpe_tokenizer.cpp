@@ -15,6 +15,7 @@
 #include "tokenizer/pre_tokenizer.h"
 #include "tokenizer/text_decoder.h"
 #include "tokenizer/token_table.h"
+#include "tokenizer/tokenizer_file.h"
 
 namespace sluice::tokenizer {
 namespace {
@@ -147,17 +148,31 @@ const Json& member(const Json& object, const char* name) {
   return found == object.end() ? kAbsent : *found;
 }
 
-// Ids by the spelling in the file.
-using SpellingIds = std::unordered_map<std::string, int32_t>;
+// Ids by the spelling in the file: of its vocabulary, and of what its added tokens add to it.
+class SpellingIds {
+ public:
+  explicit SpellingIds(const StringIndex& vocabulary) : vocabulary_(vocabulary) {}
 
-Result<void> add_vocabulary(const Json& json, const TextDecoder& decoder, TokenTable* tokens,
-                            SpellingIds* ids) {
-  for (const auto& [token, id] : json.at("model").at("vocab").get_ref<const Json::object_t&>()) {
-    const auto token_id = id.get<int32_t>();
-    if (auto added = tokens->add(token_id, decoder.bytes_of(token), false); !added) {
+  std::optional<int32_t> find(const std::string& spelling) const {
+    if (const int32_t id = vocabulary_.find(spelling); id != StringIndex::kNone) return id;
+    const auto found = added_.find(spelling);
+    return found == added_.end() ? std::nullopt : std::optional(found->second);
+  }
+  void add(const std::string& spelling, int32_t token_id) { added_.emplace(spelling, token_id); }
+
+ private:
+  const StringIndex& vocabulary_;
+  std::unordered_map<std::string, int32_t> added_;
+};
+
+Result<void> add_vocabulary(const Vocabulary& vocabulary, const TextDecoder& decoder,
+                            TokenTable* tokens) {
+  tokens->reserve(vocabulary.tokens.size(), vocabulary.texts.size() / 2);
+  for (const auto& token : vocabulary.tokens) {
+    const std::string bytes = decoder.bytes_of(vocabulary.text(token));
+    if (auto added = tokens->add(token.token_id, bytes, false); !added) {
       return invalid_argument("model.vocab: " + added.error().message);
     }
-    ids->emplace(token, token_id);
   }
   return {};
 }
@@ -196,12 +211,13 @@ Result<void> add_added_tokens(const Json& json, ConfiguredTokens* configured, Pa
   for (size_t i = 0; i < added_tokens->size(); ++i) {
     const AddedToken& token = (*added_tokens)[i];
     const std::string name = "added_tokens[" + std::to_string(i) + "]";
-    const auto [known, is_new] = ids->emplace(token.content, token.token_id);
-    if (!is_new && known->second != token.token_id) {
-      return invalid_argument(name + ".content has id " + std::to_string(known->second) +
+    const auto known = ids->find(token.content);
+    if (known && *known != token.token_id) {
+      return invalid_argument(name + ".content has id " + std::to_string(*known) +
                               " elsewhere in the file, not " + std::to_string(token.token_id));
     }
-    if (is_new) {
+    if (!known) {
+      ids->add(token.content, token.token_id);
       const std::string bytes = parts->decoder.bytes_of(token.content);
       if (auto added = parts->tokens.add(token.token_id, bytes, false); !added) {
         return invalid_argument(name + ": " + added.error().message);
@@ -236,7 +252,8 @@ Result<void> add_configured_tokens(const ConfiguredTokens& configured, const Spe
   return {};
 }
 
-Result<Parts> read_parts(const Json& json, const TokenizerConfig& config) {
+Result<Parts> read_parts(const TokenizerFile& file, const TokenizerConfig& config) {
+  const Json& json = file.json;
   if (!json.is_object()) return invalid_argument("must be an object");
   // How to truncate and to pad is for a caller that makes batches; ids do not depend on it.
   if (auto only = JsonFields(json, "").only({"version", "truncation", "padding", "added_tokens",
@@ -255,7 +272,8 @@ Result<Parts> read_parts(const Json& json, const TokenizerConfig& config) {
     return fail(ErrorCode::kUnimplemented,
                 "ByteLevel in only one of pre_tokenizer and decoder is not supported");
   }
-  auto model = BpeModel::create(member(json, "model"), pre_tokenizer->is_byte_level());
+  auto model =
+      BpeModel::create(member(json, "model"), file.vocabulary, pre_tokenizer->is_byte_level());
   if (!model) return std::unexpected(model.error());
   Parts parts{std::move(*normalizer),
               std::move(*pre_tokenizer),
@@ -265,8 +283,8 @@ Result<Parts> read_parts(const Json& json, const TokenizerConfig& config) {
               {},
               {},
               {}};
-  SpellingIds ids;
-  if (auto added = add_vocabulary(json, parts.decoder, &parts.tokens, &ids); !added) {
+  SpellingIds ids(file.vocabulary.ids);
+  if (auto added = add_vocabulary(file.vocabulary, parts.decoder, &parts.tokens); !added) {
     return std::unexpected(added.error());
   }
   ConfiguredTokens own_tokens = configured_tokens(config);
@@ -276,10 +294,7 @@ Result<Parts> read_parts(const Json& json, const TokenizerConfig& config) {
   if (auto added = add_configured_tokens(own_tokens, ids, &parts); !added) {
     return std::unexpected(added.error());
   }
-  const FindToken find_token = [&](const std::string& spelling) -> std::optional<int32_t> {
-    const auto found = ids.find(spelling);
-    return found == ids.end() ? std::nullopt : std::optional(found->second);
-  };
+  const FindToken find_token = [&](const std::string& spelling) { return ids.find(spelling); };
   const auto configured = configured_frame(config, find_token);
   auto frame =
       configured ? *configured : read_post_processor(member(json, "post_processor"), find_token);
@@ -292,9 +307,9 @@ Result<Parts> read_parts(const Json& json, const TokenizerConfig& config) {
 
 Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(std::string_view json_file,
                                                       const TokenizerConfig& config) {
-  const auto json = parse_json(json_file);
-  if (!json) return std::unexpected(json.error());
-  auto parts = read_parts(*json, config);
+  const auto file = read_tokenizer_file(json_file);
+  if (!file) return std::unexpected(file.error());
+  auto parts = read_parts(*file, config);
   if (!parts) return std::unexpected(parts.error());
   return std::make_unique<BpeTokenizer>(std::move(*parts));
 }

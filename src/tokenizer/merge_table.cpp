@@ -101,29 +101,40 @@ class LongWord {
   MergeScratch& s_;
 };
 
+uint64_t pair_of(int32_t left_id, int32_t right_id) {
+  return (static_cast<uint64_t>(left_id) << 32) | static_cast<uint32_t>(right_id);
+}
+
 }  // namespace
 
-MergeTable::MergeTable(size_t max_merges) : slots_(std::bit_ceil(max_merges * 2 + 2)) {
-  merged_ids_.reserve(max_merges);
+MergeTable::MergeTable(std::span<const Merge> merges)
+    : slots_(std::bit_ceil(merges.size() * 2 + 2)) {
+  constexpr size_t kAhead = 8;  // most of the time is waiting for memory
+  merged_ids_.reserve(merges.size());
+  for (size_t i = 0; i < merges.size(); ++i) {
+    if (i + kAhead < merges.size()) {
+      const Merge& later = merges[i + kAhead];
+      __builtin_prefetch(&slots_[home(pair_of(later.left_id, later.right_id))], 1);
+    }
+    const uint64_t pair = pair_of(merges[i].left_id, merges[i].right_id);
+    slots_[locate(pair)] = {pair, static_cast<uint32_t>(i)};
+    merged_ids_.push_back(merges[i].merged_id);
+  }
+}
+
+size_t MergeTable::home(uint64_t pair) const {
+  return static_cast<size_t>((pair * 0x9E3779B97F4A7C15ULL) >> 32) & (slots_.size() - 1);
 }
 
 size_t MergeTable::locate(uint64_t pair) const {
   const size_t mask = slots_.size() - 1;
-  const uint64_t hash = pair * 0x9E3779B97F4A7C15ULL;
-  size_t idx = static_cast<size_t>(hash >> 32) & mask;
+  size_t idx = home(pair);
   while (slots_[idx].rank != kNoRank && slots_[idx].pair != pair) idx = (idx + 1) & mask;
   return idx;
 }
 
-void MergeTable::add(int32_t left_id, int32_t right_id, int32_t merged_id) {
-  const uint64_t pair = (static_cast<uint64_t>(left_id) << 32) | static_cast<uint32_t>(right_id);
-  slots_[locate(pair)] = {pair, static_cast<uint32_t>(merged_ids_.size())};
-  merged_ids_.push_back(merged_id);
-}
-
 uint32_t MergeTable::rank(int32_t left_id, int32_t right_id) const {
-  const uint64_t pair = (static_cast<uint64_t>(left_id) << 32) | static_cast<uint32_t>(right_id);
-  return slots_[locate(pair)].rank;
+  return slots_[locate(pair_of(left_id, right_id))].rank;
 }
 
 void apply_merges(const MergeTable& merges, MergeScratch* scratch) {

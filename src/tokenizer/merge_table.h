@@ -2,24 +2,28 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace sluice::tokenizer {
 
 // The merges of byte-pair encoding, by rank, and their application.
 //
-// Threads: any, once filled.
+// Threads: any.
 // Source: Sennrich et al. 2016, arXiv:1508.07909.
 class MergeTable final {
  public:
   static constexpr uint32_t kNoRank = UINT32_MAX;
 
-  // Requires: at most `max_merges` are added.
-  explicit MergeTable(size_t max_merges);
+  // `left_id` followed by `right_id` becomes `merged_id`.
+  struct Merge {
+    int32_t left_id = 0;
+    int32_t right_id = 0;
+    int32_t merged_id = 0;
+  };
 
-  // The next merge in rank: `left_id` followed by `right_id` becomes `merged_id`. A pair that was
-  // there already moves to this rank.
-  void add(int32_t left_id, int32_t right_id, int32_t merged_id);
+  // `merges` by rank. Of a pair that is there twice the later rank counts.
+  explicit MergeTable(std::span<const Merge> merges = {});
 
   uint32_t rank(int32_t left_id, int32_t right_id) const;  // kNoRank if they do not merge
   int32_t merged_id(uint32_t rank) const { return merged_ids_[rank]; }
@@ -29,6 +33,7 @@ class MergeTable final {
     uint64_t pair = 0;
     uint32_t rank = kNoRank;
   };
+  size_t home(uint64_t pair) const;
   size_t locate(uint64_t pair) const;
 
   std::vector<Slot> slots_;  // a power of two, at most half full

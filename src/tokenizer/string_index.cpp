@@ -29,7 +29,10 @@ uint32_t hash_of(std::string_view key) {
 
 }  // namespace
 
-StringIndex::StringIndex(size_t max_strings) : slots_(std::bit_ceil(max_strings * 2 + 2)) {}
+StringIndex::StringIndex(size_t max_strings, size_t num_bytes)
+    : slots_(std::bit_ceil(max_strings * 2 + 2)) {
+  arena_.reserve(num_bytes);
+}
 
 size_t StringIndex::locate(std::string_view key, uint32_t hash) const {
   const size_t mask = slots_.size() - 1;
@@ -52,6 +55,10 @@ bool StringIndex::insert(std::string_view key, int32_t token_id) {
   slot = {hash, static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(key.size()), token_id};
   arena_ += key;
   return true;
+}
+
+void StringIndex::prefetch(std::string_view key) const {
+  __builtin_prefetch(&slots_[hash_of(key) & (slots_.size() - 1)]);
 }
 
 int32_t StringIndex::find(std::string_view key) const {

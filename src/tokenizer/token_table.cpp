@@ -2,6 +2,11 @@
 
 namespace sluice::tokenizer {
 
+void TokenTable::reserve(size_t num_tokens, size_t num_bytes) {
+  entries_.reserve(num_tokens);
+  arena_.reserve(num_bytes);
+}
+
 Result<void> TokenTable::add(int64_t token_id, std::string_view bytes, bool is_special) {
   if (token_id < 0 || token_id > kMaxTokenId) {
     return invalid_argument("token id " + std::to_string(token_id) + " is not in 0.." +

@@ -17,6 +17,9 @@ inline constexpr int64_t kMaxTokenId = (1 << 22) - 1;
 // Immutable once filled. Threads: any.
 class TokenTable final {
  public:
+  // Makes room for tokens and their bytes together.
+  void reserve(size_t num_tokens, size_t num_bytes);
+
   // Adds the token of `token_id`. kInvalidArgument if the id is out of range or taken already.
   Result<void> add(int64_t token_id, std::string_view bytes, bool is_special);
 
