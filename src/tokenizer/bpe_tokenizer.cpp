@@ -242,8 +242,7 @@ Result<void> add_configured_tokens(const ConfiguredTokens& configured, const Spe
       return invalid_argument("tokenizer_config.json: added_tokens_decoder." +
                               std::to_string(token_id) + " is not in tokenizer.json");
     }
-    const auto spelled = ids.find(token.content);
-    if (spelled != ids.end() && spelled->second == token_id) {
+    if (ids.find(token.content) == token_id) {
       find_in_text(token, parts);
     } else if (token.is_special) {
       parts->tokens.mark_special(token.token_id);
