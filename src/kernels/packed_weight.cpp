@@ -105,13 +105,10 @@ Result<at::Tensor> pack_weight(const at::Tensor& weight) {
   packed->columns = weight.size(1);
   packed->num_panels = (packed->rows + kPanelColumns - 1) / kPanelColumns;
   packed->depth_tiles = (packed->columns + kTileDepth - 1) / kTileDepth;
-  const int64_t elements = packed->num_panels * packed->depth_tiles * 2 * kTileElements;
-  try {
-    packed->panels = HugeBuffer(elements * static_cast<int64_t>(weight.element_size()));
-  } catch (const std::bad_alloc&) {
-    return fail(ErrorCode::kResourceExhausted,
-                "no memory for a packed weight of " +
-                    std::to_string(elements * weight.element_size()) + " bytes");
+  packed->panel_bytes =
+      packed->depth_tiles * 2 * kTileElements * static_cast<int64_t>(weight.element_size());
+  if (const Result<void> allocated = allocate(*packed); !allocated) {
+    return std::unexpected(allocated.error());
   }
   const void* rows = weight.const_data_ptr();
   auto pack = [&](int64_t panel) {
@@ -122,9 +119,32 @@ Result<at::Tensor> pack_weight(const at::Tensor& weight) {
     }
   };
   parallel_for(packed->num_panels, std::ref(pack));
-  return at::detail::make_tensor<Impl>(c10::DispatchKeySet(c10::DispatchKey::CPU), weight.dtype(),
-                                       weight.device(), PackedHandle(std::move(packed)),
-                                       weight.sizes());
+  return as_tensor(std::move(packed));
+}
+
+Result<void> allocate(PackedWeight& weight) {
+  const int64_t bytes = weight.num_panels * weight.panel_bytes;
+  try {
+    weight.panels = HugeBuffer(bytes);
+    if (weight.format != WeightFormat::kPlain) {
+      weight.scales = HugeBuffer(weight.num_panels * kPanelColumns * 4);
+      weight.sums = HugeBuffer(weight.num_panels * kPanelColumns * 4);
+    }
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kResourceExhausted,
+                "no memory for a packed weight of " + std::to_string(bytes) + " bytes");
+  }
+  return {};
+}
+
+at::Tensor as_tensor(PackedHandle weight) {
+  const at::ScalarType type = weight->type == DType::kF32   ? at::kFloat
+                              : weight->type == DType::kF16 ? at::kHalf
+                                                            : at::kBFloat16;
+  const int64_t sizes[] = {weight->rows, weight->columns};
+  return at::detail::make_tensor<Impl>(c10::DispatchKeySet(c10::DispatchKey::CPU),
+                                       c10::scalarTypeToTypeMeta(type), c10::Device(c10::kCPU),
+                                       std::move(weight), at::IntArrayRef(sizes));
 }
 
 const PackedWeight* packed_weight(const at::Tensor& tensor) {
@@ -139,10 +159,12 @@ bool is_packed(const at::Tensor& tensor) {
 
 int64_t packed_bytes(const at::Tensor& packed) {
   const PackedWeight* weight = packed_weight(packed);
-  return weight == nullptr ? 0 : weight->panels.bytes();
+  if (weight == nullptr) return 0;
+  return weight->panels.bytes() + weight->scales.bytes() + weight->sums.bytes();
 }
 
 void unpack_row(const PackedWeight& weight, int64_t row, void* output) {
+  if (weight.format != WeightFormat::kPlain) return unpack_quantized_row(weight, row, output);
   const int64_t first = row / kPanelColumns * weight.depth_tiles * 2 * kTileElements +
                         row % kPanelColumns / kTileColumns * kTileElements;
   const int64_t column = row % kTileColumns;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "kernels/quantize.h"
 #include "sluice/error.h"
 
 // A linear layer's weight in the layout of one kernel profile.
@@ -19,6 +20,11 @@ namespace sluice::kernels {
 //   weight [N, K] float32, float16 or bfloat16, contiguous, CPU
 // kInvalidArgument for another dtype or rank, or no elements; kResourceExhausted without memory.
 Result<at::Tensor> pack_weight(const at::Tensor& weight);
+
+// The same for a quantized weight, to be used with activations of dtype `activations`, which the
+// result says as its own dtype.
+// kInvalidArgument for tensors that are not as quantize.h says, or another dtype.
+Result<at::Tensor> pack_weight(const QuantizedWeight& weight, at::ScalarType activations);
 
 // True for what pack_weight returned.
 bool is_packed(const at::Tensor& tensor);

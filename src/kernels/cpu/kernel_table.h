@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/activation.h"
+#include "kernels/weight_format.h"
 
 // What one instruction set provides: functions over plain pointers, without ATen.
 //
@@ -25,26 +26,47 @@ struct Brain {
 };
 
 // A packed weight [N, K] is a row of panels, each 32 of its N wide. A panel holds tiles in the
-// order [K / 32][2], each 32 deep (K) and 16 wide (N), so that a panel is read as one stream.
+// order [K / depth][2], each 16 wide (N), so that a panel is read as one stream.
 //
 //   float32, float16: tile[32][16], an element of K after the other
 //   bfloat16:         tile[16][16][2], pairs of K side by side, as TDPBF16PS and VDPBF16PS take
-//   them
+//                     them
+//   int8:             tile[16][16][4], 64 deep, fours of K side by side, as TDPBSSD and VPDPBUSD
+//                     take them
+//   int4:             tile[8][16][4], 64 deep, an int8 tile's fours 2 j in the low nibbles and
+//                     2 j + 1 in the high ones of [j], each 8 too large. Before its tiles a panel
+//                     holds its multipliers, one byte each: [K / group][32]
 //
 // Both dimensions are filled up with zeros.
 inline constexpr int64_t kTileDepth = 32;
 inline constexpr int64_t kTileColumns = 16;
 inline constexpr int64_t kPanelColumns = 32;
 inline constexpr int64_t kTileElements = kTileDepth * kTileColumns;
+inline constexpr int64_t kByteTileDepth = 64;
+inline constexpr int64_t kByteTileBytes = kByteTileDepth * kTileColumns;
+
+inline constexpr int64_t tile_depth(WeightFormat format) {
+  return format == WeightFormat::kPlain ? kTileDepth : kByteTileDepth;
+}
 
 // Number of the element of K `depth` and N `column` inside a tile.
 inline constexpr int64_t tile_offset(DType type, int64_t depth, int64_t column) {
   return type == DType::kBF16 ? (depth / 2 * kTileColumns + column) * 2 + depth % 2
                               : depth * kTileColumns + column;
 }
+inline constexpr int64_t byte_tile_offset(int64_t depth, int64_t column) {
+  return (depth / 4 * kTileColumns + column) * 4 + depth % 4;
+}
+
+// Bytes of an int4 panel's multipliers, as far as its tiles.
+inline constexpr int64_t multiplier_bytes(int64_t depth_tiles, int64_t group_size) {
+  const int64_t groups = (depth_tiles * kByteTileDepth + group_size - 1) / group_size;
+  return (groups * kPanelColumns + 63) / 64 * 64;
+}
 
 struct LinearArgs {
   DType type = DType::kF32;
+  WeightFormat format = WeightFormat::kPlain;
   Activation activation = Activation::kNone;
   bool float_output = false;       // logits: float32 whatever `type` is
   const void* panels = nullptr;    // the packed weight
@@ -54,7 +76,14 @@ struct LinearArgs {
   void* output = nullptr;          // [M, N]
   int64_t rows = 0;                // M
   int64_t columns = 0;             // N
-  int64_t depth_tiles = 0;         // K / 32, rounded up
+  int64_t depth_tiles = 0;         // K / tile_depth(format), rounded up
+  int64_t panel_bytes = 0;
+
+  // int8 and int4 only; [N] filled up to whole panels.
+  int64_t group_size = 0;                // int4
+  const float* weight_scales = nullptr;  // of the weight's int8 numbers
+  const int32_t* weight_sums = nullptr;  // sums of a column's int8 numbers
+  const float* input_scales = nullptr;   // [M], as prepare_input() left them
 };
 
 // A part of the output: rows and panels. `first_row` is a multiple of kInputBlockRows.
@@ -68,17 +97,22 @@ struct LinearBlock {
 // Rows of a LinearBlock are a multiple of kInputBlockRows and at most kMaxRowBlock.
 inline constexpr int64_t kInputBlockRows = 48;
 inline constexpr int64_t kMaxRowBlock = 4 * kInputBlockRows;
-// Floats of scratch that a call of `linear` needs.
-inline constexpr int64_t kLinearScratchFloats = kMaxRowBlock * kPanelColumns;
+// Depth of one pass over int4 tiles, which are unpacked to int8 for it.
+inline constexpr int64_t kUnpackTiles = 8;
+// Bytes of scratch that a call of `linear` needs: the sums, and unpacked tiles.
+inline constexpr int64_t kLinearSumBytes = kMaxRowBlock * kPanelColumns * 4;
+inline constexpr int64_t kLinearScratchBytes = kLinearSumBytes + kUnpackTiles * 2 * kByteTileBytes;
 
 struct InputArgs {
   DType type = DType::kF32;
+  WeightFormat format = WeightFormat::kPlain;
   const void* x = nullptr;  // [M, K]
   int64_t rows = 0;         // M
   int64_t depth = 0;        // K
   int64_t first_block = 0;  // of kInputBlockRows rows
   int64_t num_blocks = 0;
   void* output = nullptr;
+  float* scales = nullptr;  // int8 and int4: [M], largest magnitude of a row / 127
 };
 
 struct NormArgs {
@@ -140,11 +174,13 @@ struct AttentionBlock {
 };
 
 struct KernelTable {
-  // Bytes of the prepared input of [rows, 32 depth_tiles].
-  int64_t (*input_bytes)(DType type, int64_t rows, int64_t depth_tiles);
-  // Puts blocks of rows of x into the order that `linear` reads.
+  // Bytes of the prepared input of `args`' type, format, rows and depth.
+  int64_t (*input_bytes)(const InputArgs& args);
+  // Puts blocks of rows of x into the order that `linear` reads. For int8 and int4 it rounds each
+  // row to int8, nearest even, with the row's own scale; one below 1e-30 counts as zero.
   void (*prepare_input)(const InputArgs& args);
-  void (*linear)(const LinearArgs& args, const LinearBlock& block, float* scratch);
+  // scratch: kLinearScratchBytes, aligned to a cache line.
+  void (*linear)(const LinearArgs& args, const LinearBlock& block, void* scratch);
   void (*rms_norm)(const NormArgs& args, int64_t first_row, int64_t num_rows);
   void (*layer_norm)(const NormArgs& args, int64_t first_row, int64_t num_rows);
   void (*swiglu)(const SwigluArgs& args, int64_t first_row, int64_t num_rows);
@@ -157,7 +193,7 @@ struct KernelTable {
 
 const KernelTable& avx2_kernels();
 const KernelTable& avx512_kernels();
-// AVX-512's, with bfloat16 `linear` on the tile registers.
+// AVX-512's, with bfloat16, int8 and int4 `linear` on the tile registers.
 const KernelTable& amx_kernels();
 
 }  // namespace sluice::kernels::cpu

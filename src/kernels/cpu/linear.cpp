@@ -23,20 +23,28 @@ constexpr int64_t kTaskBytes = 131072;
 // second-level cache, beside a panel.
 constexpr int64_t kRowBlockBytes = 786432;
 
-// x in the order of the kernels, in this thread's scratch memory.
-const void* prepare_input(const at::Tensor& x, const PackedWeight& weight) {
-  const KernelTable& kernels = machine_kernels();
+InputArgs input_args(const at::Tensor& x, const PackedWeight& weight) {
   InputArgs args;
   args.type = weight.type;
+  args.format = weight.format;
   args.x = x.const_data_ptr();
   args.rows = x.size(0);
   args.depth = x.size(1);
-  args.output =
-      scratch(Scratch::kInput, kernels.input_bytes(args.type, args.rows, weight.depth_tiles));
   args.num_blocks = (args.rows + kInputBlockRows - 1) / kInputBlockRows;
+  return args;
+}
+
+// x in the order of the kernels, and its rows' scales behind it, in this thread's scratch memory.
+InputArgs prepare_input(const at::Tensor& x, const PackedWeight& weight) {
+  const KernelTable& kernels = machine_kernels();
+  InputArgs args = input_args(x, weight);
+  const int64_t bytes = kernels.input_bytes(args);
+  const int64_t scale_bytes = args.rows * static_cast<int64_t>(sizeof(float));
+  args.output = scratch(Scratch::kInput, bytes + scale_bytes);
+  args.scales = reinterpret_cast<float*>(static_cast<char*>(args.output) + bytes);
   if (x.numel() <= kSharedInputElements) {
     kernels.prepare_input(args);
-    return args.output;
+    return args;
   }
   auto task = [&](int64_t block) {
     InputArgs part = args;
@@ -45,18 +53,18 @@ const void* prepare_input(const at::Tensor& x, const PackedWeight& weight) {
     kernels.prepare_input(part);
   };
   parallel_for(args.num_blocks, std::ref(task));
-  return args.output;
+  return args;
 }
 
-void run_linear(const LinearArgs& args, const PackedWeight& weight) {
-  const int64_t panel_bytes = weight.panels.bytes() / std::max<int64_t>(weight.num_panels, 1);
-  const int64_t panels_per_task = std::max<int64_t>(kTaskBytes / panel_bytes, 1);
+void run_linear(const LinearArgs& args, const InputArgs& input, const PackedWeight& weight) {
+  const int64_t panels_per_task = std::max<int64_t>(kTaskBytes / weight.panel_bytes, 1);
   const int64_t tasks_per_rows = (weight.num_panels + panels_per_task - 1) / panels_per_task;
-  const int64_t input_bytes =
-      machine_kernels().input_bytes(weight.type, kInputBlockRows, weight.depth_tiles);
+  InputArgs one_block = input;
+  one_block.rows = kInputBlockRows;
   const int64_t rows_per_task =
       kInputBlockRows *
-      std::clamp<int64_t>(kRowBlockBytes / input_bytes, 1, kMaxRowBlock / kInputBlockRows);
+      std::clamp<int64_t>(kRowBlockBytes / machine_kernels().input_bytes(one_block), 1,
+                          kMaxRowBlock / kInputBlockRows);
   const int64_t row_blocks = (args.rows + rows_per_task - 1) / rows_per_task;
   auto task = [&](int64_t index) {
     LinearBlock block;
@@ -64,9 +72,7 @@ void run_linear(const LinearArgs& args, const PackedWeight& weight) {
     block.num_rows = std::min(rows_per_task, args.rows - block.first_row);
     block.first_panel = index % tasks_per_rows * panels_per_task;
     block.num_panels = std::min(panels_per_task, weight.num_panels - block.first_panel);
-    auto* sums = static_cast<float*>(
-        scratch(Scratch::kSums, kLinearScratchFloats * static_cast<int64_t>(sizeof(float))));
-    machine_kernels().linear(args, block, sums);
+    machine_kernels().linear(args, block, scratch(Scratch::kSums, kLinearScratchBytes));
   };
   parallel_for(row_blocks * tasks_per_rows, std::ref(task));
 }
@@ -92,6 +98,7 @@ at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const Epilogu
   if (output.numel() == 0) return output;
   LinearArgs args;
   args.type = packed->type;
+  args.format = packed->format;
   args.activation = epilogue.activation;
   args.float_output = epilogue.float_output;
   args.panels = packed->panels.data();
@@ -101,8 +108,14 @@ at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const Epilogu
   args.rows = x.size(0);
   args.columns = packed->rows;
   args.depth_tiles = packed->depth_tiles;
-  args.input = prepare_input(x, *packed);
-  run_linear(args, *packed);
+  args.panel_bytes = packed->panel_bytes;
+  args.group_size = packed->group_size;
+  args.weight_scales = static_cast<const float*>(packed->scales.data());
+  args.weight_sums = static_cast<const int32_t*>(packed->sums.data());
+  const InputArgs input = prepare_input(x, *packed);
+  args.input = input.output;
+  args.input_scales = input.scales;
+  run_linear(args, input, *packed);
   return output;
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "kernels/cpu/kernel_table.h"
+#include "sluice/error.h"
 
 // The inside of a packed weight, for the CPU kernels only.
 namespace sluice::kernels {
@@ -31,21 +32,33 @@ class HugeBuffer final {
 
 // A weight [rows, columns] in panels (kernel_table.h).
 struct PackedWeight {
-  cpu::DType type = cpu::DType::kF32;
+  cpu::DType type = cpu::DType::kF32;  // of the activations that it meets
+  WeightFormat format = WeightFormat::kPlain;
   int64_t rows = 0;         // N
   int64_t columns = 0;      // K
+  int64_t group_size = 0;   // int4
   int64_t num_panels = 0;   // N / 32, rounded up
-  int64_t depth_tiles = 0;  // K / 32, rounded up
+  int64_t depth_tiles = 0;  // K / tile_depth(format), rounded up
+  int64_t panel_bytes = 0;
   HugeBuffer panels;
+  HugeBuffer scales;  // int8 and int4: float32 [32 num_panels]
+  HugeBuffer sums;    // int8 and int4: int32 [32 num_panels]
 };
 
 // What the opaque tensor holds. Copies of the tensor share it; nobody changes it.
 using PackedHandle = std::shared_ptr<const PackedWeight>;
 
+// Memory for the weight that the other members describe.
+Result<void> allocate(PackedWeight& weight);
+
+// The opaque tensor that says the weight's sizes and the dtype of its activations.
+at::Tensor as_tensor(PackedHandle weight);
+
 // What `tensor` packs, or nullptr for a plain tensor. Lives as long as `tensor`.
 const PackedWeight* packed_weight(const at::Tensor& tensor);
 
-// Copies weight[row, :] to `output`, in the weight's dtype.
+// Writes weight[row, :] to `output`, in the activations' dtype.
 void unpack_row(const PackedWeight& weight, int64_t row, void* output);
+void unpack_quantized_row(const PackedWeight& weight, int64_t row, void* output);
 
 }  // namespace sluice::kernels

@@ -76,7 +76,8 @@ static void multiply(const char* input, int64_t input_stride, const char* weight
 }
 
 // Input: [rows / 16][depth_tiles][16][32].
-static void linear_brain(const LinearArgs& args, const LinearBlock& block, float* scratch) {
+static void linear_brain(const LinearArgs& args, const LinearBlock& block, void* scratch) {
+  auto* const all_sums = static_cast<float*>(scratch);
   const int64_t row_stride = args.depth_tiles * kTileBytes;
   const int64_t row_tiles = (block.num_rows + kTileRows - 1) / kTileRows;
   const char* input =
@@ -91,7 +92,7 @@ static void linear_brain(const LinearArgs& args, const LinearBlock& block, float
     for (int64_t t = 0; t < args.depth_tiles; t += pass) {
       const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;
       for (int64_t r = 0; r < row_tiles; r += 2) {
-        float* sums = scratch + r * kTileRows * kPanelColumns;
+        float* sums = all_sums + r * kTileRows * kPanelColumns;
         const char* part = input + r * row_stride + t * kTileBytes;
         if (row_tiles - r >= 2) {
           multiply<2>(part, row_stride, weights + t * 2 * kTileBytes, depth, sums, t > 0);
@@ -100,7 +101,7 @@ static void linear_brain(const LinearArgs& args, const LinearBlock& block, float
         }
       }
     }
-    simd::finish<Vec, Brain>(args, scratch, block.first_row, block.num_rows, panel);
+    simd::finish<Vec, Brain>(args, block, panel, simd::FloatSums<Vec>{all_sums});
   }
   _tile_release();
 }
@@ -123,18 +124,23 @@ static void prepare_brain(const InputArgs& args) {
   }
 }
 
-static int64_t input_bytes(DType type, int64_t rows, int64_t depth_tiles) {
-  if (type != DType::kBF16) return avx512_kernels().input_bytes(type, rows, depth_tiles);
-  return (rows + kTileRows - 1) / kTileRows * depth_tiles * kTileBytes;
+static bool is_tiled(DType type, WeightFormat format) {
+  return type == DType::kBF16 && format == WeightFormat::kPlain;
+}
+
+static int64_t input_bytes(const InputArgs& args) {
+  if (!is_tiled(args.type, args.format)) return avx512_kernels().input_bytes(args);
+  const int64_t depth_tiles = (args.depth + kTileDepth - 1) / kTileDepth;
+  return (args.rows + kTileRows - 1) / kTileRows * depth_tiles * kTileBytes;
 }
 
 static void prepare_input(const InputArgs& args) {
-  args.type == DType::kBF16 ? prepare_brain(args) : avx512_kernels().prepare_input(args);
+  is_tiled(args.type, args.format) ? prepare_brain(args) : avx512_kernels().prepare_input(args);
 }
 
-static void linear(const LinearArgs& args, const LinearBlock& block, float* scratch) {
-  args.type == DType::kBF16 ? linear_brain(args, block, scratch)
-                            : avx512_kernels().linear(args, block, scratch);
+static void linear(const LinearArgs& args, const LinearBlock& block, void* scratch) {
+  is_tiled(args.type, args.format) ? linear_brain(args, block, scratch)
+                                   : avx512_kernels().linear(args, block, scratch);
 }
 
 static void write_kv(const AttentionArgs& args, int64_t sequence, int64_t first_row,

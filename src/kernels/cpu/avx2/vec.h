@@ -49,6 +49,15 @@ struct Vec {
     for (int lane = 0; lane < count; ++lane) p[lane] = buffer[lane];
   }
 
+  // Sixteen whole numbers of int8, rounded to nearest even. Requires: |x| < 128, or NaN.
+  static void store_bytes(Vec x, int8_t* p) {
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+    const __m256i sorted = _mm256_permute4x64_epi64(words, 0xd8);
+    const __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(sorted), _mm256_extracti128_si256(sorted, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+  }
+
   // Two consecutive elements of depth for each of sixteen columns, in the order of a tile.
   static void load_pair(const float* p, Vec& even, Vec& odd) {
     even = load(p);

@@ -9,7 +9,11 @@ namespace sluice::kernels::cpu::avx512 {
 struct PairProduct {
   using Element = Brain;
   using Operand = uint32_t;  // a pair
-  static constexpr int kOperandsPerPair = 1;
+  using Sum = Vec;
+  using SumElement = float;
+  static constexpr int kRows = Vec::kInputRows;
+  static constexpr int kOperandsPerStep = 1;
+  static constexpr int kStepElements = 2 * kTileColumns;
   struct Weights {
     __m512i pairs;
   };

@@ -40,6 +40,11 @@ struct Vec {
   void store(Half* p, int count) const { _mm256_mask_storeu_epi16(p, mask(count), to_half()); }
   void store(Brain* p, int count) const { _mm256_mask_storeu_epi16(p, mask(count), to_brain()); }
 
+  // Sixteen whole numbers of int8, rounded to nearest even. Requires: |x| < 128, or NaN.
+  static void store_bytes(Vec x, int8_t* p) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v)));
+  }
+
   // Two consecutive elements of depth for each of sixteen columns, in the order of a tile.
   static void load_pair(const float* p, Vec& even, Vec& odd) {
     even = load(p);

@@ -1,10 +1,11 @@
 #pragma once
 
 #include "kernels/cpu/simd/attention.h"
+#include "kernels/cpu/simd/byte_linear.h"
 #include "kernels/cpu/simd/linear.h"
 #include "kernels/cpu/simd/rows.h"
 
-// Makes a KernelTable from a vector type V and its product for bfloat16.
+// Makes a KernelTable from a vector type V and its products for bfloat16 and for int8.
 namespace sluice::kernels::cpu::simd {
 
 template <typename V>
@@ -83,42 +84,51 @@ inline void attend_any(const AttentionArgs& args, const AttentionBlock& block) {
   }
 }
 
-template <typename V, typename BrainProduct>
-inline int64_t input_bytes_any(DType type, int64_t rows, int64_t depth_tiles) {
-  return type == DType::kBF16 ? input_bytes<V, BrainProduct>(rows, depth_tiles)
-                              : input_bytes<V, WideProduct<V, float>>(rows, depth_tiles);
+template <typename V, typename BrainProduct, typename ByteProduct>
+inline int64_t input_bytes_any(const InputArgs& args) {
+  if (args.format != WeightFormat::kPlain) return input_bytes<ByteProduct>(args);
+  return args.type == DType::kBF16 ? input_bytes<BrainProduct>(args)
+                                   : input_bytes<WideProduct<V, float>>(args);
 }
 
-template <typename V, typename BrainProduct>
+template <typename V, typename BrainProduct, typename ByteProduct>
 inline void prepare_input_any(const InputArgs& args) {
+  const bool is_plain = args.format == WeightFormat::kPlain;
   switch (args.type) {
     case DType::kF32:
-      return prepare_input<V, WideProduct<V, float>>(args);
+      return is_plain ? prepare_input<WideProduct<V, float>>(args)
+                      : quantize_input<V, ByteProduct, float>(args);
     case DType::kF16:
-      return prepare_input<V, WideProduct<V, Half>>(args);
+      return is_plain ? prepare_input<WideProduct<V, Half>>(args)
+                      : quantize_input<V, ByteProduct, Half>(args);
     case DType::kBF16:
-      return prepare_input<V, BrainProduct>(args);
+      return is_plain ? prepare_input<BrainProduct>(args)
+                      : quantize_input<V, ByteProduct, Brain>(args);
   }
 }
 
-template <typename V, typename BrainProduct>
-inline void linear_any(const LinearArgs& args, const LinearBlock& block, float* scratch) {
+template <typename V, typename BrainProduct, typename ByteProduct>
+inline void linear_any(const LinearArgs& args, const LinearBlock& block, void* scratch) {
+  const bool is_plain = args.format == WeightFormat::kPlain;
   switch (args.type) {
     case DType::kF32:
-      return linear<V, WideProduct<V, float>>(args, block, scratch);
+      return is_plain ? linear<V, WideProduct<V, float>>(args, block, scratch)
+                      : linear_bytes<V, ByteProduct, float>(args, block, scratch);
     case DType::kF16:
-      return linear<V, WideProduct<V, Half>>(args, block, scratch);
+      return is_plain ? linear<V, WideProduct<V, Half>>(args, block, scratch)
+                      : linear_bytes<V, ByteProduct, Half>(args, block, scratch);
     case DType::kBF16:
-      return linear<V, BrainProduct>(args, block, scratch);
+      return is_plain ? linear<V, BrainProduct>(args, block, scratch)
+                      : linear_bytes<V, ByteProduct, Brain>(args, block, scratch);
   }
 }
 
-template <typename V, typename BrainProduct>
+template <typename V, typename BrainProduct, typename ByteProduct>
 constexpr KernelTable make_table() {
   return {
-      .input_bytes = input_bytes_any<V, BrainProduct>,
-      .prepare_input = prepare_input_any<V, BrainProduct>,
-      .linear = linear_any<V, BrainProduct>,
+      .input_bytes = input_bytes_any<V, BrainProduct, ByteProduct>,
+      .prepare_input = prepare_input_any<V, BrainProduct, ByteProduct>,
+      .linear = linear_any<V, BrainProduct, ByteProduct>,
       .rms_norm = rms_norm<V>,
       .layer_norm = layer_norm<V>,
       .swiglu = swiglu<V>,

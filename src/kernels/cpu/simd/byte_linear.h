@@ -1,0 +1,137 @@
+#pragma once
+
+#include "kernels/cpu/simd/linear.h"
+
+// Packed linear with int8 and int4 weights: each row of x is rounded to int8 with one scale, the
+// sums are exact integers, and the two scales are applied in float32 at the end. The order of the
+// products does not matter, so every instruction set computes the same bits.
+//
+// A product P for bytes adds to those of linear.h how int4 tiles become int8 ones, and what its
+// sums mean.
+namespace sluice::kernels::cpu::simd {
+
+// Exact sums of a panel, dequantized.
+template <typename V, typename P>
+struct ByteSums {
+  const int32_t* sums;
+  const float* input_scales;   // of the block's first row there
+  const float* weight_scales;  // of the panel's first column there
+  const int32_t* weight_sums;
+
+  V at(int64_t row, int column) const {
+    const V sum = P::finished(sums + row * kPanelColumns + column, weight_sums + column);
+    return sum * (V::set(input_scales[row]) * V::load(weight_scales + column));
+  }
+};
+
+template <typename V, typename P>
+inline ByteSums<V, P> byte_sums(const LinearArgs& args, const LinearBlock& block, int64_t panel,
+                                const int32_t* sums) {
+  const int64_t column = panel * kPanelColumns;
+  return {sums, args.input_scales + block.first_row, args.weight_scales + column,
+          args.weight_sums + column};
+}
+
+// The int8 tiles [first_tile, first_tile + num_tiles) of a panel: where they lie, or unpacked.
+template <typename P>
+inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t first_tile,
+                                int64_t num_tiles, int8_t* unpacked) {
+  const auto* bytes = static_cast<const uint8_t*>(args.panels) + panel * args.panel_bytes;
+  if (args.format == WeightFormat::kInt8) {
+    return reinterpret_cast<const int8_t*>(bytes) + first_tile * 2 * kByteTileBytes;
+  }
+  const uint8_t* codes = bytes + multiplier_bytes(args.depth_tiles, args.group_size);
+  constexpr int64_t kPart = 32;  // depth that every group size divides into
+  int8_t* to = unpacked;
+  for (int64_t t = first_tile; t < first_tile + num_tiles; ++t) {
+    for (int half = 0; half < 2; ++half) {
+      const uint8_t* tile = codes + (t * 2 + half) * kByteTileBytes / 2;
+      for (int64_t part = 0; part < kByteTileDepth / kPart; ++part) {
+        const int64_t group = (t * kByteTileDepth + part * kPart) / args.group_size;
+        P::unpack(tile, bytes + group * kPanelColumns + half * kTileColumns, to);
+        tile += kPart * kTileColumns / 2;
+        to += kPart * kTileColumns;
+      }
+    }
+  }
+  return unpacked;
+}
+
+template <typename V, typename P, typename T>
+inline void linear_bytes(const LinearArgs& args, const LinearBlock& block, void* scratch) {
+  auto* sums = static_cast<int32_t*>(scratch);
+  auto* unpacked = static_cast<int8_t*>(scratch) + kLinearSumBytes;
+  const bool is_whole = args.format == WeightFormat::kInt8 && block.num_rows <= P::kRows;
+  const int64_t pass = is_whole ? args.depth_tiles : kUnpackTiles;
+  for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
+    for (int64_t t = 0; t < args.depth_tiles; t += pass) {
+      const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;
+      const int8_t* tiles = byte_tiles<P>(args, panel, t, depth, unpacked);
+      multiply_block<V, P>(args, block, t, depth, tiles, sums);
+    }
+    finish<V, T>(args, block, panel, byte_sums<V, P>(args, block, panel, sums));
+  }
+}
+
+// Smaller rows count as zero: the inverse of their scale is not a number.
+inline constexpr float kSmallestRow = 1e-30f;
+
+struct RowScale {
+  float scale;  // NaN where the row holds a number that is not finite
+  float inverse;
+};
+
+template <typename V, typename T>
+inline RowScale row_scale(const T* x, int64_t depth) {
+  V largest = V::zero();
+  V poison = V::zero();
+  for_each_vector<V>(x, depth, [&](V v, int64_t, int) {
+    largest = V::max(V::abs(v), largest);
+    poison = V::fma(v, V::zero(), poison);
+  });
+  const float magnitude = V::largest(largest);
+  if (magnitude < kSmallestRow) return {V::sum(poison), 0.0f};
+  return {magnitude / 127.0f + V::sum(poison), 127.0f / magnitude};
+}
+
+// Sixty-four numbers of a row, or those that are left, rounded; zeros behind them.
+template <typename V, typename T>
+inline void round_bytes(const T* x, int64_t left, float inverse, int8_t* bytes) {
+  for (int64_t k = 0; k < kByteTileDepth; k += 16) {
+    V v = V::zero();
+    if (left - k >= 16) {
+      v = V::load(x + k);
+    } else if (left > k) {
+      v = V::load(x + k, static_cast<int>(left - k));
+    }
+    V::store_bytes(v * V::set(inverse), bytes + k);
+  }
+}
+
+// Rows of x as int8, P::kRows at a time, in the micro-kernel's order, and their scales.
+template <typename V, typename P, typename T>
+inline void quantize_input(const InputArgs& args) {
+  const int64_t depth_tiles = (args.depth + kByteTileDepth - 1) / kByteTileDepth;
+  const int64_t row_stride = depth_tiles * kStepsPerTile * P::kRows;
+  const int64_t first = args.first_block * kInputBlockRows;
+  const int64_t end = first + args.num_blocks * kInputBlockRows;
+  for (int64_t row = first; row < end && row < args.rows; ++row) {
+    const T* x = static_cast<const T*>(args.x) + row * args.depth;
+    const RowScale scale = row_scale<V>(x, args.depth);
+    args.scales[row] = scale.scale;
+    auto* operand =
+        static_cast<uint32_t*>(args.output) + row / P::kRows * row_stride + row % P::kRows;
+    for (int64_t k = 0; k < depth_tiles * kByteTileDepth; k += kByteTileDepth) {
+      alignas(64) int8_t bytes[kByteTileDepth];
+      round_bytes<V>(x + k, args.depth - k, scale.inverse, bytes);
+      for (int step = 0; step < kStepsPerTile; ++step) {
+        uint32_t four;
+        __builtin_memcpy(&four, bytes + 4 * step, sizeof(four));
+        *operand = P::operand(four);
+        operand += P::kRows;
+      }
+    }
+  }
+}
+
+}  // namespace sluice::kernels::cpu::simd

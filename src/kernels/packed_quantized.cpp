@@ -1,0 +1,262 @@
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <string>
+
+#include "kernels/compute.h"
+#include "kernels/cpu/packed_panels.h"
+#include "kernels/packed_weight.h"
+
+// Packing of int8 and int4 weights (quantize.h) into panels (cpu/kernel_table.h).
+namespace sluice::kernels {
+namespace {
+
+using cpu::byte_tile_offset;
+using cpu::DType;
+using cpu::kByteTileBytes;
+using cpu::kByteTileDepth;
+using cpu::kPanelColumns;
+using cpu::kTileColumns;
+
+constexpr int kCodeZero = 8;
+constexpr int kMaxMultiplier = 15;
+
+// True if the products of x with 1 to 15 are exact: its mantissa has four bits to spare.
+bool has_exact_multiples(float x) {
+  uint32_t bits = 0;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return (bits & 15u) == 0;
+}
+
+// The number whose multiples a row's scales are; negative if there is none.
+float base_of(const float* scales, int64_t count) {
+  const float largest = *std::max_element(scales, scales + count);
+  if (largest == 0.0f) return 0.0f;
+  for (int parts = kMaxMultiplier; parts >= 1; --parts) {
+    const float base = largest / static_cast<float>(parts);
+    if (!has_exact_multiples(base)) continue;
+    const bool fits = std::all_of(scales, scales + count, [base](float scale) {
+      const float multiple = std::round(scale / base);
+      return multiple >= 1.0f && multiple <= kMaxMultiplier && multiple * base == scale;
+    });
+    if (fits) return base;
+  }
+  return -1.0f;
+}
+
+// Where a weight's row lies.
+struct Place {
+  uint8_t* panel;
+  uint8_t* tiles;  // of the row's sixteen columns
+  int64_t column;  // in the panel
+
+  Place(const PackedWeight& weight, int64_t row)
+      : panel(static_cast<uint8_t*>(weight.panels.data()) +
+              row / kPanelColumns * weight.panel_bytes),
+        column(row % kPanelColumns) {
+    tiles = panel + column / kTileColumns * tile_bytes(weight) + head_bytes(weight);
+  }
+
+  static int64_t tile_bytes(const PackedWeight& weight) {
+    return weight.format == WeightFormat::kInt8 ? kByteTileBytes : kByteTileBytes / 2;
+  }
+  static int64_t head_bytes(const PackedWeight& weight) {
+    return weight.format == WeightFormat::kInt8
+               ? 0
+               : cpu::multiplier_bytes(weight.depth_tiles, weight.group_size);
+  }
+  // The byte of element k and, in int4, how far to shift it.
+  uint8_t* byte(const PackedWeight& weight, int64_t k) const {
+    const int64_t depth = k % kByteTileDepth;
+    const int64_t offset = weight.format == WeightFormat::kInt8
+                               ? byte_tile_offset(depth, column % kTileColumns)
+                               : byte_tile_offset(depth / 8 * 4 + depth % 4, column % kTileColumns);
+    return tiles + k / kByteTileDepth * 2 * tile_bytes(weight) + offset;
+  }
+  static int shift(int64_t k) { return k % 8 < 4 ? 0 : 4; }
+  uint8_t& multiplier(int64_t group) const { return panel[group * kPanelColumns + column]; }
+};
+
+// False for -128, which has no magnitude in int8.
+bool pack_row_int8(const PackedWeight& weight, int64_t row, const int8_t* values) {
+  if (std::memchr(values, -128, weight.columns) != nullptr) return false;
+  const Place place(weight, row);
+  int32_t sum = 0;
+  for (int64_t k = 0; k < weight.columns; k += 4) {
+    const int64_t count = std::min<int64_t>(4, weight.columns - k);
+    std::memcpy(place.byte(weight, k), values + k, count);
+    for (int64_t i = 0; i < count; ++i) sum += values[k + i];
+  }
+  static_cast<int32_t*>(weight.sums.data())[row] = sum;
+  return true;
+}
+
+void pack_row_int4(const PackedWeight& weight, int64_t row, const uint8_t* values,
+                   const float* scales, float base) {
+  const Place place(weight, row);
+  int32_t sum = 0;
+  for (int64_t first = 0; first < weight.columns; first += weight.group_size) {
+    const int64_t group = first / weight.group_size;
+    const int multiplier = base == 0.0f ? 1 : static_cast<int>(std::round(scales[group] / base));
+    place.multiplier(group) = static_cast<uint8_t>(multiplier);
+    const int64_t end = std::min(first + weight.group_size, weight.columns);
+    for (int64_t k = first; k < end; ++k) {
+      const int code = k % 2 == 0 ? values[k / 2] & 15 : values[k / 2] >> 4;
+      uint8_t* const byte = place.byte(weight, k);
+      const int shift = Place::shift(k);
+      *byte = static_cast<uint8_t>((*byte & (0xf0 >> shift)) | code << shift);
+      sum += multiplier * (code - kCodeZero);
+    }
+  }
+  static_cast<int32_t*>(weight.sums.data())[row] = sum;
+}
+
+Result<void> check(const QuantizedWeight& weight, at::ScalarType activations) {
+  const at::Tensor& values = weight.values;
+  const at::Tensor& scales = weight.scales;
+  const bool is_int8 = weight.group_size == 0;
+  if (activations != at::kFloat && activations != at::kHalf && activations != at::kBFloat16) {
+    return invalid_argument(std::string("activations have dtype ") + c10::toString(activations) +
+                            ", expected float32, float16 or bfloat16");
+  }
+  if (!is_int8 && weight.group_size != 32 && weight.group_size != 128) {
+    return invalid_argument("group size is " + std::to_string(weight.group_size) +
+                            ", expected 32 or 128");
+  }
+  if (!values.defined() || !scales.defined() || values.dim() != 2 || scales.dim() != 2 ||
+      !values.is_cpu() || !scales.is_cpu() || !values.is_contiguous() || !scales.is_contiguous() ||
+      values.scalar_type() != (is_int8 ? at::kChar : at::kByte) ||
+      scales.scalar_type() != at::kFloat) {
+    return invalid_argument(std::string("quantized weight lacks contiguous matrices of ") +
+                            (is_int8 ? "int8" : "uint8") + " values and float32 scales");
+  }
+  const int64_t columns = is_int8 ? values.size(1) : values.size(1) * 2;
+  const int64_t num_scales = is_int8 ? 1 : (columns + weight.group_size - 1) / weight.group_size;
+  if (values.numel() == 0 || columns > kMaxQuantizedColumns) {
+    return invalid_argument("quantized weight is " + std::to_string(values.size(0)) + " x " +
+                            std::to_string(columns) + ", expected at least 1 x 1 and at most " +
+                            std::to_string(kMaxQuantizedColumns) + " columns");
+  }
+  if (scales.size(0) != values.size(0) || scales.size(1) != num_scales) {
+    return invalid_argument("scales are " + std::to_string(scales.size(0)) + " x " +
+                            std::to_string(scales.size(1)) + ", expected " +
+                            std::to_string(values.size(0)) + " x " + std::to_string(num_scales));
+  }
+  return {};
+}
+
+PackedWeight describe(const QuantizedWeight& weight, at::ScalarType activations) {
+  PackedWeight packed;
+  packed.type = activations == at::kFloat  ? DType::kF32
+                : activations == at::kHalf ? DType::kF16
+                                           : DType::kBF16;
+  const bool is_int8 = weight.group_size == 0;
+  packed.format = is_int8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
+  packed.group_size = weight.group_size;
+  packed.rows = weight.values.size(0);
+  packed.columns = weight.values.size(1) * (is_int8 ? 1 : 2);
+  packed.num_panels = (packed.rows + kPanelColumns - 1) / kPanelColumns;
+  packed.depth_tiles = (packed.columns + kByteTileDepth - 1) / kByteTileDepth;
+  packed.panel_bytes =
+      Place::head_bytes(packed) + packed.depth_tiles * 2 * Place::tile_bytes(packed);
+  return packed;
+}
+
+// Rows and columns past the weight's count as zero.
+void clear_panel(const PackedWeight& weight, int64_t panel) {
+  auto* const bytes = static_cast<uint8_t*>(weight.panels.data()) + panel * weight.panel_bytes;
+  const int64_t head = Place::head_bytes(weight);
+  std::memset(bytes, 0, head);
+  constexpr int kTwoZeros = kCodeZero << 4 | kCodeZero;
+  std::memset(bytes + head, weight.format == WeightFormat::kInt8 ? 0 : kTwoZeros,
+              weight.panel_bytes - head);
+  for (int64_t i = panel * kPanelColumns; i < (panel + 1) * kPanelColumns; ++i) {
+    static_cast<float*>(weight.scales.data())[i] = 0;
+    static_cast<int32_t*>(weight.sums.data())[i] = 0;
+  }
+}
+
+// False if a row is not as quantize.h says.
+bool pack_row(const PackedWeight& packed, const QuantizedWeight& weight, int64_t row) {
+  const int64_t num_scales = weight.scales.size(1);
+  const float* scales = weight.scales.const_data_ptr<float>() + row * num_scales;
+  if (!std::all_of(scales, scales + num_scales,
+                   [](float scale) { return std::isfinite(scale) && scale >= 0.0f; })) {
+    return false;
+  }
+  float scale = scales[0];
+  if (packed.format == WeightFormat::kInt8) {
+    const auto* values = weight.values.const_data_ptr<int8_t>() + row * packed.columns;
+    if (!pack_row_int8(packed, row, values)) return false;
+  } else {
+    scale = base_of(scales, num_scales);
+    if (scale < 0.0f) return false;
+    pack_row_int4(packed, row, weight.values.const_data_ptr<uint8_t>() + row * packed.columns / 2,
+                  scales, scale);
+  }
+  static_cast<float*>(packed.scales.data())[row] = scale;
+  return true;
+}
+
+template <typename T>
+void unpack(const PackedWeight& weight, int64_t row, T* output) {
+  const Place place(weight, row);
+  const float scale = static_cast<const float*>(weight.scales.data())[row];
+  for (int64_t k = 0; k < weight.columns; ++k) {
+    const uint8_t byte = *place.byte(weight, k);
+    if (weight.format == WeightFormat::kInt8) {
+      output[k] = static_cast<T>(static_cast<float>(static_cast<int8_t>(byte)) * scale);
+    } else {
+      const int code = byte >> Place::shift(k) & 15;
+      const int value = (code - kCodeZero) * place.multiplier(k / weight.group_size);
+      output[k] = static_cast<T>(static_cast<float>(value) * scale);
+    }
+  }
+}
+
+}  // namespace
+
+Result<at::Tensor> pack_weight(const QuantizedWeight& weight, at::ScalarType activations) {
+  if (const Result<void> checked = check(weight, activations); !checked) {
+    return std::unexpected(checked.error());
+  }
+  auto packed = std::make_shared<PackedWeight>(describe(weight, activations));
+  if (const Result<void> allocated = allocate(*packed); !allocated) {
+    return std::unexpected(allocated.error());
+  }
+  std::atomic<int64_t> bad_row{-1};
+  auto task = [&](int64_t panel) {
+    clear_panel(*packed, panel);
+    const int64_t end = std::min(packed->rows, (panel + 1) * kPanelColumns);
+    for (int64_t row = panel * kPanelColumns; row < end; ++row) {
+      if (!pack_row(*packed, weight, row)) bad_row.store(row);
+    }
+  };
+  parallel_for(packed->num_panels, std::ref(task));
+  if (bad_row.load() >= 0) {
+    return invalid_argument(
+        "row " + std::to_string(bad_row.load()) +
+        (packed->group_size == 0
+             ? " has a value of -128 or a scale that is negative or not finite"
+             : " has scales that are not finite whole multiples, 1 to 15, of one number"));
+  }
+  return as_tensor(std::move(packed));
+}
+
+void unpack_quantized_row(const PackedWeight& weight, int64_t row, void* output) {
+  switch (weight.type) {
+    case DType::kF32:
+      return unpack(weight, row, static_cast<float*>(output));
+    case DType::kF16:
+      return unpack(weight, row, static_cast<c10::Half*>(output));
+    case DType::kBF16:
+      return unpack(weight, row, static_cast<c10::BFloat16*>(output));
+  }
+}
+
+}  // namespace sluice::kernels

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "kernels/weight_format.h"
+#include "sluice/error.h"
+
+// Weights in 8 and 4 bits: how a checkpoint's numbers become codes, and what the codes mean.
+//
+//   int8: weight[n, k] = value[n, k] * scale[n, 0]
+//   int4: weight[n, k] = (code[n, k] - 8) * scale[n, k / group_size]
+//
+// The int4 scales of a row are whole multiples, 1 to 15, of one number of at most 20 bits, so that
+// they are exact (all are 0 where the row is). So a row's weights are int8 numbers with one scale
+// of their own, and both formats are multiplied by the same exact integer kernels
+// (docs/decisions/0008-integer-weights.md).
+//
+// The result depends on the weight alone: not on the machine, nor on the number of threads.
+namespace sluice::kernels {
+
+struct QuantizedWeight {
+  at::Tensor values;       // int8: kChar [N, K], -127 to 127
+                           // int4: kByte [N, K / 2], the code of element 2 j in the low nibble
+  at::Tensor scales;       // float32; int8: [N, 1], int4: [N, K / group_size rounded up]
+  int64_t group_size = 0;  // int4: 32 or 128; int8: 0
+};
+
+// Longest row whose integer sums cannot overflow: 127 * 127 * K < 2^31.
+inline constexpr int64_t kMaxQuantizedColumns = 133'000;
+
+// Rounds to nearest even with scale max|row| / 127 (int8), or searches the multiples of a row's
+// base for each group's least squared error (int4).
+//   weight [N, K] float32, float16 or bfloat16, contiguous, CPU | group_size: int4 only
+// kInvalidArgument for another dtype, rank or group size, K > kMaxQuantizedColumns, an odd K in
+// int4, or a weight that is not finite; kResourceExhausted without memory.
+Result<QuantizedWeight> quantize(const at::Tensor& weight, WeightFormat format, int64_t group_size);
+
+// The weight [N, K] that the codes stand for: the product in float32, rounded to `dtype`.
+// Requires: what quantize() returned, or pack_weight() accepts.
+at::Tensor dequantize(const QuantizedWeight& weight, at::ScalarType dtype);
+
+}  // namespace sluice::kernels

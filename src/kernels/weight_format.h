@@ -1,0 +1,10 @@
+#pragma once
+
+#include <cstdint>
+
+namespace sluice::kernels {
+
+// How a linear layer's weight is stored (quantize.h says what the numbers mean).
+enum class WeightFormat : uint8_t { kPlain, kInt8, kInt4 };
+
+}  // namespace sluice::kernels
