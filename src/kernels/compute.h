@@ -38,6 +38,9 @@ class ThreadPool final {
   // Calls body(task) for every task in [0, num_tasks), in any order and on any thread, and returns
   // when all are done. `body` must not throw.
   void run(int64_t num_tasks, const std::function<void(int64_t)>& body);
+  // Calls body() once on each thread, the caller's too: to set up what a thread keeps for itself.
+  // All of them are inside at one time. `body` must not throw.
+  void run_on_each(const std::function<void()>& body);
 
  private:
   struct State;

@@ -1,5 +1,6 @@
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -125,6 +126,17 @@ void ThreadPool::run(int64_t num_tasks, const std::function<void(int64_t)>& body
     }
   }
   pool_in_force = outer;
+}
+
+void ThreadPool::run_on_each(const std::function<void()>& body) {
+  // A thread that has begun waits until all have, so none gets two.
+  std::atomic<int> num_begun{0};
+  auto task = [&](int64_t) {
+    num_begun.fetch_add(1);
+    while (num_begun.load() < num_threads()) std::this_thread::yield();
+    body();
+  };
+  run(num_threads(), std::ref(task));
 }
 
 ComputeScope::ComputeScope(ThreadPool& pool) : previous_(pool_in_force) {

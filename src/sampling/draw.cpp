@@ -11,10 +11,44 @@ namespace {
 // weights beyond are zero.
 constexpr float kMaxDistance = 32.0f;
 
+// Groups of which a sample of a row has elements.
+constexpr int32_t kSampledGroups = 512;
+
+// The mass that top_p asks for.
+uint64_t wanted_mass(uint64_t whole, float top_p) {
+  const double wanted = std::ceil(static_cast<double>(top_p) * static_cast<double>(whole));
+  return std::clamp<uint64_t>(static_cast<uint64_t>(wanted), 1, whole);
+}
+
 }  // namespace
 
 bool Drawer::Cut::stricter_than(const Cut& other) const {
   return key > other.key || (key == other.key && last_index < other.last_index);
+}
+
+void Drawer::reserve(int32_t size) {
+  constexpr size_t kFew = 8192;
+  const auto num_groups = static_cast<size_t>(size / kGroup + 1);
+  bucket_mass_.reserve(kNumBuckets);
+  bucket_count_.reserve(kNumBuckets);
+  max_bucket_mass_.reserve(kNumBuckets);
+  group_max_.reserve(num_groups);
+  group_max_mass_.reserve(num_groups);
+  group_mass_.reserve(num_groups);
+  candidates_.reserve(kFew);
+  resize_inside(static_cast<size_t>(size) / 4);
+  packed_z_.reserve(kFew);
+  packed_index_.reserve(kFew);
+  packed_.reserve(static_cast<int32_t>(kFew));
+}
+
+// Room for what `split` collects until it is too much: that and a group more.
+void Drawer::resize_inside(size_t most_inside) {
+  const size_t size = std::max(inside_z_.size(), most_inside + size_t{2} * kGroup);
+  inside_z_.resize(size);
+  inside_index_.resize(size);
+  inside_mass_.resize(size);
+  inside_bucket_.resize(size);
 }
 
 int32_t Drawer::draw(Row& row, const SamplingParams& params, uint64_t bits) {
@@ -48,8 +82,10 @@ bool Drawer::narrow_to_top_k(Row& row, int32_t top_k) {
 // The first index at which the running mass of what is kept exceeds bits * mass / 2^64.
 int32_t Drawer::draw_row(const Row& row, const SamplingParams& params, uint64_t bits) {
   Selection kept = select(row, params);
-  const bool is_weighed = kept.mass == 0;
-  if (is_weighed) kept.mass = weigh_kept(row, kept.cut);
+  if (kept.mass == 0) {
+    kept.mass = weigh_kept(row, kept.cut);
+    kept.has_group_mass = true;
+  }
   __extension__ using Wide = unsigned __int128;
   auto rest = static_cast<uint64_t>((static_cast<Wide>(bits) * kept.mass) >> 64);
   std::array<uint64_t, kGroup> mass;
@@ -57,11 +93,11 @@ int32_t Drawer::draw_row(const Row& row, const SamplingParams& params, uint64_t 
   for (;; ++g) {
     if (row.group_key(g) < kept.cut.key) continue;
     const uint64_t of_group =
-        is_weighed ? group_mass_[g] : weigh_group(row, g, kept.cut, mass.data());
+        kept.has_group_mass ? group_mass_[g] : weigh_group(row, g, kept.cut, mass.data());
     if (rest < of_group) break;
     rest -= of_group;
   }
-  if (is_weighed) weigh_group(row, g, kept.cut, mass.data());
+  weigh_group(row, g, kept.cut, mass.data());
   int32_t i = 0;
   while (rest >= mass[i]) rest -= mass[i++];
   return g * kGroup + i;
@@ -73,7 +109,10 @@ uint64_t Drawer::weigh_kept(const Row& row, const Cut& cut) {
   uint64_t sum = 0;
   for (int32_t g = 0; g < row.num_groups(); ++g) {
     if (row.group_key(g) < cut.key) continue;
-    group_mass_[g] = weigh_group(row, g, cut, mass.data());
+    const auto part = row.group(g);
+    group_mass_[g] = cut.key == INT32_MIN ? row_kernels().weigh_all(
+                                                part.data(), static_cast<int>(part.size()), scale_)
+                                          : weigh_group(row, g, cut, mass.data());
     sum += group_mass_[g];
   }
   return sum;
@@ -98,12 +137,17 @@ uint64_t Drawer::weigh_group(const Row& row, int32_t g, const Cut& cut, uint64_t
 Drawer::Selection Drawer::select(const Row& row, const SamplingParams& params) {
   Selection kept;
   const bool cuts_rank = params.top_k > 0 && params.top_k < row.size();
-  if (cuts_rank || params.top_p < 1) {
+  const bool cuts_mass = params.top_p < 1;
+  const auto in_bracket =
+      cuts_mass && !cuts_rank ? cut_in_bracket(row, params.top_p) : std::nullopt;
+  if (in_bracket) {
+    kept = *in_bracket;
+  } else if (cuts_rank || cuts_mass) {
     const uint64_t negligible = cuts_rank ? 0 : negligible_mass(row, params.top_p);
     kept.mass = fill_histogram(row, negligible, cuts_rank);
+    if (cuts_rank) kept = cut_by_rank(row, params.top_k);
+    if (cuts_mass) kept = cut_by_mass(row, kept, params.top_p);
   }
-  if (cuts_rank) kept = cut_by_rank(row, params.top_k);
-  if (params.top_p < 1) kept = cut_by_mass(row, kept, params.top_p);
   if (params.min_p > 0) {
     const Cut by_ratio = cut_by_ratio(row, params.min_p);
     if (by_ratio.stricter_than(kept.cut)) kept = {by_ratio, 0};
@@ -114,6 +158,13 @@ Drawer::Selection Drawer::select(const Row& row, const SamplingParams& params) {
 // A mass so small that all elements below it together are less than 1 - top_p of the whole: the cut
 // is above them. The groups' maxima alone give a lower bound of the whole.
 uint64_t Drawer::negligible_mass(const Row& row, float top_p) {
+  const uint64_t whole = weigh_group_maxima(row);
+  const double rest = (1.0 - static_cast<double>(top_p)) * static_cast<double>(whole);
+  // A little less, so that no rounding of these few operations matters.
+  return static_cast<uint64_t>(0.999 * rest / static_cast<double>(row.size()));
+}
+
+uint64_t Drawer::weigh_group_maxima(const Row& row) {
   const int32_t num_groups = row.num_groups();
   group_max_.resize(static_cast<size_t>(num_groups));
   group_max_mass_.resize(static_cast<size_t>(num_groups));
@@ -123,16 +174,13 @@ uint64_t Drawer::negligible_mass(const Row& row, float top_p) {
     whole += row_kernels().weigh(&group_max_[g], std::min(kGroup, num_groups - g), scale_,
                                  INT32_MIN, &group_max_mass_[g]);
   }
-  const double rest = (1.0 - static_cast<double>(top_p)) * static_cast<double>(whole);
-  // A little less, so that no rounding of these few operations matters.
-  return static_cast<uint64_t>(0.999 * rest / static_cast<double>(row.size()));
+  return whole;
 }
 
 // Sums up the masses, and the numbers if asked for, of each bucket. Groups of which no element
 // reaches `negligible` are left out of the buckets. Returns the mass of the whole row.
 uint64_t Drawer::fill_histogram(const Row& row, uint64_t negligible, bool counts) {
-  const float distance = (row.max() - row.min()) * scale_.inverse_temperature;
-  buckets_per_unit_ = kNumBuckets / std::clamp(distance, 1e-30f, kMaxDistance);
+  set_buckets(row);
   bucket_mass_.assign(kNumBuckets, 0);
   if (counts) bucket_count_.assign(kNumBuckets, 0);
   std::array<uint64_t, kGroup> mass;
@@ -171,14 +219,9 @@ void Drawer::collect_bucket(const Row& row, int32_t bucket) {
   }
 }
 
-namespace {
-
-template <typename Candidate>
-bool goes_before(const Candidate& a, const Candidate& b) {
+bool Drawer::goes_before(const Candidate& a, const Candidate& b) {
   return a.key > b.key || (a.key == b.key && a.index < b.index);
 }
-
-}  // namespace
 
 Drawer::Selection Drawer::cut_by_rank(const Row& row, int32_t count) {
   Selection selected;
@@ -190,26 +233,29 @@ Drawer::Selection Drawer::cut_by_rank(const Row& row, int32_t count) {
   }
   collect_bucket(row, bucket);
   const auto last = candidates_.begin() + (rest - 1);
-  std::nth_element(candidates_.begin(), last, candidates_.end(), goes_before<Candidate>);
+  std::nth_element(candidates_.begin(), last, candidates_.end(), goes_before);
   for (auto kept = candidates_.begin(); kept <= last; ++kept) selected.mass += kept->mass;
   selected.cut = {last->key, last->index};
   return selected;
 }
 
-// The candidates of the bucket where the mass is reached are halved around their median until one
-// is left: the last of the shortest beginning that has the mass.
 Drawer::Selection Drawer::cut_by_mass(const Row& row, const Selection& within, float fraction) {
-  const double wanted = std::ceil(static_cast<double>(fraction) * static_cast<double>(within.mass));
-  uint64_t rest = std::clamp<uint64_t>(static_cast<uint64_t>(wanted), 1, within.mass);
+  uint64_t rest = wanted_mass(within.mass, fraction);
   uint64_t before = rest;
   int32_t bucket = 0;
   for (; rest > bucket_mass_[bucket]; ++bucket) rest -= bucket_mass_[bucket];
   collect_bucket(row, bucket);
-  std::span<Candidate> open(candidates_);
+  const Candidate last = find_last(candidates_, rest);
+  return {{last.key, last.index}, before - rest + last.mass};
+}
+
+// Halves the candidates around their median until one is left: the last of the shortest beginning
+// that has the mass `rest`. Of that, `rest` keeps what the ones before it leave to the last.
+Drawer::Candidate Drawer::find_last(std::span<Candidate> open, uint64_t& rest) {
   while (open.size() > 1) {
     const size_t half = open.size() / 2;
     std::nth_element(open.begin(), open.begin() + static_cast<std::ptrdiff_t>(half), open.end(),
-                     goes_before<Candidate>);
+                     goes_before);
     uint64_t upper = 0;
     for (const Candidate& candidate : open.first(half)) upper += candidate.mass;
     if (upper >= rest) {
@@ -219,8 +265,164 @@ Drawer::Selection Drawer::cut_by_mass(const Row& row, const Selection& within, f
       open = open.subspan(half);
     }
   }
-  before -= rest;
-  return {{open[0].key, open[0].index}, before + open[0].mass};
+  return open[0];
+}
+
+// Logits between which the cut should fall, from a sample of the row: the first elements of evenly
+// spaced groups. Nullopt if that says too little.
+std::optional<Bracket> Drawer::bracket(const Row& row, float top_p) {
+  constexpr double kDeviations = 3;
+  constexpr double kWidestMargin = 0.03;
+  if (row.num_groups() < kSampledGroups) return std::nullopt;
+  set_buckets(row);
+  const Sample sample = draw_sample(row);
+  const double p = static_cast<double>(top_p);
+  const double margin = kDeviations * std::sqrt(p * (1 - p) * sample.squares) / sample.mass;
+  if (!(margin <= kWidestMargin)) return bracket_of_few(row, p, sample);
+  const auto place = [&](double share) {
+    int32_t b = 0;
+    for (double sum = 0; b < kNumBuckets - 1; ++b) {
+      sum += static_cast<double>(bucket_mass_[b]);
+      if (sum >= share * sample.mass) break;
+    }
+    return b;
+  };
+  return Bracket{logit_at(row, place(p + margin) + 1), logit_at(row, place(p - margin))};
+}
+
+// For a row whose mass lies in few elements, so that a sample says little about it: what lies below
+// the bracket is small and even, and the sample tells its mass; of what lies above, the groups'
+// maxima give a lower bound.
+std::optional<Bracket> Drawer::bracket_of_few(const Row& row, double p, const Sample& sample) {
+  constexpr double kCaution = 1.5;
+  weigh_group_maxima(row);
+  std::array<int32_t, kGroup> bucket;
+  max_bucket_mass_.assign(kNumBuckets, 0);
+  double top = 0;
+  for (int32_t g = 0; g < row.num_groups(); g += kGroup) {
+    const int32_t count = std::min(kGroup, row.num_groups() - g);
+    row_kernels().bucket(&group_max_[g], count, scale_, buckets_per_unit_, bucket.data());
+    for (int32_t i = 0; i < count; ++i) {
+      max_bucket_mass_[bucket[i]] += group_max_mass_[g + i];
+      top += static_cast<double>(group_max_mass_[g + i]);
+    }
+  }
+  const double enlargement = kCaution * static_cast<double>(row.size()) / sample.num_elements;
+  double below = 0;
+  int32_t b = kNumBuckets - 1;
+  for (; b > 0; --b) {
+    const double next_below = below + enlargement * static_cast<double>(bucket_mass_[b]);
+    top -= static_cast<double>(max_bucket_mass_[b]);
+    if (next_below > (1 - p) * (next_below + top)) break;
+    below = next_below;
+  }
+  if (b == kNumBuckets - 1) return std::nullopt;
+  return Bracket{logit_at(row, b + 1), row.max()};
+}
+
+Drawer::Sample Drawer::draw_sample(const Row& row) {
+  constexpr int kElements = 16;
+  bucket_mass_.assign(kNumBuckets, 0);
+  std::array<uint64_t, kElements> mass;
+  std::array<int32_t, kElements> bucket;
+  Sample sample;
+  for (int32_t g = 0; g < row.num_groups(); g += row.num_groups() / kSampledGroups) {
+    const auto part = row.group(g);
+    const int size = std::min(kElements, static_cast<int>(part.size()));
+    sample.num_elements += size;
+    sample.mass +=
+        static_cast<double>(row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data()));
+    row_kernels().bucket(part.data(), size, scale_, buckets_per_unit_, bucket.data());
+    for (int i = 0; i < size; ++i) {
+      bucket_mass_[bucket[i]] += mass[i];
+      sample.squares += static_cast<double>(mass[i]) * static_cast<double>(mass[i]);
+    }
+  }
+  return sample;
+}
+
+void Drawer::set_buckets(const Row& row) {
+  const float distance = (row.max() - row.min()) * scale_.inverse_temperature;
+  buckets_per_unit_ = kNumBuckets / std::clamp(distance, 1e-30f, kMaxDistance);
+}
+
+// The logit at the near end of a bucket.
+float Drawer::logit_at(const Row& row, int32_t bucket) const {
+  return row.max() - static_cast<float>(bucket) / buckets_per_unit_ / scale_.inverse_temperature;
+}
+
+// Nullopt if the cut lies outside the bracket, or too much lies inside.
+std::optional<Drawer::Selection> Drawer::cut_in_bracket(const Row& row, float top_p) {
+  const std::optional<Bracket> range = bracket(row, top_p);
+  if (!range) return std::nullopt;
+  const size_t most_inside = row.z().size() / 4;
+  resize_inside(most_inside);
+  group_mass_.resize(static_cast<size_t>(row.num_groups()));
+  const int32_t lowest_key = key_of(range->lowest);
+  size_t num_inside = 0;
+  uint64_t whole = 0;
+  uint64_t above = 0;
+  for (int32_t g = 0; g < row.num_groups(); ++g) {
+    const auto part = row.group(g);
+    const auto size = static_cast<int>(part.size());
+    if (row.group_key(g) < lowest_key) {
+      whole += row_kernels().weigh_all(part.data(), size, scale_);
+      group_mass_[g] = 0;
+      continue;
+    }
+    const GroupSplit sums =
+        row_kernels().split(part.data(), size, scale_, *range,
+                            {&inside_z_[num_inside], &inside_index_[num_inside], g * kGroup});
+    whole += sums.whole;
+    above += sums.above;
+    group_mass_[g] = sums.above;
+    num_inside += static_cast<size_t>(sums.num_inside);
+    if (num_inside > most_inside) return std::nullopt;
+  }
+  uint64_t rest = wanted_mass(whole, top_p);
+  if (rest <= above || rest > above + weigh_inside(num_inside)) return std::nullopt;
+  rest -= above;
+  narrow_inside(*range, num_inside, rest);
+  const Candidate last = find_last(candidates_, rest);
+  const float lowest_kept = from_key(last.key);
+  uint64_t kept = above;
+  for (size_t i = 0; i < num_inside; ++i) {
+    const bool is_kept = inside_z_[i] > lowest_kept ||
+                         (inside_z_[i] == lowest_kept && inside_index_[i] <= last.index);
+    const uint64_t mass = is_kept ? inside_mass_[i] : 0;
+    group_mass_[inside_index_[i] / kGroup] += mass;
+    kept += mass;
+  }
+  return Selection{{last.key, last.index}, kept, true};
+}
+
+uint64_t Drawer::weigh_inside(size_t num_inside) {
+  uint64_t sum = 0;
+  for (size_t i = 0; i < num_inside; i += kGroup) {
+    const auto size = static_cast<int>(std::min<size_t>(kGroup, num_inside - i));
+    sum += row_kernels().weigh(&inside_z_[i], size, scale_, INT32_MIN, &inside_mass_[i]);
+  }
+  return sum;
+}
+
+// Leaves as candidates those inside that lie in one narrow part of the bracket, and in `rest` the
+// mass that is wanted of them.
+void Drawer::narrow_inside(Bracket range, size_t num_inside, uint64_t& rest) {
+  const float width = std::max(range.highest - range.lowest, 1e-30f);
+  bucket_mass_.assign(kNumBuckets, 0);
+  for (size_t i = 0; i < num_inside; i += kGroup) {
+    const auto size = static_cast<int>(std::min<size_t>(kGroup, num_inside - i));
+    row_kernels().bucket(&inside_z_[i], size, {range.highest, 1.0f}, kNumBuckets / width,
+                         &inside_bucket_[i]);
+  }
+  for (size_t i = 0; i < num_inside; ++i) bucket_mass_[inside_bucket_[i]] += inside_mass_[i];
+  int32_t bucket = 0;
+  for (; rest > bucket_mass_[bucket]; ++bucket) rest -= bucket_mass_[bucket];
+  candidates_.clear();
+  for (size_t i = 0; i < num_inside; ++i) {
+    if (inside_bucket_[i] != bucket) continue;
+    candidates_.push_back({key_of(inside_z_[i]), inside_index_[i], inside_mass_[i]});
+  }
 }
 
 // The lowest key whose logit, scaled, is at least ln(min_p), by bisection over all keys: scaling

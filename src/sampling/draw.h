@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,12 +12,16 @@ namespace sluice::sampling {
 
 // Steps 2 to 4 of sampler.h for one row after its penalties: cuts and the draw.
 //
-// The cuts are found by one histogram of weights over the distance from the maximum and an exact
-// selection inside the one bucket where the limit falls; nothing sorts the row. Three passes at
-// most: the scan, the histogram, the weights that are left.
+// Nothing sorts the row. A cut by mass is looked for inside a bracket that a sample of the row
+// suggests: one pass sums what lies above it and collects what lies inside, an exact selection
+// among those follows. Where the sample says too little or misleads, and for a cut by rank, one
+// histogram of weights over the distance from the maximum does the same. Three passes at most: the
+// scan, the bracket or the histogram, the weights that are left.
 // Reused from row to row for its memory. Threads: one.
 class Drawer final {
  public:
+  // Memory for rows of this size; what a cut leaves to be looked at one by one may need more.
+  void reserve(int32_t size);
   // Draws an index of `row` with the random bits.
   // Requires: row.scan() was done, is finite, has_anything(); temperature >= kGreedyTemperature.
   int32_t draw(Row& row, const SamplingParams& params, uint64_t bits);
@@ -38,10 +43,29 @@ class Drawer final {
   struct Selection {
     Cut cut;
     uint64_t mass = 0;
+    bool has_group_mass = false;  // group_mass_ is of what the cut keeps
   };
 
   bool narrow_to_top_k(Row& row, int32_t top_k);
   int32_t draw_row(const Row& row, const SamplingParams& params, uint64_t bits);
+  // Some elements of a row, by buckets in bucket_mass_.
+  struct Sample {
+    double mass = 0;
+    double squares = 0;  // sum of the squares of the masses
+    int32_t num_elements = 0;
+  };
+
+  std::optional<Bracket> bracket(const Row& row, float top_p);
+  std::optional<Bracket> bracket_of_few(const Row& row, double p, const Sample& sample);
+  Sample draw_sample(const Row& row);
+  void set_buckets(const Row& row);
+  float logit_at(const Row& row, int32_t bucket) const;
+  uint64_t weigh_group_maxima(const Row& row);
+  std::optional<Selection> cut_in_bracket(const Row& row, float top_p);
+  void resize_inside(size_t most_inside);
+  uint64_t weigh_inside(size_t num_inside);
+  void narrow_inside(Bracket range, size_t num_inside, uint64_t& rest);
+  static Candidate find_last(std::span<Candidate> open, uint64_t& rest);
   Selection select(const Row& row, const SamplingParams& params);
   uint64_t weigh_kept(const Row& row, const Cut& cut);
   uint64_t fill_histogram(const Row& row, uint64_t negligible, bool counts);
@@ -49,6 +73,7 @@ class Drawer final {
   void collect_bucket(const Row& row, int32_t bucket);
   Selection cut_by_rank(const Row& row, int32_t count);
   Selection cut_by_mass(const Row& row, const Selection& within, float fraction);
+  static bool goes_before(const Candidate& a, const Candidate& b);
   Cut cut_by_ratio(const Row& row, float min_p) const;
   uint64_t weigh_group(const Row& row, int32_t g, const Cut& cut, uint64_t* mass) const;
 
@@ -58,7 +83,13 @@ class Drawer final {
   std::vector<uint32_t> bucket_count_;  // [kNumBuckets], if a rank is looked for
   std::vector<float> group_max_;
   std::vector<uint64_t> group_max_mass_;
+  std::vector<uint64_t> max_bucket_mass_;  // [kNumBuckets], of the groups' maxima
   std::vector<Candidate> candidates_;
+  // Elements inside the bracket, in order of their indexes; more room than elements.
+  std::vector<float> inside_z_;
+  std::vector<int32_t> inside_index_;
+  std::vector<uint64_t> inside_mass_;
+  std::vector<int32_t> inside_bucket_;
   std::vector<uint64_t> group_mass_;  // of what is kept
   // The row that top_k leaves, packed together: its logits, their indexes in the whole row.
   std::vector<float> packed_z_;

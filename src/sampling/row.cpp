@@ -27,6 +27,11 @@ float from_key(int32_t key) {
   return std::bit_cast<float>(key ^ ((key >> 31) & 0x7fffffff));
 }
 
+void Row::reserve(int32_t size) {
+  group_keys_.reserve(static_cast<size_t>(size / kGroup + 1));
+  scratch_.reserve(group_keys_.capacity());
+}
+
 void Row::scan(std::span<const float> z) {
   z_ = z;
   group_keys_.resize((z.size() + kGroup - 1) / kGroup);

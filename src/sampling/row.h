@@ -16,6 +16,7 @@ const RowKernels& row_kernels();
 // "Order" below is: larger logit first, of equal ones the lower index first.
 class Row final {
  public:
+  void reserve(int32_t size);
   // Looks at z [size]. The row keeps the span, not a copy.
   void scan(std::span<const float> z);
 

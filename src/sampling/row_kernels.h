@@ -30,12 +30,38 @@ struct WeightScale {
 };
 inline constexpr int kMassBits = 40;
 
+// Logits between which something is looked for, ends included.
+struct Bracket {
+  float lowest;
+  float highest;
+};
+
+// Where `split` puts the elements inside the bracket.
+struct Collector {
+  float* z;
+  int32_t* index;
+  int32_t first_index;  // of the group
+};
+
+// What `split` tells of a group of elements.
+struct GroupSplit {
+  uint64_t whole = 0;  // mass of all
+  uint64_t above = 0;  // mass of those above the bracket
+  int num_inside = 0;
+};
+
 struct RowKernels {
   // The range of keys of z[0 .. size).  Requires: 1 <= size <= kGroup.
   KeyRange (*key_range)(const float* z, int size);
   // mass[i] of z[i] for i < size, 0 where the key is below `lowest_key`; returns their sum.
   uint64_t (*weigh)(const float* z, int size, WeightScale scale, int32_t lowest_key,
                     uint64_t* mass);
+  // The sum that weigh gives for everything.
+  uint64_t (*weigh_all)(const float* z, int size, WeightScale scale);
+  // Sums, and the elements inside the bracket with their indexes, in order.
+  // Requires: room for size + 16 elements; bracket.lowest is finite.
+  GroupSplit (*split)(const float* z, int size, WeightScale scale, Bracket bracket,
+                      Collector inside);
   // bucket[i] = min(num_buckets - 1, floor((max - z) * inverse_temperature * buckets_per_unit)).
   void (*bucket)(const float* z, int size, WeightScale scale, float buckets_per_unit,
                  int32_t* bucket);

@@ -1,7 +1,6 @@
 #include "sampling/sampler.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <utility>
 
@@ -20,6 +19,11 @@ struct Workspace {
   std::vector<std::pair<int32_t, float>> edits;   // id, logit before
   std::vector<std::pair<int32_t, int32_t>> best;  // key, id
 };
+
+Workspace& workspace() {
+  thread_local Workspace work;
+  return work;
+}
 
 void edit(Workspace& work, float* logits, int32_t token_id, float value) {
   work.edits.emplace_back(token_id, logits[token_id]);
@@ -63,12 +67,10 @@ RowFault fault_of(const Row& row, bool is_edited) {
 // max x + ln(sum of w) of the scanned row.
 double log_normalizer(const Row& row) {
   const WeightScale scale{row.max(), 1.0f};
-  std::array<uint64_t, kGroup> mass;
   uint64_t total = 0;
   for (int32_t g = 0; g < row.num_groups(); ++g) {
     const auto part = row.group(g);
-    total += row_kernels().weigh(part.data(), static_cast<int>(part.size()), scale, INT32_MIN,
-                                 mass.data());
+    total += row_kernels().weigh_all(part.data(), static_cast<int>(part.size()), scale);
   }
   constexpr double kUnit = 1.0 / static_cast<double>(uint64_t{1} << kMassBits);
   return static_cast<double>(row.max()) + natural_log(static_cast<double>(total) * kUnit);
@@ -140,12 +142,22 @@ bool uses_counts(const SamplingParams& params) {
          params.frequency_penalty != 0;
 }
 
+void reserve_for_rows(kernels::ThreadPool& pool, int32_t vocabulary_size) {
+  constexpr size_t kEdits = 4096;
+  pool.run_on_each([vocabulary_size] {
+    Workspace& work = workspace();
+    work.row.reserve(vocabulary_size);
+    work.drawer.reserve(vocabulary_size);
+    work.edits.reserve(kEdits);
+    work.best.reserve(kEdits);
+  });
+}
+
 void sample_rows(std::span<const RowTask> tasks, int32_t vocabulary_size,
                  std::span<RowResult> results) {
   kernels::parallel_for(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
-    thread_local Workspace work;
     results[i].fault = RowFault::kNone;
-    sample_row(work, tasks[i], vocabulary_size, results[i]);
+    sample_row(workspace(), tasks[i], vocabulary_size, results[i]);
   });
 }
 

@@ -7,6 +7,10 @@
 #include "sampling/params.h"
 #include "sampling/token_counts.h"
 
+namespace sluice::kernels {
+class ThreadPool;
+}
+
 // From a row of logits to a token, exactly defined, in an order that nothing outside the row moves.
 //
 // Let x [V] float32 be the model's logits of one row. In this order:
@@ -70,6 +74,10 @@ struct RowResult {
 
 // True if drawing with these parameters needs the completion's TokenCounts.
 bool uses_counts(const SamplingParams& params);
+
+// Gives every thread of `pool` the memory that rows of this size usually need, so that no step has
+// to ask for it.
+void reserve_for_rows(kernels::ThreadPool& pool, int32_t vocabulary_size);
 
 // Does every task, in parallel over the compute pool in force. A result's bits depend on its own
 // task alone.  Requires: results.size() == tasks.size(); vocabulary_size >= 1.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -16,6 +17,10 @@ class TokenCounts final {
     int32_t num_generated;  // 0: in the prompt only
   };
 
+  // Room for the prompt's tokens and `num_generated` others; more makes it grow.
+  void reserve(size_t num_prompt, size_t num_generated) {
+    entries_.reserve(num_prompt + num_generated);
+  }
   void add_prompt(std::span<const int32_t> token_ids);
   void add_generated(int32_t token_id);
 

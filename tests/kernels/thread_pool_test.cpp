@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -54,6 +56,24 @@ TEST(ThreadPoolTest, ALoopInsideATaskRunsOnItsThread) {
   parallel_for(8, [&](int64_t) { parallel_for(8, [&](int64_t) { ++count; }); });
   EXPECT_EQ(count, 64);
   EXPECT_EQ(current_pool(), &pool);
+}
+
+TEST(ThreadPoolTest, RunsOnEachThreadOnce) {
+  for (const int num_threads : {1, 2, 5}) {
+    ThreadPool pool(num_threads);
+    std::mutex mutex;
+    std::set<std::thread::id> seen;
+    int num_calls = 0;
+    for (int round = 0; round < 20; ++round) {
+      pool.run_on_each([&] {
+        const std::lock_guard lock(mutex);
+        seen.insert(std::this_thread::get_id());
+        ++num_calls;
+      });
+    }
+    EXPECT_EQ(seen.size(), static_cast<size_t>(num_threads));
+    EXPECT_EQ(num_calls, 20 * num_threads);
+  }
 }
 
 TEST(ThreadPoolTest, ScopesNestAndEnd) {

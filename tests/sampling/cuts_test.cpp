@@ -127,8 +127,34 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"top_k_top_p_large", 50000, 1, 0.01f, make(1, 9000, 0.9f, 0)},
                     Case{"min_p", 50000, 1, 0, make(1, 0, 1, 0.1f)},
                     Case{"min_p_one", 5000, 1, 0, make(1, 0, 1, 1)},
+                    // Rows large enough for a sample to tell where the cut falls.
+                    Case{"sampled", 250880, 0.5f, 0, make(0.7f, 0, 0.9f, 0)},
+                    Case{"sampled_uneven", 70001, 1.5f, 0, make(0.7f, 0, 0.9f, 0)},
+                    Case{"sampled_peaked", 250880, 3, 0, make(0.7f, 0, 0.9f, 0)},
+                    Case{"sampled_very_peaked", 70001, 12, 0, make(0.7f, 0, 0.9f, 0)},
+                    Case{"sampled_ties", 70001, 0.5f, 0.25f, make(1, 0, 0.6f, 0)},
+                    Case{"sampled_all_equal", 70001, 0, 0, make(1, 0, 0.3f, 0)},
+                    Case{"sampled_tiny", 70001, 0.5f, 0, make(1, 0, 1e-6f, 0)},
+                    Case{"sampled_nearly_all", 70001, 0.5f, 0, make(1, 0, 0.9999f, 0)},
+                    Case{"sampled_min_p", 70001, 0.5f, 0, make(1, 0, 0.9f, 0.3f)},
                     Case{"all_cuts", 50000, 2, 0, make(1.3f, 900, 0.95f, 0.02f)}),
     [](const auto& info) { return info.param.name; });
+
+// A row made to mislead a sample of its groups' first elements.
+TEST(CutsTest, ASampleThatMisleadsCostsOnlyTime) {
+  for (const float inside : {4.0f, -4.0f}) {
+    auto row = random_row(70001, 0.5f, 1);
+    for (size_t i = 0; i < row.size(); ++i) {
+      if (i % 128 < 16) row[i] += inside;
+    }
+    const SamplingParams params = make(1, 0, 0.9f, 0);
+    const Oracle oracle(row, params);
+    for (uint32_t position = 0; position < 60; ++position) {
+      const RowResult result = sample_one(row, params, position);
+      ASSERT_TRUE(oracle.agrees(result.token_id, random_bits(params.seed, 0, position)));
+    }
+  }
+}
 
 TEST(CutsTest, TiesWithTheLastKeptIdAreCutById) {
   std::vector<float> row(400, 1.0f);

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/compute.h"
@@ -67,6 +68,34 @@ TEST(SamplerRowLaw, AloneInCrowdsAndOnThreads) {
   }
 }
 
+// What split() says, against the masses of weigh().
+void expect_split(const RowKernels& kernels, const std::vector<float>& row, int size,
+                  WeightScale scale, const uint64_t* mass) {
+  for (const Bracket bracket :
+       {Bracket{-3, 3}, Bracket{0, 0}, Bracket{row[static_cast<size_t>(size / 2)] + 0.0f, 100}}) {
+    if (!std::isfinite(bracket.lowest)) continue;
+    std::vector<float> z(static_cast<size_t>(size) + 16);
+    std::vector<int32_t> index(z.size());
+    const GroupSplit found =
+        kernels.split(row.data(), size, scale, bracket, {z.data(), index.data(), 1000});
+    uint64_t whole = 0;
+    uint64_t above = 0;
+    size_t num_inside = 0;
+    for (int i = 0; i < size; ++i) {
+      const float value = row[static_cast<size_t>(i)];
+      whole += mass[i];
+      if (value > bracket.highest) above += mass[i];
+      if (value < bracket.lowest || value > bracket.highest) continue;
+      ASSERT_LT(num_inside, static_cast<size_t>(found.num_inside));
+      EXPECT_EQ(z[num_inside], value);
+      EXPECT_EQ(index[num_inside++], 1000 + i);
+    }
+    EXPECT_EQ(num_inside, static_cast<size_t>(found.num_inside));
+    EXPECT_EQ(found.whole, whole);
+    EXPECT_EQ(found.above, above);
+  }
+}
+
 TEST(SamplerRowLaw, AFaultyRowEndsAloneAndItsNeighboursKeepTheirBits) {
   Crowd crowd = make_crowd(8);
   std::vector<RowResult> before(8);
@@ -110,6 +139,10 @@ TEST(SamplerRowLaw, BothBuildsOfTheLoopsGiveTheSameBits) {
     EXPECT_EQ(range[0].largest, range[1].largest);
     EXPECT_EQ(0, std::memcmp(mass[0], mass[1], sizeof(uint64_t) * static_cast<size_t>(size)));
     EXPECT_EQ(0, std::memcmp(bucket[0], bucket[1], sizeof(int32_t) * static_cast<size_t>(size)));
+    for (const RowKernels* build : builds) {
+      EXPECT_EQ(build->weigh_all(row.data(), size, scale), sum[0]);
+      expect_split(*build, row, size, scale, mass[0]);
+    }
   }
 }
 
