@@ -7,6 +7,7 @@ from typing import List
 
 import sluice
 import torch
+from common import refuse_other_graphs, shared_out, split_heads
 from sluice import Checkpoint, Config, Weights
 from torch import Tensor
 from torch.nn import Module
@@ -69,13 +70,14 @@ def model_types() -> List[str]:
 
 
 def configure(model: Bloom, config: Config) -> None:
+    refuse_other_graphs(config)
     model.vocabulary_size = config.count("vocab_size")
     model.context_length = config.count("seq_length", 2048)
     model.hidden_size = config.count("n_embed", config.count("hidden_size", 64))
     model.num_layers = config.count("n_layer", config.count("num_hidden_layers", 2))
     model.num_heads = config.count("n_head", config.count("num_attention_heads", 8))
     model.num_kv_heads = model.num_heads
-    model.head_size = model.hidden_size // model.num_heads
+    model.head_size = shared_out(config, model.hidden_size, model.num_heads)
     model.epsilon = config.number("layer_norm_epsilon", 1e-5)
     model.residual_after_norm = config.flag("apply_residual_connection_post_layernorm", False)
     model.tied = config.flag("tie_word_embeddings", True)
@@ -91,12 +93,6 @@ def alibi_slopes(num_heads: int) -> Tensor:
     slopes = torch.pow(base, torch.arange(1, 1 + power))
     base = torch.tensor(2.0 ** (-4.0 / power)).to(torch.float32)
     return torch.cat([slopes, torch.pow(base, torch.arange(1, 1 + 2 * (num_heads - power), 2))])
-
-
-# Rows of a checkpoint's fused weight or bias go head by head, [H, 3, D]; ours go [3, H, D].
-def split_heads(fused: Tensor, num_heads: int) -> List[Tensor]:
-    by_head = fused.unflatten(0, [num_heads, 3, -1])
-    return [by_head.select(1, part).flatten(0, 1) for part in range(3)]
 
 
 def weights(model: Bloom, checkpoint: Checkpoint, out: Weights) -> None:

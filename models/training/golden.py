@@ -27,30 +27,30 @@ from pathlib import Path
 import sentencepiece
 import torch
 from golden_texts import MODEL_PROMPTS, TOKENIZER_TEXTS
-from safetensors.torch import load_file, save_file
+from golden_variants import VARIANTS, randomize
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import (
-    AutoTokenizer,
-    BloomConfig,
-    BloomForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers.models.gpt_neox import modeling_gpt_neox
+from transformers.models.llama import modeling_llama
 
 GREEDY_TOKENS = 64
 TOP = 8
 SMALLEST_GAP = 1e-3  # A kernel's rounding must not be able to change a greedy token.
 SMALL_VOCABULARY = 512
-VARIANT_VOCABULARY = 199  # odd, so that no kernel can count on a multiple of its tile
 VARIANT_PROMPT_TOKENS = (1, 7, 33)
 
 
 def load_float32(folder: Path) -> PreTrainedModel:
     """Loads a Hugging Face folder with its weights widened to float32."""
     config = json.loads((folder / "config.json").read_text())
-    family = {"llama": LlamaForCausalLM, "bloom": BloomForCausalLM}[config["model_type"]]
-    model = family.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    if "partial_rotary_factor" in config:
+        # LLaMA's code has the frequencies for it, but rotates whole heads; GPT-NeoX's is the same
+        # rotation, and leaves the rest of a head alone.
+        modeling_llama.apply_rotary_pos_emb = modeling_gpt_neox.apply_rotary_pos_emb
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
     return model.eval()
 
 
@@ -60,15 +60,24 @@ def logits_of(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
     return model(torch.tensor([ids]), use_cache=False).logits[0].float()
 
 
+@torch.no_grad()
 def greedy(model: PreTrainedModel, ids: list[int]) -> tuple[list[int], float]:
     """Returns the next GREEDY_TOKENS greedy tokens, and the smallest gap between best and second.
 
-    End tokens do not stop it: an engine is compared with ignore-eos.
+    End tokens do not stop it: an engine is compared with ignore-eos. Dynamic rotary positions
+    depend on the length of the whole input, so there a token at a time goes through the cache.
     """
     ids, gap = list(ids), float("inf")
     start = len(ids)
+    scaling = getattr(model.config, "rope_scaling", None) or {}
+    cache = DynamicCache() if scaling.get("rope_type") == "dynamic" else None
     for _ in range(GREEDY_TOKENS):
-        best = logits_of(model, ids)[-1].topk(2)
+        if cache is None:
+            logits = logits_of(model, ids)
+        else:
+            fed = ids[cache.get_seq_length() :]
+            logits = model(torch.tensor([fed]), past_key_values=cache, use_cache=True).logits[0]
+        best = logits[-1].topk(2)
         gap = min(gap, float(best.values[0] - best.values[1]))
         ids.append(int(best.indices[0]))
     return ids[start:], gap
@@ -118,109 +127,29 @@ def write_model(hf: Path, out: Path) -> None:
         print("  >", entry["text"][-40:], "|", tokenizer.decode(entry["greedy"])[:120])
 
 
-def randomize(model: PreTrainedModel, generator: torch.Generator) -> None:
-    """Gives every tensor values that matter: biases, norms and logits that differ clearly.
-
-    Where the embedding is the output matrix too, the layers must outweigh it, or every token would
-    be followed by itself.
-    """
-    gain = 4.0 if model.config.tie_word_embeddings else 1.5
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if "embed" in name and "norm" not in name:
-            value = noise * (1.5 / gain)
-        elif parameter.ndim == 2:
-            value = noise * (gain / parameter.shape[1] ** 0.5)
-        else:
-            value = noise * 0.2 + (1.0 if name.endswith("weight") else 0.0)
-        parameter.data.copy_(value)
-
-
-def llama_config(heads: int, kv_heads: int, **more: object) -> LlamaConfig:
-    """Returns a two-layer LLaMA of head size 16 unless `more` says otherwise."""
-    settings: dict[str, object] = {
-        "hidden_size": 16 * heads,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "max_position_embeddings": 256,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-    return LlamaConfig(
-        vocab_size=VARIANT_VOCABULARY,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        **(settings | more),
-    )
-
-
-def bloom_config(heads: int, layers: int) -> BloomConfig:
-    """Returns a BLOOM of head size 16."""
-    return BloomConfig(
-        vocab_size=VARIANT_VOCABULARY,
-        hidden_size=16 * heads,
-        n_layer=layers,
-        n_head=heads,
-        seq_length=256,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=3,
-    )
-
-
-VARIANTS: dict[str, tuple[Callable[[], LlamaConfig | BloomConfig], torch.dtype]] = {
-    "llama_mha_untied_f32": (
-        lambda: llama_config(3, 3, tie_word_embeddings=False),
-        torch.float32,
-    ),
-    "llama_gqa_tied_bf16": (
-        lambda: llama_config(4, 2, tie_word_embeddings=True, rms_norm_eps=1e-5),
-        torch.bfloat16,
-    ),
-    "llama_mqa_untied_f16": (
-        lambda: llama_config(4, 1, tie_word_embeddings=False, rope_theta=500000.0),
-        torch.float16,
-    ),
-    "llama_head_size_bf16": (  # heads * head size differs from the hidden size
-        lambda: llama_config(3, 1, tie_word_embeddings=False, head_dim=32),
-        torch.bfloat16,
-    ),
-    "bloom_3_heads_f32": (lambda: bloom_config(3, 2), torch.float32),
-    "bloom_4_heads_bf16": (lambda: bloom_config(4, 2), torch.bfloat16),
-    "bloom_6_heads_f16": (lambda: bloom_config(6, 1), torch.float16),
-}
-
-
-def published_bloom_form(folder: Path) -> None:
-    """Rewrites a folder as bigscience published bloom-560m: other names, the same model."""
-    config = json.loads((folder / "config.json").read_text())
-    config["n_embed"] = config.pop("hidden_size")
-    config["num_attention_heads"] = config.pop("n_head")
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    tensors = load_file(folder / "model.safetensors")
-    renamed = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
-    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def write_variants(out: Path) -> None:
+def write_variants(out: Path, only: list[str]) -> None:
     """Random models that cover the graph's variants, with full logits."""
-    for seed, (name, (config, dtype)) in enumerate(VARIANTS.items()):
+    for seed, (name, variant) in enumerate(VARIANTS.items()):
+        if only and name not in only:
+            continue
         generator = torch.Generator().manual_seed(400 + seed)
-        make = LlamaForCausalLM if name.startswith("llama") else BloomForCausalLM
-        model = make(config())
+        config = variant.config()
+        model = AutoModelForCausalLM.from_config(config)
         randomize(model, generator)
-        model.to(dtype).save_pretrained(out / name)
+        model.to(variant.dtype).save_pretrained(out / name)
         (out / name / "generation_config.json").unlink(missing_ok=True)
-        if name == "bloom_4_heads_bf16":
-            published_bloom_form(out / name)
+        if variant.rewrite is not None:
+            variant.rewrite(out / name)
         prompts = []
         for length in VARIANT_PROMPT_TOKENS:
-            ids = torch.randint(4, VARIANT_VOCABULARY, (length,), generator=generator).tolist()
+            ids = torch.randint(4, config.vocab_size, (length,), generator=generator).tolist()
             prompts.append(("", ids))
         for _ in range(20):  # in place of prompts with a near-tie
-            ids = torch.randint(4, VARIANT_VOCABULARY, (19,), generator=generator).tolist()
+            ids = torch.randint(4, config.vocab_size, (19,), generator=generator).tolist()
             prompts.append(("", ids))
         write_golden(load_float32(out / name), prompts, out / name, wanted=3)
+        if variant.rewrite_config is not None:
+            variant.rewrite_config(out / name)
 
 
 def write_tokenizers(llama: Path, bloom: Path, out: Path) -> None:
@@ -253,6 +182,7 @@ def main() -> None:
     model = commands.add_parser("model")
     model.add_argument("--hf", type=Path, required=True)
     variants = commands.add_parser("variants")
+    variants.add_argument("--only", nargs="+", default=[], metavar="NAME")
     tokenizers = commands.add_parser("tokenizers")
     tokenizers.add_argument("--llama", type=Path, required=True)
     tokenizers.add_argument("--bloom", type=Path, required=True)
@@ -263,7 +193,7 @@ def main() -> None:
     if arguments.command == "model":
         write_model(arguments.hf, arguments.out)
     elif arguments.command == "variants":
-        write_variants(arguments.out)
+        write_variants(arguments.out, arguments.only)
     else:
         write_tokenizers(arguments.llama, arguments.bloom, arguments.out)
 

@@ -22,6 +22,9 @@ at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight);
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                       double epsilon);
+at::Tensor head_norm(const at::Tensor& qkv, const at::Tensor& query_weight,
+                     const at::Tensor& key_weight, int64_t num_heads, int64_t num_kv_heads,
+                     double epsilon);
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, std::string_view activation,
                   const std::optional<at::Tensor>& residual);

@@ -22,6 +22,17 @@ void check_vector(const char* name, const at::Tensor& vector, int64_t size, at::
   TORCH_CHECK(vector.is_contiguous(), name, " is not contiguous");
 }
 
+// The head size D of rows of H query, Hkv key and Hkv value heads.
+int64_t head_size_of(const at::Tensor& qkv, int64_t num_heads, int64_t num_kv_heads) {
+  check_activations("qkv", qkv);
+  TORCH_CHECK(num_kv_heads >= 1 && num_heads >= 1 && num_heads % num_kv_heads == 0, num_heads,
+              " heads cannot share ", num_kv_heads, " KV heads");
+  const int64_t num_parts = num_heads + 2 * num_kv_heads;
+  TORCH_CHECK(qkv.size(1) % num_parts == 0, "qkv has ", qkv.size(1),
+              " columns, expected a multiple of ", num_parts);
+  return qkv.size(1) / num_parts;
+}
+
 const at::Tensor& plan_entry(at::TensorList plan, PlanIndex index, int64_t dimensions) {
   TORCH_CHECK(plan.size() >= kPlanSize, "plan has ", plan.size(), " tensors, expected ",
               static_cast<int>(kPlanSize));
@@ -53,6 +64,14 @@ void check_norm(const at::Tensor& x, const at::Tensor& weight,
   check_activations("x", x);
   check_vector("weight", weight, x.size(1), x.scalar_type());
   if (bias) check_vector("bias", *bias, x.size(1), x.scalar_type());
+}
+
+int64_t check_head_norm(const at::Tensor& qkv, const at::Tensor& query_weight,
+                        const at::Tensor& key_weight, int64_t num_heads, int64_t num_kv_heads) {
+  const int64_t head_size = head_size_of(qkv, num_heads, num_kv_heads);
+  check_vector("query_weight", query_weight, head_size, qkv.scalar_type());
+  check_vector("key_weight", key_weight, head_size, qkv.scalar_type());
+  return head_size;
 }
 
 void check_linear(const at::Tensor& x, const at::Tensor& weight,
@@ -87,17 +106,11 @@ void check_select_rows(const at::Tensor& x, at::TensorList plan) {
 AttentionSizes check_attention(const AttentionOperands& operands, int64_t num_heads,
                                int64_t num_kv_heads, int64_t window) {
   const auto& [qkv, positions, cache, plan, rope, alibi_slopes] = operands;
-  check_activations("qkv", qkv);
-  TORCH_CHECK(num_kv_heads >= 1 && num_heads >= 1 && num_heads % num_kv_heads == 0, num_heads,
-              " heads cannot share ", num_kv_heads, " KV heads");
-  const int64_t num_parts = num_heads + 2 * num_kv_heads;
-  TORCH_CHECK(qkv.size(1) % num_parts == 0, "qkv has ", qkv.size(1),
-              " columns, expected a multiple of ", num_parts);
   AttentionSizes sizes;
+  sizes.head_size = head_size_of(qkv, num_heads, num_kv_heads);
   sizes.num_tokens = qkv.size(0);
   sizes.num_heads = num_heads;
   sizes.num_kv_heads = num_kv_heads;
-  sizes.head_size = qkv.size(1) / num_parts;
   TORCH_CHECK(sizes.head_size % 2 == 0, "head size is ", sizes.head_size, ", expected an even one");
   check_vector("positions", positions, sizes.num_tokens, at::kInt);
 

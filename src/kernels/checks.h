@@ -40,6 +40,9 @@ Activation parse_activation(std::string_view name);
 void check_embed(const at::Tensor& tokens, const at::Tensor& weight);
 void check_norm(const at::Tensor& x, const at::Tensor& weight,
                 const std::optional<at::Tensor>& bias);
+// Returns D.
+int64_t check_head_norm(const at::Tensor& qkv, const at::Tensor& query_weight,
+                        const at::Tensor& key_weight, int64_t num_heads, int64_t num_kv_heads);
 void check_linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual);
 void check_swiglu(const at::Tensor& x);

@@ -60,6 +60,13 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
   return op.call(x, weight, bias, epsilon);
 }
 
+at::Tensor head_norm(const at::Tensor& qkv, const at::Tensor& query_weight,
+                     const at::Tensor& key_weight, int64_t num_heads, int64_t num_kv_heads,
+                     double epsilon) {
+  static const auto op = find<decltype(head_norm)>("head_norm");
+  return op.call(qkv, query_weight, key_weight, num_heads, num_kv_heads, epsilon);
+}
+
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, std::string_view activation,
                   const std::optional<at::Tensor>& residual) {

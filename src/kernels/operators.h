@@ -45,6 +45,13 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                       double epsilon);
 
+// RMSNorm of every query head and every key head by itself; value heads are copied.
+//   qkv [T, (H + 2 Hkv) D]: a row holds H query heads, then Hkv key heads, then Hkv value heads
+//   query_weight, key_weight [D] | returns [T, (H + 2 Hkv) D].  Qwen3, arXiv:2505.09388.
+at::Tensor head_norm(const at::Tensor& qkv, const at::Tensor& query_weight,
+                     const at::Tensor& key_weight, int64_t num_heads, int64_t num_kv_heads,
+                     double epsilon);
+
 // activation(x weight^T + bias) + residual.
 //   x [T, K] | weight [N, K], plain or packed (packed_weight.h) | bias [N] | residual [T, N]
 //   activation: "" (none), "gelu_tanh" (BLOOM, GPT-2), "gelu" (erf), "silu", "relu"

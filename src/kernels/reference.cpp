@@ -88,6 +88,22 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
   return (wide * scale * widen(weight)).to(x.scalar_type());
 }
 
+at::Tensor head_norm(const at::Tensor& qkv, const at::Tensor& query_weight,
+                     const at::Tensor& key_weight, int64_t num_heads, int64_t num_kv_heads,
+                     double epsilon) {
+  const int64_t head_size = check_head_norm(qkv, query_weight, key_weight, num_heads, num_kv_heads);
+  const at::Tensor heads = qkv.view({qkv.size(0), -1, head_size});
+  const auto normed = [&](int64_t first, int64_t count, const at::Tensor& weight) {
+    const at::Tensor rows = heads.narrow(1, first, count).reshape({-1, head_size}).contiguous();
+    return rms_norm(rows, weight, epsilon).view({-1, count, head_size});
+  };
+  const at::Tensor values = heads.narrow(1, num_heads + num_kv_heads, num_kv_heads);
+  return at::cat({normed(0, num_heads, query_weight), normed(num_heads, num_kv_heads, key_weight),
+                  values},
+                 1)
+      .view(qkv.sizes());
+}
+
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                       double epsilon) {
   check_norm(x, weight, bias);
@@ -178,6 +194,7 @@ void register_backend(torch::Library& library) {
   library.impl("embed", &embed);
   library.impl("rms_norm", &rms_norm);
   library.impl("layer_norm", &layer_norm);
+  library.impl("head_norm", &head_norm);
   library.impl("linear", &linear);
   library.impl("swiglu", &swiglu);
   library.impl("attention", &attention);

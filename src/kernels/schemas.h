@@ -9,6 +9,8 @@ inline constexpr const char* kOperatorSchemas[] = {
     "embed(Tensor tokens, Tensor weight) -> Tensor",
     "rms_norm(Tensor x, Tensor weight, float epsilon) -> Tensor",
     "layer_norm(Tensor x, Tensor weight, Tensor bias, float epsilon) -> Tensor",
+    "head_norm(Tensor qkv, Tensor query_weight, Tensor key_weight, int num_heads, "
+    "int num_kv_heads, float epsilon) -> Tensor",
     "linear(Tensor x, Tensor weight, Tensor? bias=None, str activation=\"\", "
     "Tensor? residual=None) -> Tensor",
     "swiglu(Tensor x) -> Tensor",

@@ -10,12 +10,16 @@ namespace {
 
 constexpr size_t kMaxConfigBytes = 4 << 20;
 constexpr size_t kShownValueBytes = 64;
+constexpr int64_t kMaxCount = 1 << 24;
 
-void flatten(const std::string& prefix, const Json& json, std::map<std::string, Json>& fields) {
+void flatten(const std::string& prefix, const Json& json, std::map<std::string, Json>& fields,
+             std::set<std::string>& nulls) {
   for (const auto& [name, value] : json.items()) {
     if (value.is_object()) {
-      flatten(prefix + name + ".", value, fields);
-    } else if (!value.is_null()) {
+      flatten(prefix + name + ".", value, fields, nulls);
+    } else if (value.is_null()) {
+      nulls.insert(prefix + name);
+    } else {
       fields[prefix + name] = value;
     }
   }
@@ -53,7 +57,7 @@ Result<ConfigFile> ConfigFile::open(const std::filesystem::path& path) {
   const auto json = parse_json(*text);
   if (!json) return fail(json.error().code, config.where_ + json.error().message);
   if (!json->is_object()) return invalid_argument(config.where_ + "is no JSON object");
-  flatten("", *json, config.fields_);
+  flatten("", *json, config.fields_, config.nulls_);
   return config;
 }
 
@@ -70,9 +74,9 @@ Result<int64_t> ConfigFile::integer(const std::string& name,
 
 Result<int64_t> ConfigFile::count(const std::string& name, std::optional<int64_t> fallback) const {
   auto value = integer(name, fallback);
-  if (value && *value < 1) {
+  if (value && (*value < 1 || *value > kMaxCount)) {
     return invalid_argument(where_ + name + " is " + std::to_string(*value) +
-                            ", must be at least 1");
+                            ", must be at least 1 and at most " + std::to_string(kMaxCount));
   }
   return value;
 }
@@ -93,17 +97,33 @@ Result<std::string> ConfigFile::text(const std::string& name,
                     [](const Json& value) { return value.is_string(); });
 }
 
+Result<std::vector<std::string>> ConfigFile::texts(const std::string& name) const {
+  const auto all_texts = [](const Json& value) {
+    return value.is_array() &&
+           std::ranges::all_of(value, [](const Json& item) { return item.is_string(); });
+  };
+  return read_field(fields_, where_, name, std::optional(std::vector<std::string>{}), all_texts);
+}
+
+bool ConfigFile::has(const std::string& name) const {
+  const auto next = fields_.lower_bound(name + ".");
+  return fields_.contains(name) || (next != fields_.end() && next->first.starts_with(name + "."));
+}
+
+Error ConfigFile::unsupported(const std::string& name, const std::string& why) const {
+  return {ErrorCode::kUnimplemented, where_ + name + " " + why};
+}
+
 Result<void> ConfigFile::expect(const std::string& name,
                                 const std::vector<std::string>& supported) const {
+  if (!has(name)) return {};
   const auto found = fields_.find(name);
-  if (found == fields_.end()) return {};
-  const std::string value = as_text(found->second);
+  const std::string value = found == fields_.end() ? "{...}" : as_text(found->second);
   if (std::ranges::find(supported, value) != supported.end()) return {};
   std::string list;
   for (const std::string& text : supported) list += (list.empty() ? "" : ", ") + text;
-  return fail(ErrorCode::kUnimplemented, where_ + name + " is '" +
-                                             value.substr(0, kShownValueBytes) +
-                                             "', supported: " + (list.empty() ? "null" : list));
+  return std::unexpected(unsupported(name, "is '" + value.substr(0, kShownValueBytes) +
+                                               "', supported: " + (list.empty() ? "null" : list)));
 }
 
 Result<std::vector<int32_t>> ConfigFile::token_ids(const std::string& name) const {

@@ -9,56 +9,18 @@
 
 #include <algorithm>
 #include <exception>
+#include <numbers>
 
-#include "base/mapped_file.h"
 #include "base/sha256.h"
 #include "kernels/operators.h"
-#include "model/builtin_families.h"
 #include "model/failure.h"
 #include "model/family_api.h"
+#include "model/family_source.h"
 
 namespace sluice::model {
 namespace {
 
-namespace fs = std::filesystem;
 namespace jit = torch::jit;
-
-constexpr size_t kMaxSourceBytes = 1 << 20;
-
-// A top-level class or function of a Python file.
-struct Block {
-  std::string_view text;
-  size_t first_line = 0;
-};
-
-// Cuts a file into its top-level blocks. Imports, comments and the module's docstring are for
-// Python readers and tools; TorchScript's parser knows none of them.
-std::vector<Block> split_blocks(std::string_view source) {
-  std::vector<Block> blocks;
-  bool in_block = false;
-  bool in_docstring = false;
-  size_t line_idx = 0;
-  for (size_t begin = 0; begin < source.size(); ++line_idx) {
-    const size_t end = std::min(source.find('\n', begin), source.size() - 1) + 1;
-    const std::string_view line = source.substr(begin, end - begin);
-    const bool is_top_level = line.find_first_of(" \t\r\n#") != 0 && !in_docstring;
-    if (is_top_level) {
-      in_block = line.starts_with("class ") || line.starts_with("def ");
-      if (in_block) blocks.push_back({source.substr(begin, 0), line_idx});
-    }
-    if (in_block) {
-      Block& block = blocks.back();
-      block.text = std::string_view(block.text.data(), block.text.size() + line.size());
-    } else {
-      size_t quotes = 0;
-      for (size_t at = 0; (at = line.find("\"\"\"", at)) != std::string_view::npos; at += 3)
-        ++quotes;
-      if (quotes % 2 == 1) in_docstring = !in_docstring;
-    }
-    begin = end;
-  }
-  return blocks;
-}
 
 // `torch.NAME`: an operator, or one of the dtypes.
 struct TorchModule final : jit::BuiltinModule {
@@ -77,14 +39,26 @@ struct TorchModule final : jit::BuiltinModule {
   }
 };
 
-// What a family file may name besides Python's builtins: torch, sluice, its own class, and the
-// types of an import.
+// `math.NAME`: what the import-time functions compute with in float64.
+struct MathModule final : jit::BuiltinModule {
+  MathModule() : BuiltinModule("aten") {}
+  std::shared_ptr<jit::SugaredValue> attr(const jit::SourceRange& range, jit::GraphFunction& method,
+                                          const std::string& field) override {
+    if (field != "pi") return BuiltinModule::attr(range, method, field);
+    return std::make_shared<jit::SimpleValue>(
+        method.graph()->insertConstant(std::numbers::pi, range));
+  }
+};
+
+// What a family file may name besides Python's builtins: torch, math, sluice, its own class, and
+// the types of an import.
 struct FamilyResolver final : jit::Resolver {
   explicit FamilyResolver(c10::ClassTypePtr program) : program_type(std::move(program)) {}
 
   std::shared_ptr<jit::SugaredValue> resolveValue(const std::string& name, jit::GraphFunction&,
                                                   const jit::SourceRange&) override {
     if (name == "torch") return std::make_shared<TorchModule>();
+    if (name == "math") return std::make_shared<MathModule>();
     if (name == "sluice") return std::make_shared<jit::BuiltinModule>("sluice");
     return nullptr;
   }
@@ -113,6 +87,8 @@ c10::IValue initial_value(const c10::TypePtr& type) {
       return {};
     case c10::TypeKind::ListType:
       return c10::impl::GenericList(type->containedType(0));
+    case c10::TypeKind::DictType:
+      return c10::impl::GenericDict(type->containedType(0), type->containedType(1));
     default:
       break;
   }
@@ -120,7 +96,7 @@ c10::IValue initial_value(const c10::TypePtr& type) {
 }
 
 // Makes the program from the file's class: annotated names become attributes, functions methods.
-jit::Module compile_class(const Block& block, const std::string& file_name) {
+jit::Module compile_class(const SourceBlock& block, const std::string& file_name) {
   const auto source = std::make_shared<jit::Source>(block.text, file_name, block.first_line);
   jit::Parser parser(source);
   const jit::ClassDef definition(parser.parseClass());
@@ -147,14 +123,17 @@ jit::Module compile_class(const Block& block, const std::string& file_name) {
   return program;
 }
 
-std::shared_ptr<jit::CompilationUnit> compile_functions(const std::vector<Block>& blocks,
-                                                        const std::string& file_name,
+// The functions of a family file and of the helpers that it imports.
+std::shared_ptr<jit::CompilationUnit> compile_functions(const std::vector<FamilySource>& files,
                                                         const c10::ClassTypePtr& program_type) {
   std::vector<jit::Def> functions;
-  for (const Block& block : blocks) {
-    if (!block.text.starts_with("def ")) continue;
-    const auto source = std::make_shared<jit::Source>(block.text, file_name, block.first_line);
-    functions.emplace_back(jit::Parser(source).parseFunction(/*is_method=*/false));
+  for (const FamilySource& file : files) {
+    for (const SourceBlock& block : split_blocks(file.text)) {
+      if (block.is_class()) continue;
+      const auto source =
+          std::make_shared<jit::Source>(block.text, file.name + ".py", block.first_line);
+      functions.emplace_back(jit::Parser(source).parseFunction(/*is_method=*/false));
+    }
   }
   const std::vector<jit::ResolverPtr> resolvers(functions.size(),
                                                 std::make_shared<FamilyResolver>(program_type));
@@ -179,50 +158,26 @@ Result<void> call(const jit::CompilationUnit& functions, const std::string& name
   }
 }
 
-struct NamedSource {
-  std::string name;
-  std::string source;
-};
-
-Result<std::vector<NamedSource>> read_families(const fs::path& folder) {
-  std::vector<NamedSource> sources;
-  if (folder.empty()) {
-    for (const BuiltinFamily& family : builtin_families()) {
-      sources.push_back({std::string(family.name), std::string(family.source)});
-    }
-    return sources;
-  }
-  std::error_code error;
-  for (const auto& item : fs::directory_iterator(folder, error)) {
-    if (item.path().extension() != ".py") continue;
-    auto source = read_file(item.path(), kMaxSourceBytes);
-    if (!source) return std::unexpected(source.error());
-    sources.push_back({item.path().stem().string(), *std::move(source)});
-  }
-  if (error || sources.empty()) {
-    return fail(ErrorCode::kNotFound, "the folder of families holds no .py file");
-  }
-  std::ranges::sort(sources, {}, &NamedSource::name);
-  return sources;
-}
-
 }  // namespace
 
-Result<Family> Family::compile(const std::string& name, std::string_view source) {
+Result<Family> Family::compile(const std::vector<FamilySource>& files) {
   kernels::register_operators();
   register_family_api();
+  const std::string& name = files.front().name;
   const std::string file_name = name + ".py";
-  const std::vector<Block> blocks = split_blocks(source);
-  const auto is_class = [](const Block& block) { return block.text.starts_with("class "); };
-  if (std::ranges::count_if(blocks, is_class) != 1) {
+  const std::vector<SourceBlock> blocks = split_blocks(files.front().text);
+  if (std::ranges::count_if(blocks, &SourceBlock::is_class) != 1) {
     return invalid_argument(file_name + ": needs exactly one class, the program");
   }
   Family family;
   family.name_ = name;
-  family.source_digest_ = sha256_hex(source);
+  std::string all;
+  for (const FamilySource& file : files) all += file.text;
+  family.source_digest_ = sha256_hex(all);
   try {
-    family.program_ = compile_class(*std::ranges::find_if(blocks, is_class), file_name);
-    family.functions_ = compile_functions(blocks, file_name, family.program_.type());
+    family.program_ =
+        compile_class(*std::ranges::find_if(blocks, &SourceBlock::is_class), file_name);
+    family.functions_ = compile_functions(files, family.program_.type());
   } catch (const std::exception& exception) {
     return invalid_argument(file_name + ": " + one_line(exception));
   }
@@ -239,12 +194,15 @@ std::vector<std::string> Family::model_types() const {
   return types.to<std::vector<std::string>>();
 }
 
-Result<Family> Family::find(const std::string& model_type, const fs::path& folder) {
-  const auto sources = read_families(folder);
-  if (!sources) return std::unexpected(sources.error());
+Result<Family> Family::find(const std::string& model_type, const std::filesystem::path& folder) {
+  const auto files = read_family_files(folder);
+  if (!files) return std::unexpected(files.error());
   std::string known;
-  for (const NamedSource& item : *sources) {
-    auto family = compile(item.name, item.source);
+  for (const FamilySource& file : *files) {
+    if (!is_family(file)) continue;
+    const auto sources = with_imports(file, *files);
+    if (!sources) return std::unexpected(sources.error());
+    auto family = compile(*sources);
     if (!family) return family;
     try {
       for (const std::string& type : family->model_types()) {
@@ -252,7 +210,7 @@ Result<Family> Family::find(const std::string& model_type, const fs::path& folde
         known += (known.empty() ? "" : ", ") + type;
       }
     } catch (const std::exception& exception) {
-      return invalid_argument(item.name + ".py: model_types() failed: " + one_line(exception));
+      return invalid_argument(file.name + ".py: model_types() failed: " + one_line(exception));
     }
   }
   return fail(ErrorCode::kUnimplemented,

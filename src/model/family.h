@@ -5,11 +5,11 @@
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "model/checkpoint.h"
 #include "model/config_file.h"
+#include "model/family_source.h"
 #include "model/weight_sink.h"
 #include "sluice/error.h"
 
@@ -22,6 +22,7 @@ namespace sluice::model {
 //   model_types() -> List[str]                         config.json's model_type values it serves
 //   configure(model, config: Config)                   sets the sizes from config.json
 //   weights(model, checkpoint: Checkpoint, out: Weights)   names, shapes and joins of the weights
+// Functions that families share stand in files without a class, which a family imports.
 class Family final {
  public:
   // The family that serves a model_type: from `folder`, or the built-in ones if that is empty.
@@ -29,7 +30,7 @@ class Family final {
   static Result<Family> find(const std::string& model_type, const std::filesystem::path& folder);
 
   const std::string& name() const { return name_; }
-  // sha256 of the file: which program it was.
+  // sha256 of the file and its imports: which program it was.
   const std::string& source_digest() const { return source_digest_; }
   torch::jit::Module& program() { return program_; }
 
@@ -40,7 +41,8 @@ class Family final {
   Result<void> send_weights(Checkpoint& checkpoint, WeightSink& sink);
 
  private:
-  static Result<Family> compile(const std::string& name, std::string_view source);
+  // The first file is the family, the others are what it imports.
+  static Result<Family> compile(const std::vector<FamilySource>& files);
   std::vector<std::string> model_types() const;
 
   std::string name_;

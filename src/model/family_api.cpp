@@ -25,6 +25,14 @@ void register_config() {
   const auto fallback = torch::arg("fallback") = torch::arg::none();
   torch::class_<ConfigObject>(kNamespace, "Config")
       .def("has", [](const ConfigPtr& self, std::string name) { return self->config.has(name); })
+      .def("is_null",
+           [](const ConfigPtr& self, std::string name) { return self->config.is_null(name); })
+      .def("texts", [](const ConfigPtr& self,
+                       std::string name) { return self->unwrap(self->config.texts(name)); })
+      .def("refuse",
+           [](const ConfigPtr& self, std::string name, std::string why) {
+             self->unwrap(Result<void>(std::unexpected(self->config.unsupported(name, why))));
+           })
       .def("integer",
            [](const ConfigPtr& self, std::string name, std::optional<int64_t> fallback) {
              return self->unwrap(self->config.integer(name, fallback));

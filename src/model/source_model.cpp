@@ -146,7 +146,7 @@ Result<SourceModel> SourceModel::open(const fs::path& folder, const SourceOption
 Result<SourceModel> SourceModel::open_family(const fs::path& folder, const SourceOptions& options) {
   const auto config = ConfigFile::open(folder / kConfigFile);
   if (!config) return std::unexpected(config.error());
-  if (config->has("quantization_config.quant_method")) {
+  if (config->has("quantization_config")) {
     return fail(ErrorCode::kUnimplemented,
                 "config.json: quantization_config is set; quantized checkpoints are not read, "
                 "import the original one");

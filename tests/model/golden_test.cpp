@@ -245,12 +245,22 @@ TEST_P(GoldenPackage, SixtyFourGreedyTokens) {
 INSTANTIATE_TEST_SUITE_P(Embedded, GoldenPackage, testing::Values("llama", "bloom"),
                          [](const auto& item) { return item.param; });
 
-INSTANTIATE_TEST_SUITE_P(Variants, Golden,
-                         testing::Values("llama_mha_untied_f32", "llama_gqa_tied_bf16",
-                                         "llama_mqa_untied_f16", "llama_head_size_bf16",
-                                         "bloom_3_heads_f32", "bloom_4_heads_bf16",
-                                         "bloom_6_heads_f16"),
+// Every folder of tests/golden/variants.
+std::vector<std::string> variants() {
+  std::vector<std::string> names;
+  for (const auto& item : fs::directory_iterator(variant(""))) {
+    names.push_back(item.path().filename().string());
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, Golden, testing::ValuesIn(variants()),
                          [](const auto& item) { return item.param; });
+
+TEST(GoldenVariants, CoverTheFamilies) {
+  EXPECT_GE(variants().size(), 23U);
+}
 
 }  // namespace
 }  // namespace sluice::model

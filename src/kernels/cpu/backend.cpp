@@ -112,6 +112,33 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
   return output;
 }
 
+// A row's heads are rows of size D to the kernel.
+at::Tensor head_norm(const at::Tensor& qkv, const at::Tensor& query_weight,
+                     const at::Tensor& key_weight, int64_t num_heads, int64_t num_kv_heads,
+                     double epsilon) {
+  const int64_t head_size = check_head_norm(qkv, query_weight, key_weight, num_heads, num_kv_heads);
+  const int64_t num_parts = num_heads + 2 * num_kv_heads;
+  at::Tensor output = at::empty(qkv.sizes(), qkv.options());
+  NormArgs queries = norm_args(qkv, query_weight, epsilon, output);
+  NormArgs keys = norm_args(qkv, key_weight, epsilon, output);
+  queries.size = head_size;
+  keys.size = head_size;
+  const int64_t head_bytes = head_size * static_cast<int64_t>(qkv.element_size());
+  const char* from = static_cast<const char*>(qkv.const_data_ptr());
+  char* to = static_cast<char*>(output.data_ptr());
+  for_each_row_group(qkv.size(0), [&](int64_t first, int64_t count) {
+    for (int64_t row = first; row < first + count; ++row) {
+      const int64_t first_key = row * num_parts + num_heads;
+      const int64_t first_value = first_key + num_kv_heads;
+      machine_kernels().rms_norm(queries, row * num_parts, num_heads);
+      machine_kernels().rms_norm(keys, first_key, num_kv_heads);
+      std::memcpy(to + first_value * head_bytes, from + first_value * head_bytes,
+                  num_kv_heads * head_bytes);
+    }
+  });
+  return output;
+}
+
 at::Tensor swiglu(const at::Tensor& x) {
   check_swiglu(x);
   SwigluArgs args;
@@ -132,6 +159,7 @@ void register_backend(torch::Library& library) {
   library.impl("embed", &embed);
   library.impl("rms_norm", &rms_norm);
   library.impl("layer_norm", &layer_norm);
+  library.impl("head_norm", &head_norm);
   library.impl("linear", &linear);
   library.impl("swiglu", &swiglu);
   library.impl("attention", &attention);
