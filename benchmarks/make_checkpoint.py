@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Writes a Hugging Face folder of a published model's shape, with random weights.
 
-    make_checkpoint.py SHAPE FOLDER [--dtype bf16|f16|f32] [--seed N] [--layers N]
+    make_checkpoint.py SHAPE FOLDER [--dtype bf16|f16|f32] [--seed N] [--layers N] [--tokenizer]
 
-For benchmarks: speed depends on the shape and the number format, not on what the weights are. There
-is no tokenizer: prompts are token ids. Needs Python alone; streams to the disk in small pieces.
+For benchmarks: speed depends on the shape and the number format, not on what the weights are.
+Prompts are token ids; --tokenizer writes a tokenizer.json for programs that cannot do without.
+Needs Python alone; streams to the disk in small pieces.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import BinaryIO
 PIECE_ELEMENTS = 1 << 22
 
 SHAPES: dict[str, dict[str, object]] = {
+    # With a longer context than published: ALiBi has no limit, and 4,096 tokens are measured.
     "bloom-560m": {
         "model_type": "bloom",
         "architectures": ["BloomForCausalLM"],
@@ -28,7 +30,7 @@ SHAPES: dict[str, dict[str, object]] = {
         "n_layer": 24,
         "n_head": 16,
         "vocab_size": 250880,
-        "seq_length": 2048,
+        "seq_length": 8192,
         "layer_norm_epsilon": 1e-5,
         "eos_token_id": 2,
     },
@@ -171,6 +173,33 @@ def write_weights(path: Path, tensors: list[Tensor], dtype: str, seed: int) -> i
     return offset
 
 
+def byte_characters() -> list[str]:
+    """Returns the printable character of each byte, as byte-level BPE writes it (GPT-2)."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in plain else next(others)) for byte in range(256)]
+
+
+def write_tokenizer(folder: Path, vocabulary_size: int) -> None:
+    """Writes a byte-level BPE of 256 bytes, and words without merges for the ids above."""
+    tokens = [*byte_characters(), *(f"w{i}" for i in range(256, vocabulary_size))]
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False,
+                  "use_regex": True}
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)},
+                  "merges": []},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer) + "\n")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings) + "\n")
+
+
 def main() -> None:
     """Parses the command line and writes the folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -179,6 +208,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=sorted(ONE), default="bf16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layers", type=int, help="fewer layers than published")
+    parser.add_argument("--tokenizer", action="store_true", help="with a tokenizer.json")
     options = parser.parse_args()
 
     config = dict(SHAPES[options.shape])
@@ -189,6 +219,8 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     (options.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = list((bloom_tensors if is_bloom else llama_tensors)(config))
+    if options.tokenizer:
+        write_tokenizer(options.folder, int(str(config["vocab_size"])))
     write_weights(options.folder / "model.safetensors", tensors, options.dtype, options.seed)
 
 

@@ -1,134 +1,294 @@
 #!/usr/bin/env python3
 """Sluice against its peers on one random checkpoint, in turns, in one run.
 
-Makes a checkpoint of a published shape with random bf16 weights, imports it into a package, then
-runs Sluice, the peer, Sluice, the peer, ... each as its own process with the same number of
-threads, prompt length, new tokens and sampling. Prints medians, spreads and the ratio of each pair,
-and writes JSON. Exits 1 if a ratio is below its goal.
+Makes a checkpoint of each published shape with random bf16 weights, converts it for everyone, and
+checks that Sluice's greedy tokens are Transformers' in float32. Then, for each row: Sluice, the best
+peer, Sluice, the best peer, ... with the same number of threads. Prints Markdown with medians,
+spreads, ratios and the fraction of the byte limit (weights and KV cache of a step by the read
+bandwidth measured in the same turn), and writes JSON. Exits 1 if a goal is missed.
 
-The peers live in a Python environment of their own in build/peers, made on first use (about 6 GB).
+Everything is installed and made on first use, in ignored folders: the peers take 13 GB, the models
+of both shapes 25 GB. A peer other than Transformers reads the base environment's packages too.
 
-  benchmarks/peers/compare.py --shape bloom-560m --concurrency 1,16 --rounds 3
+  benchmarks/peers/compare.py --prepare          installs and converts only
+  benchmarks/peers/compare.py --minutes 35       the best peer of each row
+  benchmarks/peers/compare.py --all              every peer, at every precision it has
+  benchmarks/peers/compare.py --shapes bloom-560m --rows b1-int8,b16-int8 --peers llama_cpp
 """
 
 import argparse
 import datetime
 import json
-import os
 import pathlib
-import statistics
+import random
 import subprocess
+import statistics
 import sys
+import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-HERE = pathlib.Path(__file__).resolve().parent
-GOALS = {1: 1.5, 16: 2.0}  # ratio to Transformers' decode rate, by concurrency
+import models
+import rows
+from environments import HERE, Environments, run
+from sides import Peers, Sluice
 
-
-def run(command, **kwargs) -> str:
-    """Output of a command; its errors are shown and end the program."""
-    result = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True,
-                            check=False, **kwargs)
-    if result.returncode != 0:
-        sys.exit(f"failed ({result.returncode}): {' '.join(map(str, command))}")
-    return result.stdout
+ROOT = HERE.parents[1]
+CHECK_PROMPTS, CHECK_PROMPT_TOKENS, CHECK_NEW_TOKENS = 4, 24, 32
 
 
-def peer_python(folder: pathlib.Path) -> pathlib.Path:
-    """The peers' environment, installed if it is not there."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        print(f"installing the peers into {folder}", file=sys.stderr)
-        run([sys.executable, "-m", "venv", folder])
-        run([python, "-m", "pip", "install", "--quiet", "-r", HERE / "requirements.txt"])
-    return python
+def parse_arguments():
+    def names(allowed):
+        def parse(text):
+            chosen = text.split(",")
+            for name in chosen:
+                if name not in allowed:
+                    raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(allowed)}")
+            return chosen
+        return parse
+
+    row_names = [row.name for row in rows.ROWS]
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", type=names(rows.SHAPES), default=list(rows.SHAPES))
+    parser.add_argument("--rows", type=names(row_names), default=row_names,
+                        help=f"of {', '.join(row_names)}")
+    parser.add_argument("--peers", type=names(rows.PEERS), default=list(rows.PEERS),
+                        help=f"of {', '.join(rows.PEERS)}")
+    parser.add_argument("--best", type=int, default=1, help="peers of each goal [1]")
+    parser.add_argument("--all", action="store_true", help="every peer, and rows without a goal")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each side [3]")
+    parser.add_argument("--minutes", type=float, help="begin no turn after this time")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prepare", action="store_true", help="install and convert, then end")
+    parser.add_argument("--binaries", type=pathlib.Path, default=ROOT / "build" / "bin")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "peers-models",
+                        help="folder of the models")
+    parser.add_argument("--environments", type=pathlib.Path, default=ROOT / "build" / "peers",
+                        help="folder of the peers' Python environments")
+    parser.add_argument("--environment", type=pathlib.Path,
+                        help="an environment with torch and Transformers that exists already")
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
+    parser.add_argument("--log", type=pathlib.Path, default=ROOT / "build" / "peers.log",
+                        help="what the peers write to stderr")
+    return parser.parse_args()
 
 
-def make_models(shape: str, work: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """(Hugging Face folder, package) of `shape`, made if they are not there."""
-    checkpoint, package = work / shape, work / f"{shape}.package"
-    if not (checkpoint / "config.json").exists():
-        run([sys.executable, ROOT / "benchmarks" / "make_checkpoint.py", "--seed", "1", shape,
-             checkpoint])
-    if not package.exists():
-        run([ROOT / "build/bin/sluice", "import", checkpoint, package])
-    return checkpoint, package
-
-
-def sluice(package, concurrency, args) -> dict:
-    command = [ROOT / "build/bin/sluice", "bench", "offline", "--model", package, "--json",
-               "--prompt-tokens", args.prompt_tokens, "--output-tokens", args.output_tokens,
-               "--concurrency", concurrency, "--num-threads", args.threads]
-    if args.greedy:
-        command.append("--greedy")
-    return json.loads(run(command))["runs"][0]
-
-
-def transformers(python, checkpoint, concurrency, args) -> dict:
-    command = [python, HERE / "transformers_peer.py", "--model", checkpoint, "--concurrency",
-               concurrency, "--prompt-tokens", args.prompt_tokens, "--long", args.output_tokens,
-               "--threads", args.threads]
-    if args.greedy:
-        command.append("--greedy")
-    environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads), HF_HUB_OFFLINE="1")
-    return json.loads(run(command, env=environment))
-
-
-def cpu_model() -> str:
+def cpu_model():
     for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return "unknown"
 
 
-def spread(values) -> str:
-    return f"{statistics.median(values):8.1f} ({min(values):.1f}-{max(values):.1f})"
+class Measured:
+    """One row: figures of every case, round by round, and the read bandwidth before each round."""
+
+    def __init__(self, shape, row, against):
+        self.shape = shape
+        self.row = row
+        self.against = against  # [(goal, its cases)]
+        self.figures = {}
+        self.bandwidths = []
+
+    def cases(self):
+        cases = [self.row.ours()]
+        for _, rivals in self.against:
+            cases += [case for case in rivals if case not in cases]
+        return cases
+
+    def measure_round(self, sluice, peers):
+        if self.row.workload.kind == "decode":
+            self.bandwidths.append(sluice.read_bandwidth())
+        for case in self.cases():
+            side = sluice if case.system == "sluice" else peers
+            self.figures.setdefault(case, []).append(side.measure(self.shape, case))
+
+    def limits(self, case):
+        """Tokens a second that each round's read bandwidth allows."""
+        work = case.workload
+        places = work.streams * (work.prompt_tokens + work.long / 2)
+        step_bytes = (models.weight_bytes(self.shape, case.precision)
+                      + places * models.kv_bytes(self.shape, self.row.kv_bytes))
+        return [work.streams * bandwidth / step_bytes for bandwidth in self.bandwidths]
+
+    def fraction(self, case):
+        """Median over the rounds of a rate by its limit."""
+        pairs = zip(self.figures[case], self.limits(case), strict=True)
+        return statistics.median(rate / limit for rate, limit in pairs)
+
+    def ratio(self, case):
+        """Median over the rounds of Sluice's figure by a rival's."""
+        pairs = zip(self.figures[self.row.ours()], self.figures[case], strict=True)
+        return statistics.median(ours / theirs for ours, theirs in pairs)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", default="bloom-560m")
-    parser.add_argument("--concurrency", default="1,16")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--prompt-tokens", type=int, default=128)
-    parser.add_argument("--output-tokens", type=int, default=50)
-    parser.add_argument("--greedy", action="store_true", help="default: temperature 0.7, top-p 0.9")
-    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "peers-models")
-    parser.add_argument("--environment", type=pathlib.Path, default=ROOT / "build" / "peers",
-                        help="Python environment of the peers")
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
-    args = parser.parse_args()
+def choose(shape, row, options):
+    """The row with the rivals to measure."""
+    against = []
+    for goal in row.against:
+        if goal.goals is None and not options.all:
+            continue
+        rivals = [case for case in goal.rivals(shape)
+                  if case.system in ("sluice", *options.peers)]
+        against.append((goal, rivals if options.all else rivals[:options.best]))
+    return Measured(shape, row, against)
 
-    python = peer_python(args.environment)
-    args.work.mkdir(parents=True, exist_ok=True)
-    checkpoint, package = make_models(args.shape, args.work)
-    report = {"date": datetime.date.today().isoformat(), "cpu": cpu_model(), "shape": args.shape,
-              "threads": args.threads, "sampled": not args.greedy, "rows": []}
-    below = False
-    print(f"{args.shape}, bf16, {args.threads} threads, {cpu_model()}, "
-          f"{'greedy' if args.greedy else 'temperature 0.7, top-p 0.9'}, {args.rounds} rounds")
-    for concurrency in map(int, args.concurrency.split(",")):
-        ours, theirs = [], []
-        for _ in range(args.rounds):
-            ours.append(sluice(package, concurrency, args))
-            theirs.append(transformers(python, checkpoint, concurrency, args))
-        row = {"concurrency": concurrency, "sluice": ours, "transformers": theirs}
-        for figure in ("decode_tokens_per_s", "prefill_tokens_per_s"):
-            a, b = [r[figure] for r in ours], [r[figure] for r in theirs]
-            ratio = statistics.median(x / y for x, y in zip(a, b))
-            row[f"{figure}_ratio"] = ratio
-            print(f"B={concurrency:<3} {figure:22} sluice {spread(a)}  transformers {spread(b)}"
-                  f"  ratio {ratio:.2f}")
-        goal = GOALS.get(concurrency)
-        if goal and row["decode_tokens_per_s_ratio"] < goal:
-            print(f"B={concurrency}: below the goal of {goal}x")
-            below = True
-        report["rows"].append(row)
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return 1 if below else 0
+
+def check_greedy_tokens(shape, sluice, made, environments):
+    """Ends the program if Sluice's tokens are not Transformers' in float32."""
+    source = random.Random(1)
+    size = models.vocabulary_size(shape)
+    prompts = [[source.randrange(10, size - 10) for _ in range(CHECK_PROMPT_TOKENS)]
+               for _ in range(CHECK_PROMPTS)]
+    answers = sluice.generate_greedy(made.package(shape, "f32"), prompts, CHECK_NEW_TOKENS)
+    made.drop_package(shape, "f32")
+    found = json.loads(run(
+        [environments.python("transformers"), HERE / "greedy_tokens.py", made.checkpoint(shape)],
+        input=json.dumps({"prompts": prompts, "answers": answers}), stderr=subprocess.DEVNULL))
+    if found["largest_gap"] > found["bound"]:
+        sys.exit(f"{shape}: Sluice's greedy tokens are not Transformers' in f32: {found}")
+    print(f"{shape}: {found['equal']} of {found['tokens']} greedy tokens in f32 are Transformers'"
+          f" (largest gap of a logit {found['largest_gap']:.1e}, bound {found['bound']:.1e})",
+          file=sys.stderr)
+    return found
+
+
+def number(value):
+    return f"{value:,.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def spread(values):
+    if len(values) == 1:
+        return number(values[0])
+    return f"{number(statistics.median(values))} ({number(min(values))}–{number(max(values))})"
+
+
+class Table:
+    """Markdown lines, and which goals are missed."""
+
+    def __init__(self):
+        self.missed = []
+        self._lines = ["| shape | row | Sluice | against | its figure | ratio | of the limit |",
+                       "|---|---|---|---|---|---|---|"]
+
+    def add(self, measured):
+        """A line for the byte limit and for each rival; goals stand in parentheses."""
+        shape, row = measured.shape, measured.row
+        idx = rows.SHAPES.index(shape)
+        ours = spread(measured.figures[row.ours()])
+        if row.limit is not None:
+            limit = spread(measured.limits(row.ours()))
+            fraction = self._judge(measured, measured.fraction(row.ours()), row.limit[idx], False)
+            self._line(shape, row.name, ours, "bytes ÷ bandwidth", limit, "", fraction)
+        for goal, rivals in measured.against:
+            wanted = None if goal.goals is None else goal.goals[idx]
+            for case in rivals:
+                ratio = self._judge(measured, measured.ratio(case), wanted, goal.at_most)
+                is_decode = case.workload.kind == "decode"
+                self._line(shape, row.name, ours, self._name(case),
+                           spread(measured.figures[case]), ratio,
+                           f"theirs {measured.fraction(case):.2f}" if is_decode else "")
+
+    def text(self):
+        return "\n".join(self._lines)
+
+    @staticmethod
+    def _name(case):
+        work = case.workload
+        how = f" B={work.streams} {'sampled' if work.sampled else 'greedy'}"
+        return f"{case.system} {case.precision}{how if work.kind == 'decode' else ''}"
+
+    def _judge(self, measured, value, goal, at_most):
+        if goal is None:
+            return f"{value:.2f}"
+        met = value <= goal if at_most else value >= goal
+        if not met:
+            self.missed.append(f"{measured.shape} {measured.row.name}: {value:.3f}, "
+                               f"goal {'≤' if at_most else '≥'} {goal}")
+        return f"{'' if met else '**'}{value:.2f}{'' if met else '**'} " \
+               f"({'≤' if at_most else '≥'} {goal})"
+
+    def _line(self, *cells):
+        self._lines.append(f"| {' | '.join(cells)} |")
+
+
+def plan(options):
+    """The rows of each shape."""
+    chosen = [row for row in rows.ROWS if row.name in options.rows]
+    return {shape: [choose(shape, row, options) for row in chosen] for shape in options.shapes}
+
+
+def measure(shape, planned, sluice, peers, options, deadline):
+    """Yields each row that was measured, in the order of the plan."""
+    for i, measured in enumerate(planned):
+        peers.keep_only(shape, [case for later in planned[i:] for case in later.cases()])
+        begin = time.monotonic()
+        for _ in range(options.rounds):
+            if time.monotonic() > deadline:
+                break
+            measured.measure_round(sluice, peers)
+        if measured.bandwidths or measured.figures:
+            print(f"{shape} {measured.row.name}: {time.monotonic() - begin:.0f} s",
+                  file=sys.stderr)
+            yield measured
+
+
+def as_json(measured):
+    def case_json(case):
+        of = {"system": case.system, "precision": case.precision, "flags": case.flags,
+              "workload": vars(case.workload), "figures": measured.figures[case],
+              "ratio": measured.ratio(case)}
+        if measured.bandwidths:
+            of["fraction_of_limit"] = measured.fraction(case)
+        return of
+
+    return {"shape": measured.shape, "row": measured.row.name,
+            "read_bandwidths": measured.bandwidths,
+            "cases": [case_json(case) for case in measured.cases()]}
+
+
+def prepare(planned, made, peers):
+    for shape, of_shape in planned.items():
+        for case in [case for measured in of_shape for case in measured.cases()]:
+            if case.system == "sluice":
+                made.package(shape, case.precision)
+            else:
+                peers.prepare(shape, case)
+
+
+def main():
+    options = parse_arguments()
+    deadline = time.monotonic() + 60 * (options.minutes or float("inf"))
+    environments = Environments(options.environments, options.environment)
+    made = models.Models(options.work, environments, options.binaries / "sluice")
+    sluice = Sluice(options.binaries, made, options.threads)
+    options.log.parent.mkdir(parents=True, exist_ok=True)
+    report = {"date": datetime.date.today().isoformat(), "cpu": cpu_model(),
+              "threads": options.threads, "command": " ".join(sys.argv), "checks": {}, "rows": []}
+    table = Table()
+    with options.log.open("w", encoding="utf-8") as log:
+        peers = Peers(environments, made, options.threads, log)
+        planned = plan(options)
+        prepare(planned, made, peers)
+        if options.prepare:
+            return 0
+        for shape, of_shape in planned.items():
+            report["checks"][shape] = check_greedy_tokens(shape, sluice, made, environments)
+            for measured in measure(shape, of_shape, sluice, peers, options, deadline):
+                table.add(measured)
+                report["rows"].append(as_json(measured))
+            peers.keep_only(shape, [])
+    report["versions"] = {"sluice": sluice.version(), **peers.about}
+    print(f"{report['cpu']}, {options.threads} threads, {report['date']}, "
+          f"{options.rounds} rounds; tokens per second, first-token in seconds\n")
+    print(table.text())
+    skipped = sum(map(len, planned.values())) - len(report["rows"])
+    if skipped:
+        table.missed.append(f"{skipped} rows were not measured: out of time")
+    print("\n" + ("\n".join(f"missed: {line}" for line in table.missed) or "every goal is met"))
+    if options.json:
+        report["missed"] = table.missed
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 1 if table.missed else 0
 
 
 if __name__ == "__main__":
