@@ -94,14 +94,7 @@ struct LinearBlock {
   int64_t num_panels = 0;
 };
 
-// Rows of a LinearBlock are a multiple of kInputBlockRows and at most kMaxRowBlock.
-inline constexpr int64_t kInputBlockRows = 48;
-inline constexpr int64_t kMaxRowBlock = 4 * kInputBlockRows;
-// Depth of one pass over int4 tiles, which are unpacked to int8 for it.
-inline constexpr int64_t kUnpackTiles = 8;
-// Bytes of scratch that a call of `linear` needs: the sums, and unpacked tiles.
-inline constexpr int64_t kLinearSumBytes = kMaxRowBlock * kPanelColumns * 4;
-inline constexpr int64_t kLinearScratchBytes = kLinearSumBytes + kUnpackTiles * 2 * kByteTileBytes;
+inline constexpr int64_t kInputBlockRows = 96;
 
 struct InputArgs {
   DType type = DType::kF32;
@@ -113,6 +106,11 @@ struct InputArgs {
   int64_t num_blocks = 0;
   void* output = nullptr;
   float* scales = nullptr;  // int8 and int4: [M], largest magnitude of a row / 127
+};
+
+struct LinearPlan {
+  int64_t row_block = 0;      // rows of a LinearBlock at most; a multiple of kInputBlockRows
+  int64_t scratch_bytes = 0;  // of each thread
 };
 
 struct NormArgs {
@@ -179,7 +177,9 @@ struct KernelTable {
   // Puts blocks of rows of x into the order that `linear` reads. For int8 and int4 it rounds each
   // row to int8, nearest even, with the row's own scale; one below 1e-30 counts as zero.
   void (*prepare_input)(const InputArgs& args);
-  // scratch: kLinearScratchBytes, aligned to a cache line.
+  // How `linear` wants its work cut.
+  LinearPlan (*plan_linear)(const InputArgs& args);
+  // scratch: as planned, aligned to a cache line.
   void (*linear)(const LinearArgs& args, const LinearBlock& block, void* scratch);
   void (*rms_norm)(const NormArgs& args, int64_t first_row, int64_t num_rows);
   void (*layer_norm)(const NormArgs& args, int64_t first_row, int64_t num_rows);

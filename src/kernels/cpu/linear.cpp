@@ -19,9 +19,6 @@ namespace {
 constexpr int64_t kSharedInputElements = 32768;
 // Weight bytes of a task at least: large enough for a stream, small enough to balance.
 constexpr int64_t kTaskBytes = 131072;
-// Bytes of prepared input that many panels meet one after the other: they stay in a core's
-// second-level cache, beside a panel.
-constexpr int64_t kRowBlockBytes = 786432;
 
 InputArgs input_args(const at::Tensor& x, const PackedWeight& weight) {
   InputArgs args;
@@ -56,15 +53,16 @@ InputArgs prepare_input(const at::Tensor& x, const PackedWeight& weight) {
   return args;
 }
 
+// The blocks of rows are as even as whole input blocks allow: a short last one would read the
+// weight again for little.
 void run_linear(const LinearArgs& args, const InputArgs& input, const PackedWeight& weight) {
+  const LinearPlan plan = machine_kernels().plan_linear(input);
   const int64_t panels_per_task = std::max<int64_t>(kTaskBytes / weight.panel_bytes, 1);
   const int64_t tasks_per_rows = (weight.num_panels + panels_per_task - 1) / panels_per_task;
-  InputArgs one_block = input;
-  one_block.rows = kInputBlockRows;
+  const int64_t least_blocks = (args.rows + plan.row_block - 1) / plan.row_block;
+  const int64_t even_rows = (args.rows + least_blocks - 1) / least_blocks;
   const int64_t rows_per_task =
-      kInputBlockRows *
-      std::clamp<int64_t>(kRowBlockBytes / machine_kernels().input_bytes(one_block), 1,
-                          kMaxRowBlock / kInputBlockRows);
+      (even_rows + kInputBlockRows - 1) / kInputBlockRows * kInputBlockRows;
   const int64_t row_blocks = (args.rows + rows_per_task - 1) / rows_per_task;
   auto task = [&](int64_t index) {
     LinearBlock block;
@@ -72,7 +70,7 @@ void run_linear(const LinearArgs& args, const InputArgs& input, const PackedWeig
     block.num_rows = std::min(rows_per_task, args.rows - block.first_row);
     block.first_panel = index % tasks_per_rows * panels_per_task;
     block.num_panels = std::min(panels_per_task, weight.num_panels - block.first_panel);
-    machine_kernels().linear(args, block, scratch(Scratch::kSums, kLinearScratchBytes));
+    machine_kernels().linear(args, block, scratch(Scratch::kSums, plan.scratch_bytes));
   };
   parallel_for(row_blocks * tasks_per_rows, std::ref(task));
 }

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <array>
 
 #include "kernels/compute.h"
@@ -40,12 +41,17 @@ DType dtype_of(const at::Tensor& tensor) {
   TORCH_CHECK(false, "dtype is ", tensor.scalar_type(), ", expected float32, float16 or bfloat16");
 }
 
+// Scratch memory above this many bytes takes huge pages: small ones, scattered, would crowd some
+// sets of the second-level cache.
+constexpr int64_t kSmallPages = int64_t{128} << 10;
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
 void* scratch(Scratch use, int64_t bytes) {
   thread_local std::array<HugeBuffer, static_cast<size_t>(Scratch::kCount)> buffers;
   HugeBuffer& buffer = buffers[static_cast<size_t>(use)];
   if (buffer.bytes() < bytes) {
     buffer = HugeBuffer();
-    buffer = HugeBuffer(bytes);
+    buffer = HugeBuffer(bytes > kSmallPages ? std::max(bytes, kHugePage) : bytes);
   }
   return buffer.data();
 }

@@ -10,6 +10,11 @@
 // sums mean.
 namespace sluice::kernels::cpu::simd {
 
+// Depth of one pass: int4 tiles are unpacked for it, and rows past the first few meet it while it
+// is in the first-level cache.
+inline constexpr int64_t kPassTiles = 8;
+inline constexpr int64_t kUnpackedBytes = kPassTiles * 2 * kByteTileBytes;
+
 // Exact sums of a panel, dequantized.
 template <typename V, typename P>
 struct ByteSums {
@@ -60,9 +65,9 @@ inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t f
 template <typename V, typename P, typename T>
 inline void linear_bytes(const LinearArgs& args, const LinearBlock& block, void* scratch) {
   auto* sums = static_cast<int32_t*>(scratch);
-  auto* unpacked = static_cast<int8_t*>(scratch) + kLinearSumBytes;
+  auto* unpacked = static_cast<int8_t*>(scratch) + kSumBytes;
   const bool is_whole = args.format == WeightFormat::kInt8 && block.num_rows <= P::kRows;
-  const int64_t pass = is_whole ? args.depth_tiles : kUnpackTiles;
+  const int64_t pass = is_whole ? args.depth_tiles : kPassTiles;
   for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
     for (int64_t t = 0; t < args.depth_tiles; t += pass) {
       const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;

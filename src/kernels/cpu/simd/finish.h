@@ -26,20 +26,24 @@ struct Destination {
   int columns;  // 1 to 32
 };
 
-// Sixteen columns at a time.
+// Sixteen columns of a row.
+template <typename V, Activation kActivation, typename T, typename Out, typename Sums>
+inline void finish_lanes(const Destination<T, Out>& to, const Sums& sums, int64_t row, int column) {
+  const int lanes = to.columns - column < 16 ? to.columns - column : 16;
+  V y = sums.at(row, column);
+  if (to.bias != nullptr) y = y + load_lanes<V>(to.bias + column, lanes);
+  y = activate<V, kActivation>(y);
+  const int64_t place = row * to.stride + column;
+  if (to.residual != nullptr) y = y + load_lanes<V>(to.residual + place, lanes);
+  store_lanes(y, to.output + place, lanes);
+}
+
+// Row by row, so that a line of the output is written once.
 template <typename V, Activation kActivation, typename T, typename Out, typename Sums>
 inline void finish_rows(const Destination<T, Out>& to, const Sums& sums) {
-  for (int c = 0; c < to.columns; c += 16) {
-    const int lanes = to.columns - c < 16 ? to.columns - c : 16;
-    const V bias = to.bias == nullptr ? V::zero() : load_lanes<V>(to.bias + c, lanes);
-    const bool has_bias = to.bias != nullptr;
-    for (int64_t r = 0; r < to.rows; ++r) {
-      V y = sums.at(r, c);
-      if (has_bias) y = y + bias;
-      y = activate<V, kActivation>(y);
-      if (to.residual != nullptr) y = y + load_lanes<V>(to.residual + r * to.stride + c, lanes);
-      store_lanes(y, to.output + r * to.stride + c, lanes);
-    }
+  for (int64_t r = 0; r < to.rows; ++r) {
+    finish_lanes<V, kActivation>(to, sums, r, 0);
+    if (to.columns > 16) finish_lanes<V, kActivation>(to, sums, r, 16);
   }
 }
 

@@ -174,6 +174,10 @@ inline void prepare_input(const InputArgs& args) {
   }
 }
 
+// Rows of a block at most: their sums are kept while a panel's parts meet them.
+inline constexpr int64_t kMaxRowBlock = 2 * kInputBlockRows;
+inline constexpr int64_t kSumBytes = kMaxRowBlock * kPanelColumns * 4;
+
 template <typename P>
 inline int64_t input_bytes(const InputArgs& args) {
   const int64_t depth = tile_depth(args.format);

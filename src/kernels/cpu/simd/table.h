@@ -107,6 +107,16 @@ inline void prepare_input_any(const InputArgs& args) {
   }
 }
 
+// Prepared rows that stay in a core's second-level cache while panels meet them.
+template <typename V, typename BrainProduct, typename ByteProduct>
+inline LinearPlan plan_linear_any(const InputArgs& args) {
+  constexpr int64_t kBlockBytes = 786432;
+  InputArgs part = args;
+  part.rows = kInputBlockRows;
+  const bool is_wide = input_bytes_any<V, BrainProduct, ByteProduct>(part) * 2 > kBlockBytes;
+  return {is_wide ? kInputBlockRows : kMaxRowBlock, kSumBytes + kUnpackedBytes};
+}
+
 template <typename V, typename BrainProduct, typename ByteProduct>
 inline void linear_any(const LinearArgs& args, const LinearBlock& block, void* scratch) {
   const bool is_plain = args.format == WeightFormat::kPlain;
@@ -128,6 +138,7 @@ constexpr KernelTable make_table() {
   return {
       .input_bytes = input_bytes_any<V, BrainProduct, ByteProduct>,
       .prepare_input = prepare_input_any<V, BrainProduct, ByteProduct>,
+      .plan_linear = plan_linear_any<V, BrainProduct, ByteProduct>,
       .linear = linear_any<V, BrainProduct, ByteProduct>,
       .rms_norm = rms_norm<V>,
       .layer_norm = layer_norm<V>,

@@ -1,0 +1,332 @@
+#include "kernels/cpu/amx/linear.h"
+
+#include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/avx512/byte_product.h"
+#include "kernels/cpu/simd/byte_linear.h"
+
+// TDPBF16PS adds 32 products of depth to 16 x 16 float32 sums, in an order that the instruction
+// fixes for each sum, whatever rows and columns the tiles have. TDPBSSD adds 64 exact products.
+//
+// Two tiles of rows (a pair) and two of columns meet at a time. The second-level cache feeds the
+// tile unit at half of its rate only, so a panel is taken in parts that stay in the first-level
+// cache while all pairs of a block meet them; between two parts a pair's sums are put aside, exact.
+namespace sluice::kernels::cpu::amx {
+namespace {
+
+using avx512::Vec;
+
+constexpr int64_t kTileRows = 16;
+constexpr int64_t kPairRows = 2 * kTileRows;
+constexpr int64_t kTileBytes = 1024;
+// A pair's four tiles of sums, and of products' operands.
+constexpr int64_t kSumBytes = 4 * kTileBytes;
+// Depth of a panel's part: 16 KiB.
+constexpr int64_t kPartTiles = simd::kPassTiles;
+// Few rows do not pay for tiles of bytes.
+constexpr int64_t kMinByteRows = 5;
+// Prepared rows of a block: with the panels on the way they fit in the second-level cache.
+constexpr int64_t kRowBlockBytes = 5 << 18;
+
+// Registers: sums 0 to 3 (two tiles of rows by two of columns), inputs 4 and 5, weights 6 and 7.
+void configure(int64_t first_rows, int64_t second_rows) {
+  TileConfig config;
+  config.set(0, first_rows, 64);
+  config.set(1, first_rows, 64);
+  config.set(4, first_rows, 64);
+  config.set(2, second_rows, 64);
+  config.set(3, second_rows, 64);
+  config.set(5, second_rows, 64);
+  config.set(6, 16, 64);
+  config.set(7, 16, 64);
+  load_config(config);
+}
+
+template <int kRowTiles>
+void load_sums(const char* sums, bool resume) {
+  memory_fence();
+  if (!resume) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    return;
+  }
+  _tile_loadd(0, sums, 64);
+  _tile_loadd(1, sums + kTileBytes, 64);
+  if constexpr (kRowTiles == 2) {
+    _tile_loadd(2, sums + 2 * kTileBytes, 64);
+    _tile_loadd(3, sums + 3 * kTileBytes, 64);
+  }
+}
+
+template <int kRowTiles>
+void store_sums(char* sums) {
+  _tile_stored(0, sums, 64);
+  _tile_stored(1, sums + kTileBytes, 64);
+  if constexpr (kRowTiles == 2) {
+    _tile_stored(2, sums + 2 * kTileBytes, 64);
+    _tile_stored(3, sums + 3 * kTileBytes, 64);
+  }
+  memory_fence();
+}
+
+// A stretch of memory on its way to the second-level cache, a few lines a step.
+struct Prefetch {
+  const char* next = nullptr;
+  int64_t lines_per_step = 0;
+};
+
+// Adds the products of one or two tiles of rows and a panel's part.
+template <bool kBytes, int kRowTiles>
+void add_products(const char* input, const char* weights, int64_t depth_tiles, Prefetch ahead) {
+  for (int64_t t = 0; t < depth_tiles; ++t) {
+    for (int64_t i = 0; i < ahead.lines_per_step; ++i, ahead.next += 64) {
+      _mm_prefetch(ahead.next, _MM_HINT_T1);
+    }
+    _tile_loadd(6, weights, 64);
+    _tile_loadd(4, input, 64);
+    _tile_loadd(7, weights + kTileBytes, 64);
+    if constexpr (kRowTiles == 2) _tile_loadd(5, input + kTileBytes, 64);
+    if constexpr (kBytes) {
+      _tile_dpbssd(0, 4, 6);
+      _tile_dpbssd(1, 4, 7);
+      if constexpr (kRowTiles == 2) {
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+      }
+    } else {
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      if constexpr (kRowTiles == 2) {
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+    }
+    weights += 2 * kTileBytes;
+    input += 2 * kTileBytes;
+  }
+}
+
+// One pair's sums, four tiles of [16][16].
+template <typename V>
+struct TileSums {
+  const char* sums;
+
+  const char* place(int64_t row, int column) const {
+    return sums + (row / kTileRows * 2 + column / kTileColumns) * kTileBytes + row % kTileRows * 64;
+  }
+  V at(int64_t row, int column) const {
+    return V::load(reinterpret_cast<const float*>(place(row, column)));
+  }
+};
+
+// The same for int8: exact sums, dequantized.
+struct ByteTileSums {
+  TileSums<Vec> tiles;
+  const float* input_scales;   // of the pair's first row there
+  const float* weight_scales;  // of the panel's first column there
+
+  Vec at(int64_t row, int column) const {
+    const Vec sum = {_mm512_cvtepi32_ps(_mm512_loadu_si512(tiles.place(row, column)))};
+    return sum * (Vec::set(input_scales[row]) * Vec::load(weight_scales + column));
+  }
+};
+
+template <bool kBytes, typename T>
+void finish_pair(const LinearArgs& args, const LinearBlock& rows, int64_t panel, const char* sums) {
+  const TileSums<Vec> tiles{sums};
+  if constexpr (kBytes) {
+    const ByteTileSums bytes{tiles, args.input_scales + rows.first_row,
+                             args.weight_scales + panel * kPanelColumns};
+    simd::finish<Vec, T>(args, rows, panel, bytes);
+  } else {
+    simd::finish<Vec, T>(args, rows, panel, tiles);
+  }
+}
+
+// Where the tiles of a panel's part lie: packed, or unpacked from int4 just now.
+template <bool kBytes>
+const char* part_tiles(const LinearArgs& args, int64_t panel, int64_t first, int64_t count,
+                       char* unpacked) {
+  if constexpr (kBytes) {
+    return reinterpret_cast<const char*>(simd::byte_tiles<avx512::ByteProduct>(
+        args, panel, first, count, reinterpret_cast<int8_t*>(unpacked)));
+  }
+  return static_cast<const char*>(args.panels) + panel * args.panel_bytes + first * 2 * kTileBytes;
+}
+
+// What comes after a panel's part, so that it is near when its turn comes.
+Prefetch prefetch_ahead(const LinearArgs& args, int64_t panel, int64_t end_tile, int64_t pairs) {
+  const int64_t tile_bytes = args.panel_bytes / args.depth_tiles;
+  Prefetch ahead;
+  ahead.next =
+      static_cast<const char*>(args.panels) + panel * args.panel_bytes + end_tile * tile_bytes;
+  ahead.lines_per_step = (tile_bytes / 64 + pairs - 1) / pairs;
+  return ahead;
+}
+
+// At most one pair: its sums stay in registers, and the weights come as one stream.
+template <bool kBytes, typename T, int kRowTiles>
+void linear_pair(const LinearArgs& args, const LinearBlock& block, char* scratch) {
+  const char* input = static_cast<const char*>(args.input) +
+                      block.first_row / kPairRows * args.depth_tiles * 2 * kTileBytes;
+  char* const sums = scratch;
+  char* const unpacked = scratch + kSumBytes;
+  const int64_t part = args.format == WeightFormat::kInt4 ? kPartTiles : args.depth_tiles;
+  for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
+    load_sums<kRowTiles>(sums, false);
+    for (int64_t t = 0; t < args.depth_tiles; t += part) {
+      const int64_t depth = args.depth_tiles - t < part ? args.depth_tiles - t : part;
+      const char* weights = part_tiles<kBytes>(args, panel, t, depth, unpacked);
+      memory_fence();
+      add_products<kBytes, kRowTiles>(input + t * 2 * kTileBytes, weights, depth, {});
+    }
+    store_sums<kRowTiles>(sums);
+    finish_pair<kBytes, T>(args, block, panel, sums);
+  }
+}
+
+template <bool kBytes, typename T>
+void linear_pairs(const LinearArgs& args, const LinearBlock& block, char* scratch) {
+  const int64_t pair_stride = args.depth_tiles * 2 * kTileBytes;
+  const int64_t num_pairs = (block.num_rows + kPairRows - 1) / kPairRows;
+  const char* input =
+      static_cast<const char*>(args.input) + block.first_row / kPairRows * pair_stride;
+  char* const unpacked = scratch + num_pairs * kSumBytes;
+  for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
+    for (int64_t t = 0; t < args.depth_tiles; t += kPartTiles) {
+      const int64_t left = args.depth_tiles - t;
+      const int64_t depth = left < kPartTiles ? left : kPartTiles;
+      const char* weights = part_tiles<kBytes>(args, panel, t, depth, unpacked);
+      Prefetch ahead = prefetch_ahead(args, panel, t + depth, num_pairs);
+      for (int64_t pair = 0; pair < num_pairs; ++pair) {
+        char* const sums = scratch + pair * kSumBytes;
+        const char* rows = input + pair * pair_stride + t * 2 * kTileBytes;
+        load_sums<2>(sums, t > 0);
+        add_products<kBytes, 2>(rows, weights, depth, ahead);
+        store_sums<2>(sums);
+        ahead.next += ahead.lines_per_step * depth * 64;
+        if (left > kPartTiles) continue;
+        LinearBlock done = block;
+        done.first_row += pair * kPairRows;
+        done.num_rows = block.num_rows - pair * kPairRows;
+        if (done.num_rows > kPairRows) done.num_rows = kPairRows;
+        finish_pair<kBytes, T>(args, done, panel, sums);
+      }
+    }
+  }
+}
+
+// Input: [rows / 32][depth_tiles][2][16][64 bytes].
+template <bool kBytes, typename T>
+void linear_as(const LinearArgs& args, const LinearBlock& block, void* scratch) {
+  auto* const bytes = static_cast<char*>(scratch);
+  if (block.num_rows <= kTileRows) {
+    configure(block.num_rows, kTileRows);
+    linear_pair<kBytes, T, 1>(args, block, bytes);
+  } else if (block.num_rows <= kPairRows) {
+    configure(kTileRows, block.num_rows - kTileRows);
+    linear_pair<kBytes, T, 2>(args, block, bytes);
+  } else {
+    configure(kTileRows, kTileRows);
+    linear_pairs<kBytes, T>(args, block, bytes);
+  }
+  _tile_release();
+}
+
+// Where row `row` of the prepared input begins: 64 bytes of each of its tiles.
+char* input_row(const InputArgs& args, int64_t row, int64_t depth_tiles) {
+  return static_cast<char*>(args.output) +
+         (row / kPairRows * depth_tiles * 2 + row % kPairRows / kTileRows) * kTileBytes +
+         row % kTileRows * 64;
+}
+
+// Rows that a tile is filled up with. Up to 16 rows there is no second tile.
+int64_t padded_rows(const InputArgs& args) {
+  const int64_t whole = args.rows <= kTileRows ? kTileRows : kPairRows;
+  return (args.rows + whole - 1) / whole * whole;
+}
+
+void prepare_brain(const InputArgs& args) {
+  const int64_t depth_tiles = (args.depth + kTileDepth - 1) / kTileDepth;
+  const int64_t first = args.first_block * kInputBlockRows;
+  const int64_t end = first + args.num_blocks * kInputBlockRows;
+  for (int64_t row = first; row < end && row < padded_rows(args); ++row) {
+    const Brain* x = static_cast<const Brain*>(args.x) + row * args.depth;
+    char* output = input_row(args, row, depth_tiles);
+    for (int64_t k = 0; k < depth_tiles * kTileDepth; k += kTileDepth) {
+      const int64_t left = row < args.rows ? args.depth - k : 0;
+      const uint32_t mask = left >= 32 ? ~0u : left <= 0 ? 0u : (1u << left) - 1u;
+      _mm512_storeu_si512(output, _mm512_maskz_loadu_epi16(mask, x + k));
+      output += 2 * kTileBytes;
+    }
+  }
+}
+
+template <typename T>
+void prepare_bytes(const InputArgs& args) {
+  const int64_t depth_tiles = (args.depth + kByteTileDepth - 1) / kByteTileDepth;
+  const int64_t first = args.first_block * kInputBlockRows;
+  const int64_t end = first + args.num_blocks * kInputBlockRows;
+  for (int64_t row = first; row < end && row < padded_rows(args); ++row) {
+    const bool is_padding = row >= args.rows;
+    const T* x = static_cast<const T*>(args.x) + (is_padding ? 0 : row) * args.depth;
+    const simd::RowScale scale =
+        is_padding ? simd::RowScale{} : simd::row_scale<Vec>(x, args.depth);
+    if (!is_padding) args.scales[row] = scale.scale;
+    char* output = input_row(args, row, depth_tiles);
+    for (int64_t k = 0; k < depth_tiles * kByteTileDepth; k += kByteTileDepth) {
+      simd::round_bytes<Vec>(x + k, args.depth - k, scale.inverse,
+                             reinterpret_cast<int8_t*>(output));
+      output += 2 * kTileBytes;
+    }
+  }
+}
+
+}  // namespace
+
+bool has_tiled_linear(DType type, WeightFormat format, int64_t rows) {
+  return format == WeightFormat::kPlain ? type == DType::kBF16 : rows >= kMinByteRows;
+}
+
+int64_t tiled_input_bytes(const InputArgs& args) {
+  const int64_t depth = tile_depth(args.format);
+  const int64_t depth_tiles = (args.depth + depth - 1) / depth;
+  return (args.rows + kPairRows - 1) / kPairRows * depth_tiles * 2 * kTileBytes;
+}
+
+void prepare_tiled_input(const InputArgs& args) {
+  if (args.format == WeightFormat::kPlain) return prepare_brain(args);
+  switch (args.type) {
+    case DType::kF32:
+      return prepare_bytes<float>(args);
+    case DType::kF16:
+      return prepare_bytes<Half>(args);
+    case DType::kBF16:
+      return prepare_bytes<Brain>(args);
+  }
+}
+
+LinearPlan plan_tiled_linear(const InputArgs& args) {
+  const int64_t depth = tile_depth(args.format);
+  const int64_t depth_tiles = (args.depth + depth - 1) / depth;
+  const int64_t blocks = kRowBlockBytes / (kInputBlockRows * depth_tiles * 64);
+  LinearPlan plan;
+  plan.row_block = kInputBlockRows * (blocks < 1 ? 1 : blocks);
+  plan.scratch_bytes = plan.row_block / kPairRows * kSumBytes + kPartTiles * 2 * kTileBytes;
+  return plan;
+}
+
+void linear_tiled(const LinearArgs& args, const LinearBlock& block, void* scratch) {
+  if (args.format == WeightFormat::kPlain) return linear_as<false, Brain>(args, block, scratch);
+  switch (args.type) {
+    case DType::kF32:
+      return linear_as<true, float>(args, block, scratch);
+    case DType::kF16:
+      return linear_as<true, Half>(args, block, scratch);
+    case DType::kBF16:
+      return linear_as<true, Brain>(args, block, scratch);
+  }
+}
+
+}  // namespace sluice::kernels::cpu::amx
