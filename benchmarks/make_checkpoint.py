@@ -180,8 +180,11 @@ def byte_characters() -> list[str]:
     return [chr(byte if byte in plain else next(others)) for byte in range(256)]
 
 
-def write_tokenizer(folder: Path, vocabulary_size: int) -> None:
-    """Writes a byte-level BPE of 256 bytes, and words without merges for the ids above."""
+def write_tokenizer(folder: Path, vocabulary_size: int, end: int) -> None:
+    """Writes a byte-level BPE of 256 bytes, and words without merges for the ids above.
+
+    The token with the id `end` is the only special one.
+    """
     tokens = [*byte_characters(), *(f"w{i}" for i in range(256, vocabulary_size))]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False,
                   "use_regex": True}
@@ -196,7 +199,8 @@ def write_tokenizer(folder: Path, vocabulary_size: int) -> None:
                   "merges": []},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer) + "\n")
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    special = {f"{name}_token": tokens[end] for name in ("bos", "eos", "unk")}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **special}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings) + "\n")
 
 
@@ -220,7 +224,8 @@ def main() -> None:
     (options.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = list((bloom_tensors if is_bloom else llama_tensors)(config))
     if options.tokenizer:
-        write_tokenizer(options.folder, int(str(config["vocab_size"])))
+        write_tokenizer(options.folder, int(str(config["vocab_size"])),
+                        int(str(config["eos_token_id"])))
     write_weights(options.folder / "model.safetensors", tensors, options.dtype, options.seed)
 
 

@@ -68,7 +68,7 @@ def parse_arguments():
                         help="an environment with torch and Transformers that exists already")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
     parser.add_argument("--log", type=pathlib.Path, default=ROOT / "build" / "peers.log",
-                        help="what the peers write to stderr")
+                        help="what peers and conversions write to stderr")
     return parser.parse_args()
 
 
@@ -259,13 +259,13 @@ def main():
     options = parse_arguments()
     deadline = time.monotonic() + 60 * (options.minutes or float("inf"))
     environments = Environments(options.environments, options.environment)
-    made = models.Models(options.work, environments, options.binaries / "sluice")
-    sluice = Sluice(options.binaries, made, options.threads)
     options.log.parent.mkdir(parents=True, exist_ok=True)
     report = {"date": datetime.date.today().isoformat(), "cpu": cpu_model(),
               "threads": options.threads, "command": " ".join(sys.argv), "checks": {}, "rows": []}
     table = Table()
     with options.log.open("w", encoding="utf-8") as log:
+        made = models.Models(options.work, environments, options.binaries / "sluice", log)
+        sluice = Sluice(options.binaries, made, options.threads)
         peers = Peers(environments, made, options.threads, log)
         planned = plan(options)
         prepare(planned, made, peers)

@@ -98,7 +98,8 @@ def load(options):
         streams.close()
         return answers
 
-    return generate, f"{path.name} n_batch={BATCH}"
+    machine = llama_cpp.llama_print_system_info().decode().strip()
+    return generate, f"{path.name} n_batch={BATCH}; {machine}"
 
 
 if __name__ == "__main__":

@@ -52,10 +52,11 @@ def kv_bytes(shape, bytes_per_number=2):
 class Models:
     """Folders of checkpoints, packages and converted models, each made when first asked for."""
 
-    def __init__(self, folder, environments, sluice):
+    def __init__(self, folder, environments, sluice, log):
         self._folder = folder
         self._environments = environments
         self._sluice = sluice
+        self._log = log
 
     def _make(self, name, command_for):
         """The folder `name`; half of one never stays."""
@@ -65,7 +66,7 @@ class Models:
             half = self._folder / f"{name}.half"
             shutil.rmtree(half, ignore_errors=True)
             self._folder.mkdir(parents=True, exist_ok=True)
-            run(command_for(half))
+            run(command_for(half), stderr=self._log)
             half.rename(path)
         return path
 
@@ -77,7 +78,7 @@ class Models:
     def package(self, shape, dtype):
         checkpoint = self.checkpoint(shape)
         return self._make(f"{shape}.sluice.{dtype}", lambda path: [
-            self._sluice, "import", checkpoint, path, "--dtype", dtype])
+            self._sluice, "import", checkpoint, path, "--dtype", dtype, "--quiet"])
 
     def drop_package(self, shape, dtype):
         shutil.rmtree(self._folder / f"{shape}.sluice.{dtype}", ignore_errors=True)
