@@ -123,6 +123,19 @@ TEST_F(LinearTest, RowLawOverM) {
   }
 }
 
+// So deep that the rows are cut into blocks, the last one smaller than any tile.
+TEST_F(LinearTest, RowLawOverBlocks) {
+  for (const at::ScalarType type : kDtypes) {
+    const Operands o = make_operands(196, 33, 8320, type);
+    const at::Tensor whole = linear(o.x, o.packed, o.bias, "", o.residual);
+    for (int64_t row : {0, 95, 96, 191, 192, 195}) {
+      const at::Tensor alone =
+          linear(o.x.narrow(0, row, 1), o.packed, o.bias, "", o.residual.narrow(0, row, 1));
+      ASSERT_TRUE(same_bits(alone, whole.narrow(0, row, 1))) << type << " row " << row;
+    }
+  }
+}
+
 TEST_F(LinearTest, RowLawOverThreads) {
   for (const at::ScalarType type : kDtypes) {
     const Operands o = make_operands(211, 1000, 300, type);

@@ -148,6 +148,19 @@ TEST_F(QuantizedTest, RowLawOverM) {
   }
 }
 
+// So deep that the rows are cut into blocks, the last one smaller than any tile.
+TEST_F(QuantizedTest, RowLawOverBlocks) {
+  for (const Kind& kind : kKinds) {
+    const Operands o = make_operands(kind, 196, 33, 16640, at::kBFloat16);
+    const at::Tensor whole = linear(o.x, o.packed, o.bias, "", o.residual);
+    for (int64_t row : {0, 95, 96, 191, 192, 195}) {
+      const at::Tensor alone =
+          linear(o.x.narrow(0, row, 1), o.packed, o.bias, "", o.residual.narrow(0, row, 1));
+      ASSERT_TRUE(same_bits(alone, whole.narrow(0, row, 1))) << kind.name << " row " << row;
+    }
+  }
+}
+
 TEST_F(QuantizedTest, RowLawOverThreads) {
   for (const Kind& kind : kKinds) {
     const Operands o = make_operands(kind, 211, 1000, 300, at::kBFloat16);

@@ -22,8 +22,10 @@ constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kSumBytes = 4 * kTileBytes;
 // Depth of a panel's part: 16 KiB.
 constexpr int64_t kPartTiles = simd::kPassTiles;
-// Few rows do not pay for tiles of bytes.
-constexpr int64_t kMinByteRows = 5;
+// Fewer rows are faster without tiles: one in int8, and in int4 those whose weights AVX-512 unpacks
+// in registers.
+constexpr int64_t kMinInt8Rows = 2;
+constexpr int64_t kMinInt4Rows = simd::kCodeRows + 1;
 // Prepared rows of a block: with the panels on the way they fit in the second-level cache.
 constexpr int64_t kRowBlockBytes = 5 << 18;
 
@@ -103,7 +105,7 @@ void add_products(const char* input, const char* weights, int64_t depth_tiles, P
       }
     }
     weights += 2 * kTileBytes;
-    input += 2 * kTileBytes;
+    input += kRowTiles * kTileBytes;
   }
 }
 
@@ -179,7 +181,7 @@ void linear_pair(const LinearArgs& args, const LinearBlock& block, char* scratch
       const int64_t depth = args.depth_tiles - t < part ? args.depth_tiles - t : part;
       const char* weights = part_tiles<kBytes>(args, panel, t, depth, unpacked);
       memory_fence();
-      add_products<kBytes, kRowTiles>(input + t * 2 * kTileBytes, weights, depth, {});
+      add_products<kBytes, kRowTiles>(input + t * kRowTiles * kTileBytes, weights, depth, {});
     }
     store_sums<kRowTiles>(sums);
     finish_pair<kBytes, T>(args, block, panel, sums);
@@ -217,21 +219,27 @@ void linear_pairs(const LinearArgs& args, const LinearBlock& block, char* scratc
   }
 }
 
-// Input: [rows / 32][depth_tiles][2][16][64 bytes].
+// Input: [rows / 32][depth_tiles][2][16][64 bytes], or [depth_tiles][16][64 bytes].
 template <bool kBytes, typename T>
 void linear_as(const LinearArgs& args, const LinearBlock& block, void* scratch) {
   auto* const bytes = static_cast<char*>(scratch);
-  if (block.num_rows <= kTileRows) {
+  if (args.rows <= kTileRows) {
     configure(block.num_rows, kTileRows);
     linear_pair<kBytes, T, 1>(args, block, bytes);
   } else if (block.num_rows <= kPairRows) {
-    configure(kTileRows, block.num_rows - kTileRows);
+    // A last block may have less than a tile; rows of zeros fill it up.
+    configure(kTileRows, block.num_rows > kTileRows ? block.num_rows - kTileRows : kTileRows);
     linear_pair<kBytes, T, 2>(args, block, bytes);
   } else {
     configure(kTileRows, kTileRows);
     linear_pairs<kBytes, T>(args, block, bytes);
   }
   _tile_release();
+}
+
+// Tiles of rows that lie side by side: two, or one where there is no second.
+int64_t tiles_per_step(const InputArgs& args) {
+  return args.rows <= kTileRows ? 1 : 2;
 }
 
 // Where row `row` of the prepared input begins: 64 bytes of each of its tiles.
@@ -241,9 +249,9 @@ char* input_row(const InputArgs& args, int64_t row, int64_t depth_tiles) {
          row % kTileRows * 64;
 }
 
-// Rows that a tile is filled up with. Up to 16 rows there is no second tile.
+// With those that fill up the last tiles.
 int64_t padded_rows(const InputArgs& args) {
-  const int64_t whole = args.rows <= kTileRows ? kTileRows : kPairRows;
+  const int64_t whole = tiles_per_step(args) * kTileRows;
   return (args.rows + whole - 1) / whole * whole;
 }
 
@@ -258,7 +266,7 @@ void prepare_brain(const InputArgs& args) {
       const int64_t left = row < args.rows ? args.depth - k : 0;
       const uint32_t mask = left >= 32 ? ~0u : left <= 0 ? 0u : (1u << left) - 1u;
       _mm512_storeu_si512(output, _mm512_maskz_loadu_epi16(mask, x + k));
-      output += 2 * kTileBytes;
+      output += tiles_per_step(args) * kTileBytes;
     }
   }
 }
@@ -278,7 +286,7 @@ void prepare_bytes(const InputArgs& args) {
     for (int64_t k = 0; k < depth_tiles * kByteTileDepth; k += kByteTileDepth) {
       simd::round_bytes<Vec>(x + k, args.depth - k, scale.inverse,
                              reinterpret_cast<int8_t*>(output));
-      output += 2 * kTileBytes;
+      output += tiles_per_step(args) * kTileBytes;
     }
   }
 }
@@ -286,13 +294,21 @@ void prepare_bytes(const InputArgs& args) {
 }  // namespace
 
 bool has_tiled_linear(DType type, WeightFormat format, int64_t rows) {
-  return format == WeightFormat::kPlain ? type == DType::kBF16 : rows >= kMinByteRows;
+  switch (format) {
+    case WeightFormat::kPlain:
+      return type == DType::kBF16;
+    case WeightFormat::kInt8:
+      return rows >= kMinInt8Rows;
+    case WeightFormat::kInt4:
+      break;
+  }
+  return rows >= kMinInt4Rows;
 }
 
 int64_t tiled_input_bytes(const InputArgs& args) {
   const int64_t depth = tile_depth(args.format);
   const int64_t depth_tiles = (args.depth + depth - 1) / depth;
-  return (args.rows + kPairRows - 1) / kPairRows * depth_tiles * 2 * kTileBytes;
+  return padded_rows(args) / kTileRows * depth_tiles * kTileBytes;
 }
 
 void prepare_tiled_input(const InputArgs& args) {

@@ -17,6 +17,9 @@ struct IntVec {
     put(p, a);
     put(p + 8, b);
   }
+  friend IntVec operator+(IntVec x, IntVec y) {
+    return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
+  }
 };
 
 // VPMADDUBSW on the input's magnitudes and the weights with the input's sign: neither holds -128,
@@ -44,27 +47,43 @@ struct ByteProduct {
     return {_mm256_cvtepi32_ps(sum.a), _mm256_cvtepi32_ps(sum.b)};
   }
 
-  // Thirty-two deep, sixteen columns: (code - 8) * multiplier. A product of code and multiplier
-  // fits in eight bits, so that one 16-bit multiplication makes two.
-  static void unpack(const uint8_t* codes, const uint8_t* multipliers, int8_t* to) {
-    for (int half = 0; half < 2; ++half, multipliers += 8, codes += 32, to += 32) {
-      const __m256i bytes =
-          _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(multipliers)));
-      const __m256i twice = _mm256_or_si256(bytes, _mm256_slli_epi32(bytes, 16));
-      const __m256i eights =
-          _mm256_or_si256(_mm256_slli_epi16(twice, 3), _mm256_slli_epi16(twice, 11));
-      const __m256i low = _mm256_set1_epi8(15);
-      for (int i = 0; i < 4; ++i) {
-        const __m256i both = IntVec::at(codes + i * 64);
-        const __m256i even = _mm256_and_si256(both, low);
-        const __m256i odd = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-        IntVec::put(to + i * 128, _mm256_sub_epi8(_mm256_mullo_epi16(even, twice), eights));
-        IntVec::put(to + i * 128 + 64, _mm256_sub_epi8(_mm256_mullo_epi16(odd, twice), eights));
-      }
+  // A column's multiplier in both 16-bit halves, and eight times it in all bytes.
+  struct Multipliers {
+    __m256i twice[2], eights[2];
+  };
+  static Multipliers load_multipliers(const uint8_t* p) {
+    Multipliers by;
+    for (int half = 0; half < 2; ++half) {
+      const __m256i wide =
+          _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * half)));
+      const __m256i twice = _mm256_or_si256(wide, _mm256_slli_epi32(wide, 16));
+      by.twice[half] = twice;
+      by.eights[half] = _mm256_or_si256(_mm256_slli_epi16(twice, 3), _mm256_slli_epi16(twice, 11));
     }
+    return by;
+  }
+
+  // Two steps' weights of sixteen columns from their codes: (code - 8) * multiplier. A product of
+  // code and multiplier fits in eight bits, so that one 16-bit multiplication makes two.
+  static void expand(const uint8_t* codes, const Multipliers& by, Weights& even, Weights& odd) {
+    expand_half(codes, by.twice[0], by.eights[0], even.a, odd.a);
+    expand_half(codes + 32, by.twice[1], by.eights[1], even.b, odd.b);
+  }
+  static void store(const Weights& weights, int8_t* to) {
+    IntVec::put(to, weights.a);
+    IntVec::put(to + 32, weights.b);
   }
 
  private:
+  static void expand_half(const uint8_t* codes, __m256i twice, __m256i eights, __m256i& even,
+                          __m256i& odd) {
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i both = IntVec::at(codes);
+    const __m256i first = _mm256_and_si256(both, low);
+    const __m256i second = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+    even = _mm256_sub_epi8(_mm256_mullo_epi16(first, twice), eights);
+    odd = _mm256_sub_epi8(_mm256_mullo_epi16(second, twice), eights);
+  }
   static __m256i add(__m256i sum, __m256i input, __m256i weights) {
     const __m256i pairs =
         _mm256_maddubs_epi16(_mm256_abs_epi8(input), _mm256_sign_epi8(weights, input));

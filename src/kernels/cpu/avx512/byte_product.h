@@ -11,6 +11,7 @@ struct IntVec {
   static IntVec zero() { return {_mm512_setzero_si512()}; }
   static IntVec load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
   void store(int32_t* p) const { _mm512_storeu_si512(p, v); }
+  friend IntVec operator+(IntVec x, IntVec y) { return {_mm512_add_epi32(x.v, y.v)}; }
 };
 
 // VPDPBUSD: four products of unsigned and signed bytes are added to a 32-bit sum, which wraps. The
@@ -39,24 +40,27 @@ struct ByteProduct {
     return {_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sums), excess))};
   }
 
-  // Thirty-two deep, sixteen columns: (code - 8) * multiplier. A product of code and multiplier
-  // fits in eight bits, so that one 16-bit multiplication makes two.
-  static void unpack(const uint8_t* codes, const uint8_t* multipliers, int8_t* to) {
-    const __m512i bytes =
-        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(multipliers)));
-    const __m512i twice = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 16));
-    const __m512i eights =
-        _mm512_or_si512(_mm512_slli_epi16(twice, 3), _mm512_slli_epi16(twice, 11));
-    const __m512i low = _mm512_set1_epi8(15);
-    for (int i = 0; i < 4; ++i) {
-      const __m512i both = _mm512_loadu_si512(codes + i * 64);
-      const __m512i even = _mm512_and_si512(both, low);
-      const __m512i odd = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-      _mm512_storeu_si512(to + i * 128, _mm512_sub_epi8(_mm512_mullo_epi16(even, twice), eights));
-      _mm512_storeu_si512(to + i * 128 + 64,
-                          _mm512_sub_epi8(_mm512_mullo_epi16(odd, twice), eights));
-    }
+  // A column's multiplier in both 16-bit halves, and eight times it in all bytes.
+  struct Multipliers {
+    __m512i twice, eights;
+  };
+  static Multipliers load_multipliers(const uint8_t* p) {
+    const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m512i twice = _mm512_or_si512(wide, _mm512_slli_epi32(wide, 16));
+    return {twice, _mm512_or_si512(_mm512_slli_epi16(twice, 3), _mm512_slli_epi16(twice, 11))};
   }
+
+  // Two steps' weights of sixteen columns from their codes: (code - 8) * multiplier. A product of
+  // code and multiplier fits in eight bits, so that one 16-bit multiplication makes two.
+  static void expand(const uint8_t* codes, const Multipliers& by, Weights& even, Weights& odd) {
+    const __m512i low = _mm512_set1_epi8(15);
+    const __m512i both = _mm512_loadu_si512(codes);
+    const __m512i first = _mm512_and_si512(both, low);
+    const __m512i second = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+    even.fours = _mm512_sub_epi8(_mm512_mullo_epi16(first, by.twice), by.eights);
+    odd.fours = _mm512_sub_epi8(_mm512_mullo_epi16(second, by.twice), by.eights);
+  }
+  static void store(const Weights& weights, int8_t* to) { _mm512_storeu_si512(to, weights.fours); }
 };
 
 }  // namespace sluice::kernels::cpu::avx512

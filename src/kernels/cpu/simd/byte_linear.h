@@ -37,6 +37,25 @@ inline ByteSums<V, P> byte_sums(const LinearArgs& args, const LinearBlock& block
           args.weight_sums + column};
 }
 
+// Where an int4 panel's codes of sixteen columns and one 32-deep part of a tile lie, and their
+// multipliers.
+struct CodePlace {
+  const uint8_t* codes;
+  const uint8_t* multipliers;
+};
+inline constexpr int64_t kCodeDepth = 32;  // divides every group size
+inline constexpr int64_t kCodeParts = kByteTileDepth / kCodeDepth;
+inline constexpr int64_t kCodeBytes = kCodeDepth * kTileColumns / 2;
+
+template <typename P>
+inline CodePlace code_place(const LinearArgs& args, const uint8_t* panel, int64_t part, int half) {
+  const int64_t group = part * kCodeDepth / args.group_size;
+  const int64_t tile = part / kCodeParts * 2 + half;
+  return {panel + multiplier_bytes(args.depth_tiles, args.group_size) +
+              (tile * kCodeParts + part % kCodeParts) * kCodeBytes,
+          panel + group * kPanelColumns + half * kTileColumns};
+}
+
 // The int8 tiles [first_tile, first_tile + num_tiles) of a panel: where they lie, or unpacked.
 template <typename P>
 inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t first_tile,
@@ -45,34 +64,113 @@ inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t f
   if (args.format == WeightFormat::kInt8) {
     return reinterpret_cast<const int8_t*>(bytes) + first_tile * 2 * kByteTileBytes;
   }
-  const uint8_t* codes = bytes + multiplier_bytes(args.depth_tiles, args.group_size);
-  constexpr int64_t kPart = 32;  // depth that every group size divides into
   int8_t* to = unpacked;
   for (int64_t t = first_tile; t < first_tile + num_tiles; ++t) {
     for (int half = 0; half < 2; ++half) {
-      const uint8_t* tile = codes + (t * 2 + half) * kByteTileBytes / 2;
-      for (int64_t part = 0; part < kByteTileDepth / kPart; ++part) {
-        const int64_t group = (t * kByteTileDepth + part * kPart) / args.group_size;
-        P::unpack(tile, bytes + group * kPanelColumns + half * kTileColumns, to);
-        tile += kPart * kTileColumns / 2;
-        to += kPart * kTileColumns;
+      for (int64_t part = t * kCodeParts; part < (t + 1) * kCodeParts; ++part) {
+        const CodePlace place = code_place<P>(args, bytes, part, half);
+        const auto by = P::load_multipliers(place.multipliers);
+        for (int64_t i = 0; i < kCodeBytes; i += 64, to += 128) {
+          typename P::Weights even, odd;
+          prefetch_stream(place.codes + i, 64);
+          P::expand(place.codes + i, by, even, odd);
+          P::store(even, to);
+          P::store(odd, to + 64);
+        }
       }
     }
   }
   return unpacked;
 }
 
+// A few rows times an int4 panel, unpacked in registers.
+// Input [steps][P::kRows], sums [R][32].
+template <typename V, typename P, int R>
+inline void multiply_codes(const LinearArgs& args, const uint8_t* panel,
+                           const typename P::Operand* input, int32_t* sums) {
+  constexpr int kColumns = V::kColumnGroups;
+  for (int c = 0; c < 2; c += kColumns) {
+    typename P::Sum even_sums[R][kColumns], odd_sums[R][kColumns];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kColumns; ++i) even_sums[r][i] = odd_sums[r][i] = P::Sum::zero();
+    }
+    const typename P::Operand* operands = input;
+    for (int64_t part = 0; part < args.depth_tiles * kCodeParts; ++part) {
+      CodePlace places[kColumns];
+      typename P::Multipliers by[kColumns];
+#pragma GCC unroll 16
+      for (int i = 0; i < kColumns; ++i) {
+        places[i] = code_place<P>(args, panel, part, c + i);
+        by[i] = P::load_multipliers(places[i].multipliers);
+      }
+#pragma GCC unroll 4
+      for (int64_t offset = 0; offset < kCodeBytes; offset += 64) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kColumns; ++i) {
+          typename P::Weights even, odd;
+          prefetch_stream(places[i].codes + offset, 64);
+          P::expand(places[i].codes + offset, by[i], even, odd);
+#pragma GCC unroll 16
+          for (int r = 0; r < R; ++r) {
+            even_sums[r][i] = P::step(even_sums[r][i], even, operands + r);
+            odd_sums[r][i] = P::step(odd_sums[r][i], odd, operands + P::kRows + r);
+          }
+        }
+        operands += 2 * P::kRows;
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kColumns; ++i) {
+        (even_sums[r][i] + odd_sums[r][i]).store(sums + r * kPanelColumns + (c + i) * 16);
+      }
+    }
+  }
+}
+
+// Rows whose weights are unpacked in registers: more of them would not fit beside the sums.
+inline constexpr int kCodeRows = 4;
+
+template <typename V, typename P, int R = kCodeRows>
+inline void multiply_few_rows(const LinearArgs& args, const LinearBlock& block, int64_t panel,
+                              int32_t* sums) {
+  if constexpr (R > 1) {
+    if (block.num_rows < R) return multiply_few_rows<V, P, R - 1>(args, block, panel, sums);
+  }
+  const auto* bytes = static_cast<const uint8_t*>(args.panels) + panel * args.panel_bytes;
+  const auto* input = static_cast<const typename P::Operand*>(args.input) +
+                      block.first_row * args.depth_tiles * kStepsPerTile;
+  multiply_codes<V, P, R>(args, bytes, input, sums);
+}
+
+// Rows times a panel, part after part where more than one micro-kernel's rows meet it.
+template <typename V, typename P>
+inline void multiply_panel(const LinearArgs& args, const LinearBlock& block, int64_t panel,
+                           int32_t* sums, int8_t* unpacked) {
+  if (args.format == WeightFormat::kInt8 && block.num_rows <= P::kRows) {
+    const int8_t* tiles = byte_tiles<P>(args, panel, 0, args.depth_tiles, unpacked);
+    return multiply_block<V, P, true>(args, block, 0, args.depth_tiles, tiles, sums);
+  }
+  for (int64_t t = 0; t < args.depth_tiles; t += kPassTiles) {
+    const int64_t depth = args.depth_tiles - t < kPassTiles ? args.depth_tiles - t : kPassTiles;
+    const int8_t* tiles = byte_tiles<P>(args, panel, t, depth, unpacked);
+    multiply_block<V, P, false>(args, block, t, depth, tiles, sums);
+  }
+}
+
 template <typename V, typename P, typename T>
 inline void linear_bytes(const LinearArgs& args, const LinearBlock& block, void* scratch) {
   auto* sums = static_cast<int32_t*>(scratch);
   auto* unpacked = static_cast<int8_t*>(scratch) + kSumBytes;
-  const bool is_whole = args.format == WeightFormat::kInt8 && block.num_rows <= P::kRows;
-  const int64_t pass = is_whole ? args.depth_tiles : kPassTiles;
+  const bool is_few = args.format == WeightFormat::kInt4 && block.num_rows <= kCodeRows;
   for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
-    for (int64_t t = 0; t < args.depth_tiles; t += pass) {
-      const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;
-      const int8_t* tiles = byte_tiles<P>(args, panel, t, depth, unpacked);
-      multiply_block<V, P>(args, block, t, depth, tiles, sums);
+    if (is_few) {
+      multiply_few_rows<V, P>(args, block, panel, sums);
+    } else {
+      multiply_panel<V, P>(args, block, panel, sums, unpacked);
     }
     finish<V, T>(args, block, panel, byte_sums<V, P>(args, block, panel, sums));
   }
