@@ -2,6 +2,7 @@
 
     golden.py model --hf DIR --out tests/golden/llama_tiny
     golden.py variants --out tests/golden/variants
+    golden.py rope --out tests/golden/rope
     golden.py tokenizers --llama DIR --bloom DIR --out tests/golden/tokenizers
 
 golden.json of a model: {"prompts": [{"text", "token_ids", "greedy", "min_gap"}]}, in which `greedy`
@@ -27,10 +28,18 @@ from pathlib import Path
 import sentencepiece
 import torch
 from golden_texts import MODEL_PROMPTS, TOKENIZER_TEXTS
+from golden_rope import ROPE_CASES
 from golden_variants import VARIANTS, randomize
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    LlamaConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.gpt_neox import modeling_gpt_neox
 from transformers.models.llama import modeling_llama
 
@@ -152,6 +161,34 @@ def write_variants(out: Path, only: list[str]) -> None:
             variant.rewrite_config(out / name)
 
 
+def write_rope(out: Path) -> None:
+    """Rows of rotary tables: rope.json has the configs, rope.safetensors cos.I and sin.I [P, D / 2].
+
+    A row is what the model's forward computes for that position in a call that ends with it.
+    """
+    cases = []
+    tensors = {}
+    for number, (name, case) in enumerate(ROPE_CASES.items()):
+        config = LlamaConfig(**case.fields)
+        rope_type = (config.rope_scaling or {}).get("rope_type", "default")
+        rows: list[torch.Tensor] = []
+        for position in case.positions:
+            length = torch.tensor(position + 1) if rope_type == "dynamic" else None
+            if length is not None and length <= config.max_position_embeddings:
+                length = None
+            frequencies, scale = ROPE_INIT_FUNCTIONS[rope_type](config, "cpu", seq_len=length)
+            angles = frequencies.float() * torch.tensor(position).float()
+            rows.append(torch.stack([angles.cos() * scale, angles.sin() * scale]))
+        tensors[f"cos.{number}"] = torch.stack([row[0] for row in rows])
+        tensors[f"sin.{number}"] = torch.stack([row[1] for row in rows])
+        cases.append({"name": name, "config": case.fields, "positions": case.positions})
+    out.mkdir(parents=True, exist_ok=True)
+    lines = ",\n  ".join(json.dumps(case) for case in cases)
+    (out / "rope.json").write_text(f'{{"cases": [\n  {lines}\n]}}\n')
+    save_file({name: t.contiguous() for name, t in tensors.items()}, out / "rope.safetensors")
+    print(f"rope: {len(cases)} tables")
+
+
 def write_tokenizers(llama: Path, bloom: Path, out: Path) -> None:
     """Token ids of TOKENIZER_TEXTS, without special tokens, special spellings as plain text."""
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(llama / "tokenizer.model"))
@@ -183,10 +220,11 @@ def main() -> None:
     model.add_argument("--hf", type=Path, required=True)
     variants = commands.add_parser("variants")
     variants.add_argument("--only", nargs="+", default=[], metavar="NAME")
+    rope = commands.add_parser("rope")
     tokenizers = commands.add_parser("tokenizers")
     tokenizers.add_argument("--llama", type=Path, required=True)
     tokenizers.add_argument("--bloom", type=Path, required=True)
-    for command in (model, variants, tokenizers):
+    for command in (model, variants, rope, tokenizers):
         command.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -194,6 +232,8 @@ def main() -> None:
         write_model(arguments.hf, arguments.out)
     elif arguments.command == "variants":
         write_variants(arguments.out, arguments.only)
+    elif arguments.command == "rope":
+        write_rope(arguments.out)
     else:
         write_tokenizers(arguments.llama, arguments.bloom, arguments.out)
 

@@ -108,7 +108,7 @@ def small_gpt_neox(**more: object) -> GPTNeoXConfig:
     )
 
 
-def change_config(folder: Path, change: Callable[[dict[str, object]], None]) -> None:
+def change_config(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
     """Rewrites a folder's config.json."""
     config = json.loads((folder / "config.json").read_text())
     change(config)
@@ -148,6 +148,11 @@ def transformers_5_form(folder: Path) -> None:
         config["rope_parameters"] = rope
 
     change_config(folder, change)
+
+
+def without_layer_types(folder: Path) -> None:
+    """Rewrites a config.json as it was before Transformers saved layer_types in it."""
+    change_config(folder, lambda config: config.pop("layer_types"))
 
 
 LLAMA3 = {
@@ -240,6 +245,7 @@ VARIANTS: dict[str, Variant] = {
             tie_word_embeddings=True,
         ),
         torch.float32,
+        rewrite_config=without_layer_types,
     ),
     "qwen2_yarn_bf16": Variant(
         lambda: small(Qwen2Config, head_dim=32, rope_theta=1e6, rope_scaling=dict(YARN)),
