@@ -55,7 +55,9 @@ TEST_P(GoldenTest, GreedyTokensEqualTransformers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, GoldenTest,
-                         testing::Values("llama_mha_untied_f32", "bloom_3_heads_f32"),
+                         testing::Values("llama_mha_untied_f32", "bloom_3_heads_f32",
+                                         "qwen3_layer_types_biased_f32", "gpt2_tied_f32",
+                                         "gpt_neox_parallel_f32"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -154,6 +154,12 @@ std::vector<std::string> models() {
                                       "tests/golden/variants/llama_gqa_tied_bf16",
                                       "tests/golden/variants/bloom_3_heads_f32",
                                       "tests/golden/variants/bloom_4_heads_bf16",
+                                      "tests/golden/variants/llama_dynamic_rope_f32",
+                                      "tests/golden/variants/mistral_window_bf16",
+                                      "tests/golden/variants/qwen3_layer_types_biased_f32",
+                                      "tests/golden/variants/qwen3_tied_bf16",
+                                      "tests/golden/variants/gpt2_tied_f32",
+                                      "tests/golden/variants/gpt_neox_parallel_f32",
                                       "models/llama-tiny",
                                       "models/bloom-tiny"};
   const char* own = std::getenv("SLUICE_ROW_LAW_MODEL");
