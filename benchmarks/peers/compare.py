@@ -21,14 +21,15 @@ import datetime
 import json
 import pathlib
 import random
-import subprocess
+import signal
 import statistics
+import subprocess
 import sys
 import time
 
 import models
 import rows
-from environments import HERE, Environments, run
+from environments import HERE, Environments, Failed, run
 from sides import Peers, Sluice
 
 ROOT = HERE.parents[1]
@@ -56,7 +57,8 @@ def parse_arguments():
     parser.add_argument("--best", type=int, default=1, help="peers of each goal [1]")
     parser.add_argument("--all", action="store_true", help="every peer, and rows without a goal")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side [3]")
-    parser.add_argument("--minutes", type=float, help="begin no turn after this time")
+    parser.add_argument("--minutes", type=float, default=float("inf"),
+                        help="begin no turn when so much time is over, without installing")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prepare", action="store_true", help="install and convert, then end")
     parser.add_argument("--binaries", type=pathlib.Path, default=ROOT / "build" / "bin")
@@ -88,6 +90,7 @@ class Measured:
         self.against = against  # [(goal, its cases)]
         self.figures = {}
         self.bandwidths = []
+        self.failures = []
 
     def cases(self):
         cases = [self.row.ours()]
@@ -95,12 +98,25 @@ class Measured:
             cases += [case for case in rivals if case not in cases]
         return cases
 
+    def drop(self, case, error):
+        """Goes on without a rival that failed."""
+        self.failures.append(f"{self.shape} {self.row.name}: {case.system} {case.precision} failed")
+        print(f"{self.failures[-1]}: {error}", file=sys.stderr)
+        self.figures.pop(case, None)
+        self.against = [(goal, [rival for rival in rivals if rival != case])
+                        for goal, rivals in self.against]
+
     def measure_round(self, sluice, peers):
         if self.row.workload.kind == "decode":
             self.bandwidths.append(sluice.read_bandwidth())
         for case in self.cases():
             side = sluice if case.system == "sluice" else peers
-            self.figures.setdefault(case, []).append(side.measure(self.shape, case))
+            try:
+                self.figures.setdefault(case, []).append(side.measure(self.shape, case))
+            except Failed as error:
+                if case.system == "sluice":
+                    raise
+                self.drop(case, error)
 
     def limits(self, case):
         """Tokens a second that each round's read bandwidth allows."""
@@ -172,6 +188,7 @@ class Table:
 
     def add(self, measured):
         """A line for the byte limit and for each rival; goals stand in parentheses."""
+        self.missed += measured.failures
         shape, row = measured.shape, measured.row
         idx = rows.SHAPES.index(shape)
         ours = spread(measured.figures[row.ours()])
@@ -222,11 +239,15 @@ def measure(shape, planned, sluice, peers, options, deadline):
     for i, measured in enumerate(planned):
         peers.keep_only(shape, [case for later in planned[i:] for case in later.cases()])
         begin = time.monotonic()
-        for _ in range(options.rounds):
-            if time.monotonic() > deadline:
-                break
-            measured.measure_round(sluice, peers)
-        if measured.bandwidths or measured.figures:
+        try:
+            for _ in range(options.rounds):
+                if time.monotonic() > deadline:
+                    break
+                measured.measure_round(sluice, peers)
+        except Failed as error:
+            print(f"{shape} {measured.row.name}: {error}", file=sys.stderr)
+            continue
+        if measured.figures:
             print(f"{shape} {measured.row.name}: {time.monotonic() - begin:.0f} s",
                   file=sys.stderr)
             yield measured
@@ -246,48 +267,87 @@ def as_json(measured):
             "cases": [case_json(case) for case in measured.cases()]}
 
 
-def prepare(planned, made, peers):
-    for shape, of_shape in planned.items():
-        for case in [case for measured in of_shape for case in measured.cases()]:
+def is_prepared(measured, made, peers):
+    """Installs and converts what is not there, and leaves out the peers where that fails."""
+    for case in measured.cases():
+        try:
             if case.system == "sluice":
-                made.package(shape, case.precision)
+                made.package(measured.shape, case.precision)
             else:
-                peers.prepare(shape, case)
+                peers.prepare(measured.shape, case)
+        except Failed as error:
+            if case.system == "sluice":
+                print(f"{measured.shape} {measured.row.name}: {error}", file=sys.stderr)
+                return False
+            measured.drop(case, error)
+    return True
+
+
+def stop_on_sigterm():
+    """So that the peers are ended too."""
+    def stop(*_):
+        sys.exit(1)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def machine_report(options):
+    return {"date": datetime.date.today().isoformat(), "cpu": cpu_model(),
+            "threads": options.threads, "rounds": options.rounds, "command": " ".join(sys.argv)}
+
+
+def compare(options, planned, made, sluice, peers, environments):
+    """(table, report) of everything that is planned; the report is written after every row."""
+    deadline = time.monotonic() + 60 * options.minutes
+    report = {**machine_report(options), "checks": {}, "rows": []}
+    table = Table()
+    for shape, of_shape in planned.items():
+        report["checks"][shape] = check_greedy_tokens(shape, sluice, made, environments)
+        for measured in measure(shape, of_shape, sluice, peers, options, deadline):
+            table.add(measured)
+            report["rows"].append(as_json(measured))
+            report["versions"] = {"sluice": sluice.version(), **peers.about}
+            report["missed"] = table.missed
+            if options.json:
+                options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        peers.keep_only(shape, [])
+    lost = len(options.rows) * len(options.shapes) - len(report["rows"])
+    if lost:
+        table.missed.append(f"{lost} rows failed or were out of time")
+    return table, report
+
+
+def show(table, report):
+    print(f"{report['cpu']}, {report['threads']} threads, {report['date']}, {report['rounds']} "
+          "rounds; tokens per second, first-token in seconds; median (least–most)\n")
+    print(table.text())
+    for name, about in report.get("versions", {}).items():
+        print(f"\n{name}: {about if name == 'sluice' else about['version']}")
+    print("\n" + ("\n".join(f"missed: {line}" for line in table.missed) or "every goal is met"))
 
 
 def main():
     options = parse_arguments()
-    deadline = time.monotonic() + 60 * (options.minutes or float("inf"))
+    stop_on_sigterm()
     environments = Environments(options.environments, options.environment)
     options.log.parent.mkdir(parents=True, exist_ok=True)
-    report = {"date": datetime.date.today().isoformat(), "cpu": cpu_model(),
-              "threads": options.threads, "command": " ".join(sys.argv), "checks": {}, "rows": []}
-    table = Table()
     with options.log.open("w", encoding="utf-8") as log:
         made = models.Models(options.work, environments, options.binaries / "sluice", log)
         sluice = Sluice(options.binaries, made, options.threads)
         peers = Peers(environments, made, options.threads, log)
         planned = plan(options)
-        prepare(planned, made, peers)
-        if options.prepare:
-            return 0
-        for shape, of_shape in planned.items():
-            report["checks"][shape] = check_greedy_tokens(shape, sluice, made, environments)
-            for measured in measure(shape, of_shape, sluice, peers, options, deadline):
-                table.add(measured)
-                report["rows"].append(as_json(measured))
-            peers.keep_only(shape, [])
-    report["versions"] = {"sluice": sluice.version(), **peers.about}
-    print(f"{report['cpu']}, {options.threads} threads, {report['date']}, "
-          f"{options.rounds} rounds; tokens per second, first-token in seconds\n")
-    print(table.text())
-    skipped = sum(map(len, planned.values())) - len(report["rows"])
-    if skipped:
-        table.missed.append(f"{skipped} rows were not measured: out of time")
-    print("\n" + ("\n".join(f"missed: {line}" for line in table.missed) or "every goal is met"))
-    if options.json:
-        report["missed"] = table.missed
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        try:
+            ready = {shape: [measured for measured in of_shape
+                             if is_prepared(measured, made, peers)]
+                     for shape, of_shape in planned.items()}
+            if options.prepare:
+                return 0 if ready == planned else 1
+            table, report = compare(options, ready, made, sluice, peers, environments)
+        except Failed as error:
+            sys.exit(f"failed: {error}")
+        finally:
+            peers.stop()
+    show(table, report)
     return 1 if table.missed else 0
 
 

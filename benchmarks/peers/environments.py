@@ -18,13 +18,17 @@ ON_BASE = ("openvino", "ctranslate2", "llama_cpp")
 LLAMA_CPP_FLAGS = "-fno-tree-dse -fno-dse"
 
 
+class Failed(Exception):
+    """A program that we started failed."""
+
+
 def run(command, **kwargs):
-    """Output of a command; its errors are shown and end the program."""
+    """Output of a command."""
     result = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True,
                             check=False, **kwargs)
     if result.returncode != 0:
-        sys.exit(f"failed ({result.returncode}): {' '.join(map(str, command))}\n"
-                 f"{result.stdout[-2000:]}")
+        raise Failed(f"({result.returncode}) {' '.join(map(str, command))}\n"
+                     f"{result.stdout[-2000:]}")
     return result.stdout
 
 

@@ -5,17 +5,18 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 
 import models
-from environments import run
+from environments import Failed, run
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROUND_TRIP_TOKENS = 64  # room beside prompt and completion
+SPARE_TOKENS = 64  # room beside prompt and completion
+ANSWER_S = 600  # a peer that is silent so long has failed
 
 
 def read_into_page_cache(folder):
@@ -59,7 +60,7 @@ class Sluice:
                    "--prompt-tokens", work.prompt_tokens, "--output-tokens", new,
                    "--concurrency", work.streams, "--num-threads", self._threads,
                    "--repetitions", 1,
-                   "--max-model-len", work.prompt_tokens + new + ROUND_TRIP_TOKENS, *case.flags]
+                   "--max-model-len", work.prompt_tokens + new + SPARE_TOKENS, *case.flags]
         if not work.sampled:
             command.append("--greedy")
         found = json.loads(run(command))["runs"][0]
@@ -76,8 +77,8 @@ class Sluice:
         with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE) as process:
             line = process.stdout.readline()
             seconds = time.perf_counter() - begin
-        if len(json.loads(line)["token_ids"]) != 1:
-            sys.exit("sluice generate gave no token: the result is wrong")
+        if not line or len(json.loads(line)["token_ids"]) != 1:
+            raise Failed("sluice generate gave no token")
         return seconds
 
     def generate_greedy(self, package, prompts, num_new):
@@ -100,7 +101,11 @@ class PeerProcess:
         self._process = subprocess.Popen(
             [str(part) for part in command], env=environment, text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=log, start_new_session=True)
-        self.about = self._read()
+        try:
+            self.about = self._read()
+        except BaseException:
+            self.stop()
+            raise
         self._signal(signal.SIGSTOP)
 
     def measure(self, workload):
@@ -111,16 +116,18 @@ class PeerProcess:
         return answer
 
     def stop(self):
-        self._signal(signal.SIGKILL)
+        if self._process.poll() is None:
+            self._signal(signal.SIGKILL)
         self._process.wait()
 
     def _signal(self, number):
         os.killpg(self._process.pid, number)
 
     def _read(self):
-        line = self._process.stdout.readline()
+        came = select.select([self._process.stdout], [], [], ANSWER_S)[0]
+        line = self._process.stdout.readline() if came else ""
         if not line:
-            sys.exit(f"ended without an answer: {' '.join(map(str, self._command))}")
+            raise Failed(f"no answer from {' '.join(map(str, self._command))}")
         return json.loads(line)
 
 
@@ -143,13 +150,23 @@ class Peers:
             self._running[key] = PeerProcess(self._command(shape, case), self._environment(),
                                              self._log)
             self.about[f"{case.system} {case.precision}"] = self._running[key].about
-        return self._running[key].measure(case.workload)
+        try:
+            return self._running[key].measure(case.workload)
+        except Failed:
+            self._running.pop(key).stop()
+            raise
 
     def keep_only(self, shape, cases):
         """Ends the processes that no later measurement needs."""
         needed = {(case.system, shape, case.precision) for case in cases}
         for key in [key for key in self._running if key not in needed]:
             self._running.pop(key).stop()
+
+    def stop(self):
+        """Ends every process."""
+        for process in self._running.values():
+            process.stop()
+        self._running.clear()
 
     def prepare(self, shape, case):
         """Installs and converts what is not there."""
