@@ -13,13 +13,37 @@ struct LogitBias {
   double bias = 0;
 };
 
+// A conversation, which the model's own chat template turns into a prompt: the text and the token
+// ids are those of Transformers' apply_chat_template. Texts are JSON, in the shape that OpenAI's
+// and Transformers' interfaces use; the order of keys is kept, because templates may show it.
+struct ChatPrompt {
+  // Array of objects with "role" and "content" (or "tool_calls") and what else the template reads.
+  std::string messages;
+  std::string tools;            // array of objects; empty: none
+  std::string template_kwargs;  // object: further variables of the template; empty: none
+  // Ends the prompt with the start of an answer. Default: true, unless continue_final_message.
+  std::optional<bool> add_generation_prompt;
+  // The last message stays open, and the model goes on with it.
+  bool continue_final_message = false;
+  // Special tokens that messages, tools and kwargs spell out become token ids, as in Transformers:
+  // whoever writes a message can then end it and begin another one. False keeps them plain text.
+  bool parse_special_tokens = true;
+};
+
+// What a chat became.
+struct RenderedChat {
+  std::string text;
+  std::vector<int32_t> token_ids;
+};
+
 // A generation request as a front end received it. An absent field takes its default in the one
 // validator, so that absent and zero stay different things; nothing here has been checked yet.
 struct GenerateRequest {
   std::string request_id;                         // the client's; the service draws one when empty
   std::string model;                              // may be empty when the service has one model
-  std::optional<std::string> prompt;              // exactly one of prompt
-  std::optional<std::vector<int64_t>> token_ids;  // and token_ids
+  std::optional<std::string> prompt;              // exactly one of prompt,
+  std::optional<std::vector<int64_t>> token_ids;  // token_ids
+  std::optional<ChatPrompt> chat;                 // and chat
 
   std::optional<int64_t> max_tokens;  // default: what is left of the context
   std::optional<int64_t> min_tokens;  // default 0

@@ -47,6 +47,7 @@ struct ModelInfo {
   int32_t vocabulary_size = 0;
   int32_t context_length = 0;  // prompt and completion together, as served (--max-model-len)
   bool has_tokenizer = false;
+  bool has_chat_template = false;
   std::vector<int32_t> end_token_ids;
   int64_t kv_capacity_tokens = 0;
   int64_t kv_bytes_per_token = 0;
@@ -70,7 +71,8 @@ struct Health {
 
 // Limits that a front end shows or enforces before it calls the service.
 struct ServiceLimits {
-  int64_t max_prompt_bytes = 1 << 20;
+  int64_t max_prompt_bytes = 1 << 20;  // also of a chat, as JSON and rendered
+  int32_t max_chat_messages = 1024;
   int32_t max_queued_requests = 256;
   int32_t max_undelivered_tokens = 256;  // per completion, then it pauses
   int32_t max_stop_strings = 16;
@@ -104,6 +106,10 @@ class Service {
   virtual Result<std::string> detokenize(std::string_view model,
                                          const std::vector<int64_t>& token_ids,
                                          bool skip_special_tokens) = 0;
+
+  // The prompt that generate() would make of `chat`. Errors: as generate()'s for a chat;
+  // kFailedPrecondition if the model has no chat template.
+  virtual Result<RenderedChat> render_chat(std::string_view model, const ChatPrompt& chat) = 0;
 
   virtual std::vector<ModelInfo> models() const = 0;
   virtual ServerInfo server_info() const = 0;

@@ -97,6 +97,7 @@ class ServiceBuilder final {
                                at_least("max_model_len", options_.max_model_len, 0),
                                at_least("kv_cache_bytes", options_.kv_cache_bytes, 0),
                                at_least("max_prompt_bytes", limits.max_prompt_bytes, 1),
+                               at_least("max_chat_messages", limits.max_chat_messages, 1),
                                at_least("max_queued_requests", limits.max_queued_requests, 1),
                                at_least("max_undelivered_tokens", limits.max_undelivered_tokens, 1),
                                at_least("max_stop_strings", limits.max_stop_strings, 0),
@@ -178,8 +179,22 @@ class ServiceBuilder final {
     info.end_token_ids = config.end_token_ids;
     info.kv_bytes_per_token = (*runner)->kv_bytes_per_block() / options_.block_size;
     loaded.served.tokenizer = std::move(*tokenizer);
+    take_chat(source.path, &loaded.served);
     loaded.runner = std::move(*runner);
     return loaded;
+  }
+
+  // A template that cannot be used takes away chats, not the model.
+  void take_chat(const std::filesystem::path& folder, ServedModel* served) const {
+    if (served->tokenizer == nullptr) return;
+    auto chat = load_model_chat(folder, *served->tokenizer);
+    if (chat) {
+      served->chat = std::move(*chat);
+      served->info.has_chat_template = true;
+    } else if (chat.error().code != ErrorCode::kNotFound) {
+      served->no_chat_reason = "the model's chat template cannot be used: " + chat.error().message;
+      notice("model " + served->info.name + ": no chats: " + chat.error().message);
+    }
   }
 
   int64_t blocks_for(int64_t tokens) const {

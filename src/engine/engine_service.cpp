@@ -214,6 +214,14 @@ Result<std::string> EngineService::detokenize(std::string_view model,
   return tokenizer->decode(*ids, skip_special_tokens);
 }
 
+Result<RenderedChat> EngineService::render_chat(std::string_view model, const ChatPrompt& chat) {
+  const auto found = find_model(model);
+  if (!found) return std::unexpected(found.error());
+  const ServedModel& served = models_[*found];
+  if (served.chat == nullptr) return fail(ErrorCode::kFailedPrecondition, served.no_chat_reason);
+  return served.chat->render(chat, limits_);
+}
+
 std::vector<ModelInfo> EngineService::models() const {
   std::vector<ModelInfo> infos;
   infos.reserve(models_.size());

@@ -50,6 +50,7 @@ class EngineService final : public Service {
                                         bool add_special_tokens) override;
   Result<std::string> detokenize(std::string_view model, const std::vector<int64_t>& token_ids,
                                  bool skip_special_tokens) override;
+  Result<RenderedChat> render_chat(std::string_view model, const ChatPrompt& chat) override;
   std::vector<ModelInfo> models() const override;
   ServerInfo server_info() const override;
   Health health() const override;

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
+#include "engine/chat_renderer.h"
 #include "sluice/service.h"
 #include "tokenizer/tokenizer.h"
 
@@ -11,6 +13,8 @@ namespace sluice::engine {
 struct ServedModel {
   ModelInfo info;
   std::unique_ptr<tokenizer::Tokenizer> tokenizer;  // null: token ids in, token ids out
+  std::unique_ptr<ChatRenderer> chat;               // null: no chats, for the reason that follows
+  std::string no_chat_reason = "the model has no chat template: use prompt or token_ids";
 };
 
 }  // namespace sluice::engine

@@ -1,5 +1,10 @@
 #include "engine/tokenizer_loader.h"
 
+#include <utility>
+
+#include "base/json.h"  // ModelChat holds some
+#include "engine/model_chat.h"
+
 namespace sluice::engine {
 
 Result<std::unique_ptr<tokenizer::Tokenizer>> load_model_tokenizer(
@@ -13,6 +18,13 @@ Result<std::unique_ptr<tokenizer::Tokenizer>> load_model_tokenizer(
     return std::unexpected(fits.error());
   }
   return loaded;
+}
+
+Result<std::unique_ptr<ChatRenderer>> load_model_chat(const std::filesystem::path& folder,
+                                                      const tokenizer::Tokenizer& tokenizer) {
+  auto chat = tokenizer::load_chat_template(folder);
+  if (!chat) return std::unexpected(chat.error());
+  return make_chat_renderer(std::move(*chat), tokenizer);
 }
 
 }  // namespace sluice::engine

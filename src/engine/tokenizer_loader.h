@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "engine/chat_renderer.h"
 #include "sluice/error.h"
 #include "tokenizer/tokenizer.h"
 
@@ -15,5 +16,10 @@ namespace sluice::engine {
 // ids only.
 Result<std::unique_ptr<tokenizer::Tokenizer>> load_model_tokenizer(
     const std::filesystem::path& folder, int32_t vocabulary_size);
+
+// The chat template of a model's folder, over its tokenizer, which must outlive it. kNotFound if
+// the folder has none; other errors name the file.
+Result<std::unique_ptr<ChatRenderer>> load_model_chat(const std::filesystem::path& folder,
+                                                      const tokenizer::Tokenizer& tokenizer);
 
 }  // namespace sluice::engine

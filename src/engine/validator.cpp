@@ -220,21 +220,44 @@ class RequestCheck final {
   }
 
   Result<void> check_prompt() {
-    if (request_.prompt && request_.token_ids) {
-      return invalid_argument("prompt and token_ids are both set, must be one of them");
+    const int num_prompts =
+        (request_.prompt ? 1 : 0) + (request_.token_ids ? 1 : 0) + (request_.chat ? 1 : 0);
+    if (num_prompts != 1) {
+      return invalid_argument(num_prompts == 0
+                                  ? "prompt, token_ids and chat are all absent, must be one of them"
+                                  : "more than one of prompt, token_ids and chat is set, must be "
+                                    "one of them");
     }
-    if (!request_.prompt && !request_.token_ids) {
-      return invalid_argument("prompt and token_ids are both absent, must be one of them");
-    }
-    const auto read = request_.prompt ? tokenize_prompt() : read_token_ids();
+    const auto read = request_.prompt ? tokenize_prompt()
+                      : request_.chat ? read_chat()
+                                      : read_token_ids();
     if (!read) return read;
     const auto num_tokens = static_cast<int64_t>(checked_.prompt.size());
     if (num_tokens == 0) {
-      return invalid_argument(
-          std::string(request_.prompt ? "prompt has no tokens" : "token_ids is empty") +
-          ", must have at least one token");
+      const std::string name = request_.token_ids ? "token_ids is empty"
+                               : request_.chat    ? "the rendered chat has no tokens"
+                                                  : "prompt has no tokens";
+      return invalid_argument(name + ", must have at least one token");
     }
     return check_prompt_length(num_tokens);
+  }
+
+  Result<void> read_chat() {
+    if (model_.chat == nullptr) {
+      return fail(ErrorCode::kFailedPrecondition, model_.no_chat_reason);
+    }
+    auto rendered = model_.chat->render(*request_.chat, limits_);
+    if (!rendered) return std::unexpected(rendered.error());
+    checked_.prompt = std::move(rendered->token_ids);
+    if (request_.echo) {
+      checked_.prompt_text =
+          model_.tokenizer->decode(checked_.prompt, request_.skip_special_tokens);
+    }
+    // A model whose configuration does not end at it would go on with the next speaker's words.
+    const std::optional<int32_t> turn_end = model_.chat->turn_end_token_id();
+    auto& ends = checked_.stop.end_token_ids;
+    if (turn_end && std::ranges::find(ends, *turn_end) == ends.end()) ends.push_back(*turn_end);
+    return {};
   }
 
   Result<void> tokenize_prompt() {

@@ -16,7 +16,7 @@ namespace sluice::engine {
 //
 // | field                        | range                           | default          |
 // |------------------------------|---------------------------------|------------------|
-// | prompt or token_ids          | exactly one; >= 1 token         | -                |
+// | prompt, token_ids or chat    | exactly one; >= 1 token         | -                |
 // | max_tokens                   | 1 .. context - prompt           | context - prompt |
 // | min_tokens                   | 0 .. max_tokens                 | 0                |
 // | n                            | 1 .. max_n                      | 1                |
@@ -38,7 +38,8 @@ inline constexpr size_t kMaxRequestIdBytes = 256;
 
 // Checks a request against its model and the limits, applies the defaults and tokenizes the prompt.
 // kInvalidArgument: name, value and limit of the first thing that is wrong. kDeadlineExceeded: the
-// deadline has passed. Threads: any.
+// deadline has passed. kFailedPrecondition: a chat, and the model has no chat template.
+// Threads: any.
 Result<CheckedRequest> check_request(GenerateRequest&& request, const ServedModel& model,
                                      const ServiceLimits& limits, base::TimePoint now);
 

@@ -66,6 +66,9 @@ void FakeService::answer(const Held& held) {
 Result<std::vector<int32_t>> FakeService::tokenize(std::string_view, std::string_view, bool) {
   return std::vector<int32_t>();
 }
+Result<RenderedChat> FakeService::render_chat(std::string_view, const ChatPrompt&) {
+  return RenderedChat();
+}
 Result<std::string> FakeService::detokenize(std::string_view, const std::vector<int64_t>&, bool) {
   return std::string();
 }

@@ -35,6 +35,7 @@ class FakeService final : public Service {
   size_t num_held() const { return held_.size(); }
 
   Result<std::vector<int32_t>> tokenize(std::string_view, std::string_view, bool) override;
+  Result<RenderedChat> render_chat(std::string_view, const ChatPrompt&) override;
   Result<std::string> detokenize(std::string_view, const std::vector<int64_t>&, bool) override;
   std::vector<ModelInfo> models() const override;
   ServerInfo server_info() const override { return {}; }

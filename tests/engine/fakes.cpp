@@ -158,9 +158,10 @@ FakeService::FakeService(const FakeServiceOptions& options) {
   model.info.vocabulary_size = LetterTokenizer::kSize;
   model.info.context_length = options.max_model_len;
   model.info.kv_capacity_tokens = int64_t{options.num_blocks} * options.block_size;
-  model.info.end_token_ids = {LetterTokenizer::kEnd};
+  model.info.end_token_ids = options.end_token_ids;
   model.info.profile = "scripted/1";
   if (options.has_tokenizer) model.tokenizer = std::make_unique<LetterTokenizer>();
+  if (options.make_chat) model.chat = options.make_chat(*model.tokenizer);
   parts.lanes.push_back(
       std::make_unique<Lane>(std::move(*scheduler), std::make_unique<ScriptedExecutor>(script),
                              [this](const std::string& line) { notices.push_back(line); }));

@@ -60,8 +60,8 @@ void set_prompt(GenerateRequest& r, std::string text) {
 
 const Case kCases[] = {
     {"plain", [](auto&) {}, nullptr},
-    {"neither", [](auto& r) { r.token_ids.reset(); }, "both absent"},
-    {"both", [](auto& r) { r.prompt = "abc"; }, "both set"},
+    {"neither", [](auto& r) { r.token_ids.reset(); }, "all absent"},
+    {"both", [](auto& r) { r.prompt = "abc"; }, "more than one"},
     {"no_ids", [](auto& r) { r.token_ids->clear(); }, "token_ids is empty"},
     {"empty_text", [](auto& r) { set_prompt(r, ""); }, "prompt is empty"},
     {"text_without_tokens", [](auto& r) { set_prompt(r, "  "); }, "prompt has no tokens"},

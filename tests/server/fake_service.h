@@ -137,6 +137,7 @@ class FakeService final : public Service {
     model.end_token_ids = {2, 7};
     model.kv_capacity_tokens = int64_t{1} << 33;
     model.kv_bytes_per_token = 512;
+    model.has_chat_template = true;
   }
   ~FakeService() override {
     std::vector<std::thread> threads;
@@ -167,6 +168,11 @@ class FakeService final : public Service {
     if (add_special_tokens) ids.push_back(1);
     for (const char c : text) ids.push_back(static_cast<uint8_t>(c));
     return ids;
+  }
+  // Its template is the messages' JSON itself.
+  Result<RenderedChat> render_chat(std::string_view model, const ChatPrompt& chat) override {
+    if (!is_known(model)) return fail(ErrorCode::kNotFound, "unknown model");
+    return RenderedChat{chat.messages, *tokenize(model, chat.messages, false)};
   }
   Result<std::string> detokenize(std::string_view model, const std::vector<int64_t>& token_ids,
                                  bool skip_special_tokens) override {

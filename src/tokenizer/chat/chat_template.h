@@ -29,6 +29,8 @@ struct ChatLimits {
 
 struct ChatOptions {
   bool add_generation_prompt = true;
+  // The last message stays open. ModelChat::render only; not with add_generation_prompt.
+  bool continue_final_message = false;
   // What a template sees beside the messages, as one object: "tools", "documents", special tokens
   // and the request's own variables. tools and documents are none if absent.
   const OrderedJson* variables = nullptr;
@@ -67,7 +69,8 @@ struct ModelChat {
   std::optional<ChatTemplate> tool_template;          // where requests with tools have their own
   std::unique_ptr<const OrderedJson> special_tokens;  // object: bos_token, eos_token, ...
 
-  // `variables` with the special tokens below them.
+  // `variables` with the special tokens below them. With continue_final_message, kInvalidArgument
+  // if the template does not show the last message's end.
   Result<std::string> render(const OrderedJson& messages, const ChatOptions& options) const;
 };
 

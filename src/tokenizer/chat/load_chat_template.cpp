@@ -79,24 +79,6 @@ Result<Sources> read_sources(const Json& config) {
 
 }  // namespace
 
-Result<std::string> ModelChat::render(const OrderedJson& messages,
-                                      const ChatOptions& options) const {
-  OrderedJson variables = *special_tokens;
-  bool has_tools = false;
-  if (options.variables != nullptr) {
-    if (!options.variables->is_object()) {
-      return invalid_argument("a chat template's variables must be an object");
-    }
-    for (const auto& [name, value] : options.variables->items()) variables[name] = value;
-    const auto tools = options.variables->find("tools");
-    has_tools = tools != options.variables->end() && !tools->is_null();
-  }
-  ChatOptions with_tokens = options;
-  with_tokens.variables = &variables;
-  const ChatTemplate& chosen = has_tools && tool_template ? *tool_template : text_template;
-  return chosen.render(messages, with_tokens);
-}
-
 Result<ModelChat> load_chat_template(const std::filesystem::path& folder,
                                      const ChatLimits& limits) {
   const auto config = read_object(folder, kConfigName);
