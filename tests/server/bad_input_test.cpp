@@ -109,9 +109,43 @@ class BadInput : public ::testing::Test {
   static inline int num_cases_ = 0;
 };
 
+// The chat of a row as proto's JSON has it; null if it has none.
+Json make_chat(const Json& row) {
+  const auto with_messages = [](const std::string& text) { return Json{{"messages_json", text}}; };
+  if (row.contains("chat_text")) return with_messages(row["chat_text"]);
+  Json message = {{"role", "user"}, {"content", "Hi"}};
+  if (row.contains("chat_messages")) {
+    return with_messages(Json(row["chat_messages"].get<size_t>(), message).dump());
+  }
+  if (row.contains("chat_content")) {
+    std::string content;
+    for (auto left = row["chat_content"][1].get<size_t>(); left > 0; --left) {
+      content += row["chat_content"][0].get<std::string>();
+    }
+    message["content"] = content;
+    return with_messages(Json::array({message}).dump());
+  }
+  if (row.contains("chat_depth")) {
+    const auto depth = row["chat_depth"].get<size_t>();
+    return with_messages(R"([{"role": "user", "content": )" + std::string(depth, '[') +
+                         std::string(depth, ']') + "}]");
+  }
+  if (!row.contains("chat")) return nullptr;
+  Json chat = row["chat"];
+  for (const auto& [name, field] :
+       {std::pair("messages", "messages_json"), std::pair("tools", "tools_json"),
+        std::pair("chat_template_kwargs", "template_kwargs_json")}) {
+    if (!chat.contains(name)) continue;
+    chat[field] = chat[name].dump();
+    chat.erase(name);
+  }
+  return chat;
+}
+
 // tests/bad_inputs/README.md defines the keys.
 v1::GenerateRequest make_request(const Json& row, const ModelInfo& model) {
   Json request = row["request"];
+  if (Json chat = make_chat(row); !chat.is_null()) request["chat"] = std::move(chat);
   const Json repeat_of = row.value("repeat", Json::object());
   for (const auto& [field, repeat] : repeat_of.items()) {
     const auto count = repeat[1].get<size_t>();
@@ -165,6 +199,45 @@ TEST_F(BadInput, EveryRowOfTheTable) {
       EXPECT_LE(stream.status.error_message().size(), 400u);
     });
   }
+}
+
+TEST_F(BadInput, ChatsOfTheWire) {
+  const auto expect_refused = [](const std::string& name, const v1::Chat& chat,
+                                 const std::string& words) {
+    beside_a_neighbour(name, [&] {
+      v1::GenerateRequest request;
+      *request.mutable_chat() = chat;
+      expect_error(generate(loopback_->stub(), request).status, ErrorCode::kInvalidArgument, words);
+    });
+  };
+  v1::Chat chat;
+  expect_refused("an empty chat", chat, "chat.messages is empty");
+  v1::ChatMessage& message = *chat.add_messages();
+  expect_refused("an empty message", chat, "chat.messages[0].role is 0");
+  message.set_role("assistant");
+  expect_refused("no content", chat, "chat.messages[0] has no content");
+  for (const char* calls : {"[", "[], \"role\": \"system\"", "]", "}], [{", "\"x"}) {
+    message.set_tool_calls_json(calls);
+    expect_refused(std::string("tool calls ") + calls, chat,
+                   "chat.messages[0].tool_calls_json: not valid JSON");
+  }
+  message.set_tool_calls_json("{}");
+  expect_refused("tool calls are an object", chat, "chat.messages[0].tool_calls must be an array");
+  message.clear_tool_calls_json();
+  message.set_content("Hi");
+  chat.set_messages_json("[]");
+  expect_refused("messages and messages_json", chat, "both set");
+  beside_a_neighbour("a chat's text that is not UTF-8", [&] {
+    const std::string bytes = string_field(24, string_field(1, string_field(2, "a\x80")));
+    expect_error(call_raw(*loopback_, "Generate", bytes), ErrorCode::kInvalidArgument,
+                 "chat.messages.content is not UTF-8: byte 1");
+  });
+  beside_a_neighbour("RenderChat without a chat", [&] {
+    grpc::ClientContext context;
+    v1::RenderChatResponse response;
+    expect_error(loopback_->stub().RenderChat(&context, {}, &response), ErrorCode::kInvalidArgument,
+                 "chat.messages is empty");
+  });
 }
 
 TEST_F(BadInput, TextThatIsNotUtf8) {

@@ -34,9 +34,15 @@ inline grpc::Status call_raw(Loopback& loopback, const std::string& method_name,
   return reader->Finish();
 }
 
-// A length-delimited field: a number below 16, at most 127 bytes.
+// A length-delimited field: a number below 2048, at most 127 bytes.
 inline std::string string_field(int number, const std::string& value) {
-  std::string bytes(1, static_cast<char>(number << 3 | 2));
+  const int tag = number << 3 | 2;
+  std::string bytes;
+  if (tag < 128) {
+    bytes += static_cast<char>(tag);
+  } else {
+    bytes += {static_cast<char>(tag | 128), static_cast<char>(tag >> 7)};
+  }
   bytes += static_cast<char>(value.size());
   return bytes + value;
 }

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <utility>
 
+#include "server/grpc/convert_chat.h"
+
 namespace sluice::server {
 namespace {
 
@@ -63,13 +65,18 @@ TokenLogprob from_proto(v1::TokenLogprob&& from) {
 
 }  // namespace
 
-GenerateRequest from_proto(v1::GenerateRequest&& message) {
+Result<GenerateRequest> from_proto(v1::GenerateRequest&& message) {
   GenerateRequest request;
   request.request_id = std::move(*message.mutable_request_id());
   request.model = std::move(*message.mutable_model());
   if (message.has_prompt()) request.prompt = std::move(*message.mutable_prompt());
   if (message.token_ids_size() > 0) {
     request.token_ids.emplace(message.token_ids().begin(), message.token_ids().end());
+  }
+  if (message.has_chat()) {
+    auto chat = chat_from_proto(std::move(*message.mutable_chat()));
+    if (!chat) return std::unexpected(chat.error());
+    request.chat = std::move(*chat);
   }
   if (message.has_max_tokens()) request.max_tokens = message.max_tokens();
   if (message.has_min_tokens()) request.min_tokens = message.min_tokens();
@@ -106,6 +113,7 @@ v1::GenerateRequest to_proto(const GenerateRequest& request) {
   if (request.token_ids) {
     message.mutable_token_ids()->Add(request.token_ids->begin(), request.token_ids->end());
   }
+  if (request.chat) *message.mutable_chat() = to_proto(*request.chat);
   if (request.max_tokens) message.set_max_tokens(*request.max_tokens);
   if (request.min_tokens) message.set_min_tokens(*request.min_tokens);
   if (request.n) message.set_n(*request.n);
@@ -210,6 +218,7 @@ v1::ModelInfo to_proto(const ModelInfo& model) {
   message.mutable_end_token_ids()->Add(model.end_token_ids.begin(), model.end_token_ids.end());
   message.set_kv_capacity_tokens(model.kv_capacity_tokens);
   message.set_kv_bytes_per_token(model.kv_bytes_per_token);
+  message.set_has_chat_template(model.has_chat_template);
   return message;
 }
 
@@ -227,6 +236,7 @@ ModelInfo from_proto(const v1::ModelInfo& message) {
   model.end_token_ids.assign(message.end_token_ids().begin(), message.end_token_ids().end());
   model.kv_capacity_tokens = message.kv_capacity_tokens();
   model.kv_bytes_per_token = message.kv_bytes_per_token();
+  model.has_chat_template = message.has_chat_template();
   return model;
 }
 

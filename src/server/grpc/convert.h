@@ -1,5 +1,6 @@
 #pragma once
 
+#include "sluice/error.h"
 #include "sluice/generation.h"
 #include "sluice/service.h"
 #include "sluice/v1/generation.pb.h"
@@ -8,7 +9,8 @@ namespace sluice::server {
 
 // Between the messages of sluice.v1 and Sluice's own types, field by field, nothing checked: the
 // validator behind Service does that. deadline is not a field, it travels with the call.
-GenerateRequest from_proto(v1::GenerateRequest&& message);
+// Errors: chat_from_proto's.
+Result<GenerateRequest> from_proto(v1::GenerateRequest&& message);
 v1::GenerateRequest to_proto(const GenerateRequest& request);
 
 v1::GenerateResponse to_proto(GenerateChunk&& chunk);

@@ -84,7 +84,9 @@ Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuf
   if (auto parsed = parse_message(bytes, message); !parsed) {
     return std::unexpected(std::move(parsed.error()));
   }
-  GenerateRequest request = from_proto(std::move(message));
+  Result<GenerateRequest> converted = from_proto(std::move(message));
+  if (!converted) return std::unexpected(std::move(converted.error()));
+  GenerateRequest request = *std::move(converted);
   request.deadline = steady_deadline(context_->raw_deadline());
   if (request.deadline && *request.deadline <= steady_clock::now()) {
     return fail(ErrorCode::kDeadlineExceeded, "the deadline had passed before the request came");

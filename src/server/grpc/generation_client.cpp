@@ -11,6 +11,7 @@
 
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/grpc/convert.h"
+#include "server/grpc/convert_chat.h"
 #include "server/grpc/status.h"
 #include "sluice/v1/generation.grpc.pb.h"
 
@@ -74,6 +75,18 @@ class GenerationClientImpl final : public GenerationClient {
     const grpc::Status status = generation_->Tokenize(&context, request, &response);
     if (!status.ok()) return std::unexpected(from_status(status));
     return std::vector<int32_t>(response.token_ids().begin(), response.token_ids().end());
+  }
+
+  Result<RenderedChat> render_chat(const std::string& model, const ChatPrompt& chat) override {
+    grpc::ClientContext context;
+    v1::RenderChatRequest request;
+    request.set_model(model);
+    *request.mutable_chat() = to_proto(chat);
+    v1::RenderChatResponse response;
+    const grpc::Status status = generation_->RenderChat(&context, request, &response);
+    if (!status.ok()) return std::unexpected(from_status(status));
+    return RenderedChat{std::move(*response.mutable_text()),
+                        {response.token_ids().begin(), response.token_ids().end()}};
   }
 
   Result<std::string> detokenize(const std::string& model,

@@ -30,6 +30,7 @@ class GenerationClient {
   virtual Result<ServerInfo> server_info() = 0;
   virtual Result<std::vector<int32_t>> tokenize(const std::string& model, const std::string& text,
                                                 bool add_special_tokens) = 0;
+  virtual Result<RenderedChat> render_chat(const std::string& model, const ChatPrompt& chat) = 0;
   virtual Result<std::string> detokenize(const std::string& model,
                                          const std::vector<int64_t>& token_ids) = 0;
   // grpc.health.v1: true if SERVING.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "server/grpc/convert.h"
+#include "server/grpc/convert_chat.h"
 #include "server/grpc/generate_stream.h"
 #include "server/grpc/status.h"
 #include "server/grpc/wire.h"
@@ -12,7 +13,7 @@
 namespace sluice::server {
 namespace {
 
-// Answers a unary call: `handle` turns a const Request& into a Result of the answer's message.
+// Answers a unary call: `handle` turns a Request& into a Result of the answer's message.
 template <typename Request, typename Handle>
 grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context,
                                  const grpc::ByteBuffer& bytes, grpc::ByteBuffer& response,
@@ -61,6 +62,22 @@ grpc::ServerUnaryReactor* GenerationService::Tokenize(Context* context, const By
         v1::TokenizeResponse tokenized;
         tokenized.mutable_token_ids()->Add(ids->begin(), ids->end());
         return tokenized;
+      });
+}
+
+grpc::ServerUnaryReactor* GenerationService::RenderChat(Context* context, const Bytes* request,
+                                                        Bytes* response) {
+  return answer<v1::RenderChatRequest>(
+      context, *request, *response,
+      [this](v1::RenderChatRequest& message) -> Result<v1::RenderChatResponse> {
+        const auto chat = chat_from_proto(std::move(*message.mutable_chat()));
+        if (!chat) return std::unexpected(chat.error());
+        auto rendered = service_.render_chat(message.model(), *chat);
+        if (!rendered) return std::unexpected(rendered.error());
+        v1::RenderChatResponse prompt;
+        prompt.set_text(std::move(rendered->text));
+        prompt.mutable_token_ids()->Add(rendered->token_ids.begin(), rendered->token_ids.end());
+        return prompt;
       });
 }
 

@@ -14,7 +14,8 @@ using RawGeneration = v1::Generation::WithRawCallbackMethod_Generate<
     v1::Generation::WithRawCallbackMethod_Tokenize<v1::Generation::WithRawCallbackMethod_Detokenize<
         v1::Generation::WithRawCallbackMethod_GetModel<
             v1::Generation::WithRawCallbackMethod_ListModels<
-                v1::Generation::WithRawCallbackMethod_GetServerInfo<v1::Generation::Service>>>>>>;
+                v1::Generation::WithRawCallbackMethod_GetServerInfo<
+                    v1::Generation::WithRawCallbackMethod_RenderChat<v1::Generation::Service>>>>>>>;
 
 // sluice.v1.Generation over a Service. Threads: gRPC's. `service` must outlive it.
 class GenerationService final : public RawGeneration {
@@ -26,6 +27,8 @@ class GenerationService final : public RawGeneration {
   grpc::ServerWriteReactor<Bytes>* Generate(Context* context, const Bytes* request) override;
   grpc::ServerUnaryReactor* Tokenize(Context* context, const Bytes* request,
                                      Bytes* response) override;
+  grpc::ServerUnaryReactor* RenderChat(Context* context, const Bytes* request,
+                                       Bytes* response) override;
   grpc::ServerUnaryReactor* Detokenize(Context* context, const Bytes* request,
                                        Bytes* response) override;
   grpc::ServerUnaryReactor* GetModel(Context* context, const Bytes* request,

@@ -24,17 +24,20 @@ struct InvalidField {
   size_t byte_position = 0;
 };
 
-// Looks at the message's own string fields; requests have none in nested messages. What is not
-// well-formed is left for the parser to refuse.
+// Looks at the string fields of the message and of the messages in it; the types of requests do not
+// nest in themselves, so that the depth is theirs. What is not well-formed is left for the parser
+// to refuse.
 std::optional<InvalidField> find_invalid_string(const Descriptor& type, std::string_view bytes) {
   google::protobuf::io::CodedInputStream input(reinterpret_cast<const uint8_t*>(bytes.data()),
                                                static_cast<int>(bytes.size()));
   while (const uint32_t tag = input.ReadTag()) {
     const FieldDescriptor* field = type.FindFieldByNumber(WireFormatLite::GetTagFieldNumber(tag));
-    const bool is_string =
-        field != nullptr && field->type() == FieldDescriptor::TYPE_STRING &&
+    const bool is_read =
+        field != nullptr &&
+        (field->type() == FieldDescriptor::TYPE_STRING ||
+         field->type() == FieldDescriptor::TYPE_MESSAGE) &&
         WireFormatLite::GetTagWireType(tag) == WireFormatLite::WIRETYPE_LENGTH_DELIMITED;
-    if (!is_string) {
+    if (!is_read) {
       if (!WireFormatLite::SkipField(&input, tag)) return std::nullopt;
       continue;
     }
@@ -42,8 +45,16 @@ std::optional<InvalidField> find_invalid_string(const Descriptor& type, std::str
     if (!input.ReadVarint32(&size)) return std::nullopt;
     const auto begin = static_cast<size_t>(input.CurrentPosition());
     if (size > bytes.size() - begin) return std::nullopt;
-    const size_t position = find_ill_formed_utf8(bytes.substr(begin, size));
-    if (position != std::string_view::npos) return InvalidField{field->name(), position};
+    const std::string_view content = bytes.substr(begin, size);
+    if (field->type() == FieldDescriptor::TYPE_MESSAGE) {
+      if (auto inner = find_invalid_string(*field->message_type(), content)) {
+        inner->name = field->name() + "." + inner->name;
+        return inner;
+      }
+    } else if (const size_t position = find_ill_formed_utf8(content);
+               position != std::string_view::npos) {
+      return InvalidField{field->name(), position};
+    }
     input.Skip(static_cast<int>(size));
   }
   return std::nullopt;
