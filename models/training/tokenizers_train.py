@@ -30,6 +30,24 @@ GENERATED_SHARE_CHARACTERS = 400_000
 CUT_LENGTHS, CUT_WEIGHTS = (1, 2, 3, 4), (10, 60, 15, 15)
 _HANZI_RUN = re.compile(r"[\u4e00-\u9fff]{3,}")
 
+# The models have not learned to talk: it shows how a chat goes through the server, no more.
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+    {%- if message['role'] == 'system' %}
+        {{- message['content'] | trim + '\\n\\n' }}
+    {%- elif message['role'] == 'user' %}
+        {{- 'User: ' + message['content'] | trim + '\\n' }}
+    {%- elif message['role'] == 'assistant' %}
+        {{- 'Assistant: ' + message['content'] | trim + eos_token + '\\n' }}
+    {%- else %}
+        {{- raise_exception('unknown role ' + message['role']) }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- 'Assistant:' }}
+{%- endif %}
+"""
+
 
 def cut_runs(text: str, mark: str, rng: random.Random) -> str:
     """Puts `mark` into each run of Chinese characters at random distances."""
@@ -83,6 +101,7 @@ def train_llama(corpus: Path, folder: Path) -> None:
         tokenizer = LlamaTokenizer(
             f"{scratch}/tokenizer.model", model_max_length=CONTEXT_TOKENS, legacy=False
         )
+        tokenizer.chat_template = "{{- bos_token }}" + CHAT_TEMPLATE
         tokenizer.save_pretrained(folder)
 
 
@@ -106,6 +125,7 @@ def train_bloom(corpus: Path, folder: Path) -> None:
     )
     tokenizer.train_from_iterator(lines(corpus, "\n"), trainer)
     wrapped = BloomTokenizerFast(tokenizer_object=tokenizer, model_max_length=CONTEXT_TOKENS)
+    wrapped.chat_template = CHAT_TEMPLATE
     wrapped.save_pretrained(folder)
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))

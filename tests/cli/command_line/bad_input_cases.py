@@ -14,9 +14,35 @@ STRINGS = ("prompt", "model", "request_id")
 LISTS = ("token_ids", "stop_token_ids", "stop", "logit_bias")
 
 
+def chat_fields(case):
+    """The chat of a case as the fields of an --input line."""
+    hi = {"role": "user", "content": "Hi"}
+    if "chat_messages" in case:
+        return {"messages": [hi] * case["chat_messages"]}
+    if "chat_content" in case:
+        unit, count = case["chat_content"]
+        return {"messages": [{"role": "user", "content": unit * count}]}
+    if "chat_depth" in case:
+        depth = case["chat_depth"]
+        return {"messages": RawJson(f'[{{"role": "user", "content": {"[" * depth}{"]" * depth}}}]')}
+    if "chat_text" in case:
+        return {"messages": RawJson(case["chat_text"])}
+    return case.get("chat", {})
+
+
+class RawJson(str):
+    """A text that stands for itself in JSON."""
+
+
+def line_of(request):
+    """The request as a line of --input."""
+    return "{" + ", ".join(f"{json.dumps(k)}: {v if isinstance(v, RawJson) else json.dumps(v)}"
+                           for k, v in request.items()) + "}"
+
+
 def expand(case, vocabulary, context):
     """The case's request with what stands for long or model-dependent values put in."""
-    request = dict(case["request"])
+    request = {**case["request"], **chat_fields(case)}
     for field, (unit, count) in case.get("repeat", {}).items():
         request[field] = unit * count if field in STRINGS else [unit] * count
     for field, offset in case.get("vocabulary_plus", {}).items():
@@ -40,6 +66,10 @@ def flags(request):
     words = []
     for field, value in request.items():
         flag = "--" + field.replace("_", "-")
+        if field in ("messages", "tools", "chat_template_kwargs"):
+            value = value if isinstance(value, RawJson) else json.dumps(value)
+        if field in ("add_generation_prompt", "parse_special_tokens"):
+            value = str(value).lower()
         if field == "logit_bias":
             value = ",".join(f"{x['token_id']}={x['bias']}" for x in value)
         elif field in ("token_ids", "stop_token_ids"):
@@ -65,14 +95,17 @@ class BadInputTest(CommandLineTest):
         with running_server("--model", LLAMA, *SMALL) as server:
             [model] = json.loads(server.client("--list-models", "--json").out)["models"]
         sizes = model["vocabulary_size"], model["context_length"]
-        cases = [case for case in CASES if is_json(case["request"])]
+        # Lines that are no JSON end the command: tests/cli/flags_test.cpp has those.
+        cases = [case for case in CASES
+                 if is_json(case["request"]) and "chat_text" not in case
+                 and case.get("chat_depth", 0) < 60]
         self.assertGreater(len(cases), 100)
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "in.jsonl"
             with path.open("w", encoding="utf-8") as lines:
                 for case in cases:
                     for request in (expand(case, *sizes), NEIGHBOUR):
-                        lines.write(json.dumps(request) + "\n")
+                        lines.write(line_of(request) + "\n")
             outcome = sluice("generate", "--model", LLAMA, *SMALL, "--quiet", "--input", path)
         self.assertEqual(outcome.code, 1, outcome.err)
         answers = {}
