@@ -54,10 +54,10 @@ void add_flags(Flags& flags, Options& options) {
 
 std::string find_conflict(const Options& options) {
   const int num_actions = (options.request.prompt ? 1 : 0) + (options.request.token_ids ? 1 : 0) +
-                          (options.list_models ? 1 : 0) + (options.info ? 1 : 0) +
-                          (options.health ? 1 : 0);
+                          (has_messages(options.request) ? 1 : 0) + (options.list_models ? 1 : 0) +
+                          (options.info ? 1 : 0) + (options.health ? 1 : 0);
   constexpr const char* kActions =
-      "one of --prompt, --token-ids, --list-models, --info and --health";
+      "one of --prompt, --token-ids, --messages, --list-models, --info and --health";
   if (num_actions == 0) return fmt::format("needs {}", kActions);
   if (num_actions > 1) return fmt::format("takes only {}", kActions);
   const Result<HostPort> target = parse_host_port(options.target);
@@ -93,6 +93,7 @@ int list_models(GenerationClient& client, bool json) {
                     {"vocabulary_size", model.vocabulary_size},
                     {"context_length", model.context_length},
                     {"has_tokenizer", model.has_tokenizer},
+                    {"has_chat_template", model.has_chat_template},
                     {"end_token_ids", model.end_token_ids},
                     {"kv_capacity_tokens", model.kv_capacity_tokens},
                     {"kv_bytes_per_token", model.kv_bytes_per_token}});
@@ -162,7 +163,7 @@ int generate(GenerationClient& client, Options& options) {
 
 int run_client(Arguments arguments) {
   Options options;
-  Flags flags(kCommand, "[--target HOST:PORT] (--prompt TEXT | --token-ids IDS | ...) [flags]",
+  Flags flags(kCommand, "[--target HOST:PORT] (--prompt TEXT | --messages FILE | ...) [flags]",
               "Asks a running server and streams its answer to the terminal.");
   add_flags(flags, options);
   if (const auto code = flags.parse(arguments)) return *code;

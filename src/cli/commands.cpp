@@ -18,8 +18,9 @@ struct Command {
   int (*run)(Arguments);
 };
 
-constexpr std::array<Command, 7> kCommands{{
+constexpr std::array<Command, 8> kCommands{{
     {"generate", "Generate text from a prompt, or from a file of requests", run_generate},
+    {"chat", "Talk with a model, or with a server's", run_chat},
     {"serve", "Serve models over gRPC", run_serve},
     {"client", "Ask a server, and stream its answer", run_client},
     {"import", "Make a package from a Hugging Face folder", run_import},
@@ -41,6 +42,7 @@ std::string help() {
   text += "\n" + heading("Examples:");
   text +=
       "  sluice generate --model models/llama-tiny --prompt \"Once upon a time\" --max-tokens 50\n";
+  text += "  sluice chat --model models/llama-tiny\n";
   text += "  sluice serve --model models/llama-tiny\n";
   text += "  sluice client --target 127.0.0.1:50051 --prompt \"Once upon a time\"\n";
   text += "\nsluice COMMAND --help shows the flags of a command; sluice --version the version.\n";

@@ -12,6 +12,7 @@ int run_import(Arguments arguments);
 int run_generate(Arguments arguments);
 int run_serve(Arguments arguments);
 int run_client(Arguments arguments);
+int run_chat(Arguments arguments);
 int run_bench_offline(Arguments arguments);
 int run_bench_serve(Arguments arguments);
 int run_doctor(Arguments arguments);

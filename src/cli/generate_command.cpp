@@ -47,12 +47,13 @@ void add_flags(Flags& flags, Options& options) {
   add_request_flags(flags, options.request, kWithout);
   add_output_flags(flags, options.output);
   flags.group("Batch");
-  flags.add_text({"--input", "FILE",
-                  "One request a line, JSON: {\"prompt\": ..., \"max_tokens\": ...}; the keys are "
-                  "the flags of prompt, length, sampling and output with _ for -, and flags given "
-                  "here are the lines' defaults; answers are JSON lines in the order of the input",
-                  ""},
-                 options.input);
+  flags.add_text(
+      {"--input", "FILE",
+       "One request a line, JSON: {\"prompt\": ..., \"max_tokens\": ...}; the keys are "
+       "the flags of prompt, chat, length, sampling and output with _ for -, and flags "
+       "given here are the lines' defaults; answers are JSON lines in the order of the input",
+       ""},
+      options.input);
   flags.add_text(
       {"--output", "FILE",
        "Append the answers of --input here, and skip what is answered in it already: the "
@@ -73,14 +74,14 @@ void add_flags(Flags& flags, Options& options) {
 // Why the flags do not fit each other; empty if they do.
 std::string find_conflict(const Options& options) {
   const GenerateRequest& request = options.request;
-  const int num_prompts =
-      (request.prompt ? 1 : 0) + (request.token_ids ? 1 : 0) + (options.input.empty() ? 0 : 1);
+  const int num_prompts = (request.prompt ? 1 : 0) + (request.token_ids ? 1 : 0) +
+                          (has_messages(request) ? 1 : 0) + (options.input.empty() ? 0 : 1);
   if (options.model.empty()) return "needs --model PATH; see sluice generate --help";
-  if (num_prompts == 0) return "needs one of --prompt, --token-ids and --input";
-  if (num_prompts > 1) return "takes only one of --prompt, --token-ids and --input";
+  if (num_prompts == 0) return "needs one of --prompt, --token-ids, --messages and --input";
+  if (num_prompts > 1) return "takes only one of --prompt, --token-ids, --messages and --input";
   if (!options.output_file.empty() && options.input.empty()) return "--output needs --input";
   if (options.timeout.count() > 0 && !options.input.empty()) {
-    return "--timeout goes with --prompt and --token-ids, not with --input";
+    return "--timeout goes with --prompt, --token-ids and --messages, not with --input";
   }
   return "";
 }
@@ -248,7 +249,8 @@ Result<Plan> make_plan(const Options& options) {
 
 int run_generate(Arguments arguments) {
   Options options;
-  Flags flags(kCommand, "--model PATH (--prompt TEXT | --token-ids IDS | --input FILE) [flags]",
+  Flags flags(kCommand,
+              "--model PATH (--prompt TEXT | --messages FILE | --input FILE | ...) [flags]",
               "Generates text without a server: from one prompt, streamed to the terminal, or from "
               "a file of requests, batched together.");
   add_flags(flags, options);

@@ -4,29 +4,50 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
 #include "cli/parse.h"
+#include "cli/request_source.h"
 
 namespace sluice::cli {
 namespace {
 
+using OrderedJson = nlohmann::ordered_json;
 using R = GenerateRequest;
 
 constexpr std::string_view kPrompt = "Prompt (exactly one)";
+constexpr std::string_view kChat = "Chat (with --messages)";
 constexpr std::string_view kLength = "Length and stopping";
 constexpr std::string_view kSampling = "Sampling";
 constexpr std::string_view kOutput = "Output";
 
-constexpr std::array<RequestField, 23> kFields{{
+constexpr std::array<RequestField, 29> kFields{{
     {"prompt", kPrompt, "TEXT", "Text to continue (UTF-8)", "", &R::prompt},
     {"token_ids", kPrompt, "IDS", "The same as token ids, with commas: 1,2,3; nothing is added", "",
      &R::token_ids},
+    {"messages", kPrompt, "FILE|JSON",
+     "A chat for the model's template: [{\"role\": \"user\", \"content\": \"Hi\"}, ...]", "",
+     &ChatPrompt::messages},
     {"model", kPrompt, "NAME", "Which of the server's models; not needed if it has one", "",
      &R::model},
     {"request_id", kPrompt, "ID", "Name of the request in logs and metadata", "drawn",
      &R::request_id},
+
+    {"tools", kChat, "FILE|JSON", "Functions that the model may call: a JSON array", "none",
+     &ChatPrompt::tools},
+    {"chat_template_kwargs", kChat, "FILE|JSON", "More variables of the template: a JSON object",
+     "none", &ChatPrompt::template_kwargs},
+    {"add_generation_prompt", kChat, "BOOL", "End the prompt with the start of an answer", "true",
+     &ChatPrompt::add_generation_prompt},
+    {"continue_final_message", kChat, "", "Go on with the last message", "",
+     &ChatPrompt::continue_final_message},
+    {"parse_special_tokens", kChat, "BOOL",
+     "Special tokens spelled in messages become tokens; false keeps them plain text", "true",
+     &ChatPrompt::parse_special_tokens},
 
     {"max_tokens", kLength, "N", "Most tokens of a completion", "what the context leaves",
      &R::max_tokens},
@@ -108,7 +129,51 @@ Result<void> set_text(std::optional<double>& target, const std::string& text) {
   return store(parse_double(text), target);
 }
 Result<void> set_text(bool& target, const std::string& text) {
-  return store(parse_bool(text), target);
+  if (!text.empty()) return store(parse_bool(text), target);
+  target = true;  // a flag without a value
+  return {};
+}
+
+// A JSON text as it stands, or the file that holds it.
+Result<std::string> json_or_file(const std::string& text) {
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  if (first != std::string::npos && (text[first] == '[' || text[first] == '{')) return text;
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(text, ignored)) {
+    return invalid_argument(quote(text) + " is neither JSON nor a file");
+  }
+  std::ifstream file(text, std::ios::binary);
+  std::string content(kMaxLineBytes + 1, '\0');
+  file.read(content.data(), static_cast<std::streamsize>(content.size()));
+  content.resize(static_cast<size_t>(file.gcount()));
+  if (content.empty()) return invalid_argument("cannot read " + quote(text) + ", or it is empty");
+  if (content.size() > kMaxLineBytes) {
+    return invalid_argument(quote(text) + " is longer than " + std::to_string(kMaxLineBytes) +
+                            " bytes");
+  }
+  return content;
+}
+
+// Any member, by what it belongs to.
+ChatPrompt& chat_of(GenerateRequest& request) {
+  if (!request.chat) request.chat.emplace();
+  return *request.chat;
+}
+template <typename T>
+Result<void> set_text(GenerateRequest& request, T GenerateRequest::* member,
+                      const std::string& text) {
+  return set_text(request.*member, text);
+}
+Result<void> set_text(GenerateRequest& request, ChatJson member, const std::string& text) {
+  return store(json_or_file(text), chat_of(request).*member);
+}
+Result<void> set_text(GenerateRequest& request, ChatChoice member, const std::string& text) {
+  return store(parse_bool(text), chat_of(request).*member);
+}
+Result<void> set_text(GenerateRequest& request, ChatSwitch member, const std::string& text) {
+  if (!text.empty()) return store(parse_bool(text), chat_of(request).*member);
+  chat_of(request).*member = true;
+  return {};
 }
 
 // From JSON, by the type of the member. An error names only what was expected.
@@ -191,6 +256,25 @@ Result<void> set_json(bool& target, const Json& json) {
   return {};
 }
 
+// Any member, by what it belongs to. A chat's texts are not checked here: that is the validator's.
+template <typename T>
+Result<void> set_json(GenerateRequest& request, T GenerateRequest::* member,
+                      const OrderedJson& json) {
+  return set_json(request.*member, Json(json));
+}
+Result<void> set_json(GenerateRequest& request, ChatJson member, const OrderedJson& json) {
+  chat_of(request).*member = json.dump();
+  return {};
+}
+Result<void> set_json(GenerateRequest& request, ChatChoice member, const OrderedJson& json) {
+  if (!json.is_boolean()) return invalid_argument("true or false");
+  chat_of(request).*member = json.get<bool>();
+  return {};
+}
+Result<void> set_json(GenerateRequest& request, ChatSwitch member, const OrderedJson& json) {
+  return set_json(chat_of(request).*member, Json(json));
+}
+
 const RequestField* find_field(std::string_view name) {
   const auto fields = request_fields();
   const auto found = std::find_if(fields.begin(), fields.end(),
@@ -212,6 +296,10 @@ std::span<const RequestField> request_fields() {
   return kFields;
 }
 
+bool has_messages(const GenerateRequest& request) {
+  return request.chat && !request.chat->messages.empty();
+}
+
 void add_request_flags(Flags& flags, GenerateRequest& request,
                        std::span<const std::string_view> without) {
   std::string_view group;
@@ -222,14 +310,10 @@ void add_request_flags(Flags& flags, GenerateRequest& request,
                   std::string(field.default_text)};
     std::visit(
         [&](auto member) {
-          using Member = std::remove_cvref_t<decltype(request.*member)>;
-          if constexpr (std::is_same_v<Member, bool>) {
-            if (field.placeholder.empty()) return flags.add_switch(spec, request.*member);
-          }
           const auto set = [&request, member](const std::string& text) {
-            return set_text(request.*member, text);
+            return set_text(request, member, text);
           };
-          if constexpr (std::is_same_v<Member, std::vector<std::string>>) {
+          if constexpr (std::is_same_v<decltype(member), std::vector<std::string> R::*>) {
             flags.add_repeated(spec, set);
           } else {
             flags.add(spec, set);
@@ -240,17 +324,20 @@ void add_request_flags(Flags& flags, GenerateRequest& request,
 }
 
 Result<GenerateRequest> request_from_json(std::string_view line, const GenerateRequest& defaults) {
-  constexpr int kMaxDepth = 8;
-  const Result<Json> json = parse_json(line, kMaxDepth);
-  if (!json) return std::unexpected(json.error());
-  if (!json->is_object()) return invalid_argument("not a JSON object");
+  if (const Result<Json> checked = parse_json(line); !checked) {
+    return std::unexpected(checked.error());
+  } else if (!checked->is_object()) {
+    return invalid_argument("not a JSON object");
+  }
+  // Once more, now that it is known to be JSON: the order of keys matters in a chat.
+  const auto json = OrderedJson::parse(line.begin(), line.end(), nullptr, false);
   GenerateRequest request = defaults;
-  for (const auto& [key, value] : json->items()) {
+  for (const auto& [key, value] : json.items()) {
     const RequestField* field = find_field(key);
     if (field == nullptr) return std::unexpected(unknown_field(key));
     if (value.is_null()) continue;  // as in protobuf's JSON: the same as absent
     const Result<void> set =
-        std::visit([&](auto member) { return set_json(request.*member, value); }, field->member);
+        std::visit([&](auto member) { return set_json(request, member, value); }, field->member);
     if (!set) {
       return invalid_argument(std::string(field->name) + " must be " + set.error().message);
     }

@@ -14,8 +14,15 @@
 
 namespace sluice::cli {
 
+// Fields of GenerateRequest::chat, which any of them brings into being. A JSON text is a file or
+// the text itself on the command line, and the value in an --input line.
+using ChatJson = std::string ChatPrompt::*;
+using ChatChoice = std::optional<bool> ChatPrompt::*;
+using ChatSwitch = bool ChatPrompt::*;
+
 // Where a field of a request lives in GenerateRequest.
-using RequestMember = std::variant<std::string GenerateRequest::*,                          //
+using RequestMember = std::variant<ChatJson, ChatChoice, ChatSwitch,                        //
+                                   std::string GenerateRequest::*,                          //
                                    std::optional<std::string> GenerateRequest::*,           //
                                    std::optional<std::vector<int64_t>> GenerateRequest::*,  //
                                    std::vector<int64_t> GenerateRequest::*,                 //
@@ -42,6 +49,9 @@ std::span<const RequestField> request_fields();
 // to the service's validator; only what is not of the field's type is refused here.
 void add_request_flags(Flags& flags, GenerateRequest& request,
                        std::span<const std::string_view> without);
+
+// True if the request has messages; flags of a chat alone are defaults for --input lines.
+bool has_messages(const GenerateRequest& request);
 
 // Reads one line of an --input file over `defaults` (what the command line said). kInvalidArgument
 // names the key: an unknown one (with the nearest known), or a value of the wrong type.

@@ -39,8 +39,10 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
 
 void add_limit_flags(Flags& flags, ServiceLimits& limits) {
   flags.group("Limits (what is beyond is refused)");
-  flags.add_bytes({"--max-prompt-bytes", "SIZE", "Of a prompt as text", ""},
+  flags.add_bytes({"--max-prompt-bytes", "SIZE", "Of a prompt as text, or of a chat", ""},
                   limits.max_prompt_bytes, 1);
+  flags.add_int({"--max-chat-messages", "N", "Messages of a chat", ""}, limits.max_chat_messages,
+                1);
   flags.add_int({"--max-queued-requests", "N", "Requests that wait", ""},
                 limits.max_queued_requests, 1);
   flags.add_int({"--max-undelivered-tokens", "N",

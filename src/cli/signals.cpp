@@ -6,26 +6,15 @@
 #include <unistd.h>
 
 #include <array>
-#include <csignal>
 #include <utility>
 
 namespace sluice::cli {
-namespace {
-
-sigset_t watched_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  return set;
-}
-
-}  // namespace
-
-SignalWatcher::SignalWatcher(std::function<void(int)> on_signal) {
-  const sigset_t set = watched_signals();
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  signal_fd_ = ::signalfd(-1, &set, SFD_CLOEXEC);
+SignalWatcher::SignalWatcher(std::function<void(int)> on_signal,
+                             std::initializer_list<int> signals) {
+  sigemptyset(&set_);
+  for (const int signal : signals) sigaddset(&set_, signal);
+  ::pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+  signal_fd_ = ::signalfd(-1, &set_, SFD_CLOEXEC);
   stop_fd_ = ::eventfd(0, EFD_CLOEXEC);
   thread_ = std::thread([this, on_signal = std::move(on_signal)] {
     std::array<pollfd, 2> fds{{{signal_fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}}};
@@ -44,8 +33,7 @@ SignalWatcher::~SignalWatcher() {
   thread_.join();
   ::close(signal_fd_);
   ::close(stop_fd_);
-  const sigset_t set = watched_signals();
-  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  ::pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
 }
 
 }  // namespace sluice::cli

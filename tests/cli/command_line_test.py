@@ -9,7 +9,7 @@ import pathlib
 import sys
 import unittest
 
-MODULES = ["help_cases", "generate_cases", "batch_cases", "serve_cases", "tool_cases",
+MODULES = ["help_cases", "generate_cases", "batch_cases", "chat_cases", "serve_cases", "tool_cases",
            "bad_input_cases", "bad_package_cases"]
 
 

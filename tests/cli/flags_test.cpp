@@ -7,11 +7,13 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "cli/chat_session.h"
 #include "cli/request_fields.h"
 #include "cli/terminal.h"
 
@@ -135,6 +137,15 @@ TEST(RequestFieldsTest, FlagAndJsonKeyMeanTheSame) {
   const std::vector<std::array<std::string, 3>> cases{
       {"--prompt", "hello", R"({"prompt": "hello"})"},
       {"--token-ids", "1,2", R"({"token_ids": [1, 2]})"},
+      // The order of keys is kept.
+      {"--messages", R"([{"role":"user","content":"a"}])",
+       R"({"messages": [{"role": "user", "content": "a"}]})"},
+      {"--tools", R"([{"z":1,"a":2.0}])", R"({"tools": [{"z": 1, "a": 2.0}]})"},
+      {"--chat-template-kwargs", R"({"z":[],"a":null})",
+       R"({"chat_template_kwargs": {"z": [], "a": null}})"},
+      {"--add-generation-prompt", "false", R"({"add_generation_prompt": false})"},
+      {"--continue-final-message", "", R"({"continue_final_message": true})"},
+      {"--parse-special-tokens", "false", R"({"parse_special_tokens": false})"},
       {"--model", "m", R"({"model": "m"})"},
       {"--request-id", "r", R"({"request_id": "r"})"},
       {"--max-tokens", "5", R"({"max_tokens": 5})"},
@@ -167,6 +178,9 @@ TEST(RequestFieldsTest, FlagAndJsonKeyMeanTheSame) {
             return (a.*member).size() == (b.*member).size() &&
                    ((a.*member).empty() || ((a.*member)[0].token_id == (b.*member)[0].token_id &&
                                             (a.*member)[0].bias == (b.*member)[0].bias));
+          } else if constexpr (requires(ChatPrompt chat) { chat.*member; }) {
+            const ChatPrompt none;
+            return (a.chat ? *a.chat : none).*member == (b.chat ? *b.chat : none).*member;
           } else {
             return a.*member == b.*member;
           }
@@ -207,6 +221,12 @@ TEST(RequestFieldsTest, RefusesBadLines) {
       {R"({"prompt": "a", "grammar": "x"})", "unknown field \"grammar\""},
       {R"({"prompt": "a", "best_of": 2})", "unknown field \"best_of\""},
       {R"({"prompt": 1})", "prompt must be a string"},
+      {R"({"add_generation_prompt": 1})", "add_generation_prompt must be true or false"},
+      {R"({"continue_final_message": "yes"})", "continue_final_message must be true or false"},
+      {R"({"messages": [{"role": "a", "role": "b"}]})", "twice"},
+      {R"({"messages": )" + std::string(64, '[') + std::string(64, ']') + "}", "nested"},
+      {R"({"messages": [{"role": "user", "content": "\ud800"}]})", "not valid JSON"},
+      {R"({"message": []})", "did you mean messages?"},
       {R"({"prompt": ["a"]})", "prompt must be a string"},
       {R"({"token_ids": "1,2"})", "token_ids must be a list of whole numbers"},
       {R"({"token_ids": [1, 2.5]})", "item 1 is not"},
@@ -229,7 +249,7 @@ TEST(RequestFieldsTest, RefusesBadLines) {
       {"{\"prompt\": \"\xff\"}", "not valid JSON"},
       {"{\"prompt\": \"\xc0\x80\"}", "not valid JSON"},
       {R"({"prompt": "\ud800"})", "not valid JSON"},
-      {R"({"prompt": [[[[[[[[[[[[]]]]]]]]]]]]})", "nested"},
+      {R"({"prompt": )" + std::string(70, '[') + std::string(70, ']') + "}", "nested"},
       {std::string(100000, '['), "nested"},
       {"{\"prompt\": \"a\x01\"}", "not valid JSON"},
       {R"({'prompt': 'a'})", "not valid JSON"},
@@ -256,6 +276,47 @@ TEST(RequestFieldsTest, ALineStandsOverTheFlags) {
   EXPECT_EQ(request->temperature, 0);
   EXPECT_TRUE(request->stop.empty());
   EXPECT_FALSE(request->top_p);
+}
+
+TEST(ChatLineTest, TellsCommandsFromMessages) {
+  using Kind = ChatLine::Kind;
+  const std::vector<std::tuple<std::string, Kind, std::string>> cases{
+      {"", Kind::kNothing, ""},
+      {" \t\r", Kind::kNothing, ""},
+      {" Hi there \r", Kind::kMessage, "Hi there"},
+      {"//x /reset", Kind::kMessage, "/x /reset"},
+      {"/help", Kind::kHelp, ""},
+      {" /reset ", Kind::kReset, ""},
+      {"/system  Be brief. ", Kind::kSystem, "Be brief."},
+      {"/system", Kind::kSystem, ""},
+      {"/quit", Kind::kQuit, ""},
+      {"/exit", Kind::kQuit, ""},
+      {"/reset now", Kind::kUnknown, "/reset"},
+      {"/", Kind::kUnknown, "/"},
+  };
+  for (const auto& [line, kind, text] : cases) {
+    const ChatLine read = read_chat_line(line);
+    EXPECT_EQ(read.kind, kind) << line;
+    EXPECT_EQ(read.text, text) << line;
+  }
+}
+
+TEST(ChatSessionTest, KeepsTheConversation) {
+  ChatSession session("Be \"brief\".");
+  session.add("user", "a\n\xff");
+  session.add("assistant", "b");
+  const std::string system = R"({"role":"system","content":"Be \"brief\"."})";
+  EXPECT_EQ(session.messages(), "[" + system + ",{\"role\":\"user\",\"content\":\"a\\n\uFFFD\"}," +
+                                    R"({"role":"assistant","content":"b"}])");
+  session.drop_last();
+  session.drop_last();
+  EXPECT_TRUE(session.is_empty());
+  EXPECT_EQ(session.messages(), "[" + system + "]");
+  session.add("user", "c");
+  session.reset();
+  EXPECT_EQ(session.messages(), "[" + system + "]");
+  session.set_system("");
+  EXPECT_EQ(session.messages(), "[]");
 }
 
 }  // namespace

@@ -6,7 +6,7 @@ import subprocess
 
 from support import BINARY, CommandLineTest, environment, in_parallel, sluice
 
-COMMANDS = [["import"], ["generate"], ["serve"], ["client"], ["bench", "offline"],
+COMMANDS = [["import"], ["generate"], ["chat"], ["serve"], ["client"], ["bench", "offline"],
             ["bench", "serve"], ["doctor"]]
 
 # Words of the command line, and what the line must say.
@@ -23,7 +23,7 @@ WRONG_USE = [
     (["import", "a", "b", "--dtype", "int3"], "f32, f16, bf16"),
     (["import", "/nonexistent", "/tmp/never-made"], ""),
     (["generate"], "needs --model"),
-    (["generate", "--model", "m"], "one of --prompt, --token-ids and --input"),
+    (["generate", "--model", "m"], "one of --prompt, --token-ids, --messages and --input"),
     (["generate", "--model", "m", "--prompt", "a", "--token-ids", "1"], "only one of"),
     (["generate", "--model", "m", "--prompt", "a", "--input", "f"], "only one of"),
     (["generate", "--model", "m", "--prompt", "a", "--output", "f"], "--output needs --input"),
@@ -54,6 +54,16 @@ WRONG_USE = [
     (["generate", "--max-num-batched-tokens", "0"], "--max-num-batched-tokens"),
     (["generate", "--kv-cache-memory-bytes", "2XB"], "--kv-cache-memory-bytes"),
     (["generate", "\x1b[31m"], "\\x1b[31m"),
+    (["generate", "--model", "m", "--prompt", "a", "--messages", "[]"], "only one of"),
+    (["generate", "--model", "m", "--messages", "/nonexistent"], "neither JSON nor a file"),
+    (["generate", "--model", "m", "--tools", "[]"], "needs one of"),
+    (["generate", "--add-generation-prompt", "maybe"], "--add-generation-prompt"),
+    (["generate", "--model", "null", "--quiet", "--messages",
+      '[{"role": "user", "content": "Hi"}]'], "no chat template"),
+    (["chat"], "needs --model PATH or --target"),
+    (["chat", "--target", "nowhere"], "--target"),
+    (["chat", "--model", "null", "--quiet"], "no chat template"),
+    (["chat", "--prompt", "a"], "--prompt"),
     (["serve"], "needs --model"),
     (["serve", "--model", ""], "--model"),
     (["serve", "--model", "a=x", "--model", "b=y", "--served-model-name", "z"],
