@@ -341,7 +341,9 @@ def main():
                              if is_prepared(measured, made, peers)]
                      for shape, of_shape in planned.items()}
             if options.prepare:
-                return 0 if ready == planned else 1
+                rows_ready = [measured for of_shape in ready.values() for measured in of_shape]
+                is_whole = ready == planned and not any(each.failures for each in rows_ready)
+                return 0 if is_whole else 1
             table, report = compare(options, ready, made, sluice, peers, environments)
         except Failed as error:
             sys.exit(f"failed: {error}")

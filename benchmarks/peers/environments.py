@@ -49,13 +49,13 @@ def install(python, *what, **kwargs):
 
 
 def install_vllm(python):
-    """vLLM's CPU build names a torch that the registry lacks; another of the same version serves."""
+    """Its CPU build names a torch that the registry lacks; another of that version serves."""
     install(python, "-r", REQUIREMENTS / "vllm.txt")
     install(python, "--no-deps", "-r", REQUIREMENTS / "vllm_no_deps.txt")
 
 
 def install_llama_cpp(python, folder):
-    """Builds llama.cpp from llama-cpp-python's source, without the third that nothing here needs."""
+    """Builds llama.cpp from llama-cpp-python's source, without what nothing here needs."""
     requirement = re.search(r"^llama-cpp-python==.*$",
                             (REQUIREMENTS / "llama_cpp.txt").read_text(encoding="utf-8"), re.M)[0]
     source = folder / "source"

@@ -10,16 +10,18 @@ import peer
 
 FILES = {"bf16": "bf16.gguf", "int8": "q8_0.gguf", "int4": "q4_0.gguf"}
 BATCH = 2048
+ROUNDING = 256  # of a stream's places, so that runs of nearly the same length share a context
 SEED = 1
 
 
 class Streams:
-    """A context for some number of streams and places of each."""
+    """A context for some number of streams of some number of places."""
 
     def __init__(self, model, vocabulary_size, num_streams, num_places, threads):
+        self.shape = (num_streams, num_places)
         self._vocabulary_size = vocabulary_size
         parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = num_streams * (-(-num_places // 256) * 256)
+        parameters.n_ctx = num_streams * num_places
         parameters.n_batch = BATCH
         parameters.n_seq_max = num_streams
         parameters.n_threads = parameters.n_threads_batch = threads
@@ -91,12 +93,16 @@ def load(options):
         raise SystemExit(f"llama.cpp cannot load {path.name}")
     sampler = top_p_sampler()
 
+    kept = []  # the context of the last call
+
     def generate(prompts, num_new, sampled):
-        streams = Streams(model, options.vocabulary_size, len(prompts), len(prompts[0]) + num_new,
-                          options.threads)
-        answers = streams.generate(prompts, num_new, sampler if sampled else None)
-        streams.close()
-        return answers
+        num_places = -(-(len(prompts[0]) + num_new) // ROUNDING) * ROUNDING
+        if not kept or kept[0].shape != (len(prompts), num_places):
+            for streams in kept:
+                streams.close()
+            kept[:] = [Streams(model, options.vocabulary_size, len(prompts), num_places,
+                               options.threads)]
+        return kept[0].generate(prompts, num_new, sampler if sampled else None)
 
     machine = llama_cpp.llama_print_system_info().decode().strip()
     return generate, f"{path.name} n_batch={BATCH}; {machine}"
