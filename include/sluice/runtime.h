@@ -30,6 +30,10 @@ struct RuntimeOptions {
   int32_t max_num_batched_tokens = 512;  // tokens in one step
   int32_t max_model_len = 0;             // 0: the model's context length
   int64_t kv_cache_bytes = 0;  // per model; 0: a share of the memory that is free after loading
+  // Keeps full KV blocks that no sequence uses until their place is needed, for prompts that begin
+  // alike. No result depends on it.
+  bool enable_prefix_caching = true;
+  bool profile = false;  // times every part of every step (StepStatistics::profiles)
   ServiceLimits limits;
   // While models load: the model's name, bytes done, bytes in all.
   std::function<void(const std::string&, int64_t, int64_t)> progress;
@@ -41,12 +45,31 @@ struct RuntimeOptions {
 // the model's name in it.
 Result<std::unique_ptr<Service>> create_service(RuntimeOptions options);
 
+// The time of one part of the steps: of the engine's ("schedule", "sampling", ...) or of one of the
+// program's operators with one shape.
+struct StepPart {
+  std::string name;
+  std::string shape;  // "[3072, 1024]": a weight's; "[rows, 1024]": of operators without one
+  int64_t calls = 0;
+  double ms = 0;  // of all calls
+};
+
+// All steps of a kind: "decode" if every row was a sequence's next token, otherwise "prefill".
+struct StepProfile {
+  std::string kind;
+  int64_t steps = 0;
+  int64_t tokens = 0;  // rows computed
+  double ms = 0;       // of all steps; more than the parts' sum
+  std::vector<StepPart> parts;
+};
+
 // Figures of the engine loop since the last call, for `sluice bench` and metrics.
 struct StepStatistics {
   int64_t steps = 0;
   int64_t tokens = 0;                           // rows computed
   double step_ms_p50 = 0, step_ms_p99 = 0;      // whole step
   double engine_us_p50 = 0, engine_us_p99 = 0;  // a step without its model call and sampling
+  std::vector<StepProfile> profiles;            // with RuntimeOptions::profile
 };
 StepStatistics take_step_statistics(Service& service);
 

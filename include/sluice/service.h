@@ -62,6 +62,11 @@ struct ServerInfo {
   int64_t requests_waiting = 0;
   int64_t kv_blocks_used = 0;
   int64_t kv_blocks_total = 0;
+  // Since the start: tokens of sequences that began, or began again after a preemption; those of
+  // them whose keys and values were in the cache already; preemptions.
+  int64_t prefix_cache_queries = 0;
+  int64_t prefix_cache_hits = 0;
+  int64_t preemptions = 0;
 };
 
 struct Health {

@@ -15,6 +15,7 @@
 #include "cli/runtime_flags.h"
 #include "cli/signals.h"
 #include "cli/statistics.h"
+#include "cli/step_profile.h"
 #include "cli/terminal.h"
 
 namespace sluice::cli {
@@ -39,8 +40,9 @@ struct Level {
   Spread prefill, decode;
   std::vector<double> ttft_ms, itl_ms;
   Spread step_ms_p50, step_ms_p99, engine_us_p50, engine_us_p99;
-  int64_t steps = 0;   // of one repetition, the median's
-  int64_t tokens = 0;  // likewise: rows that were computed
+  int64_t steps = 0;                  // of one repetition, the median's
+  int64_t tokens = 0;                 // likewise: rows that were computed
+  std::vector<StepProfile> profiles;  // of all repetitions, with --profile
 };
 
 Result<void> set_concurrency(std::vector<int32_t>& target, const std::string& text) {
@@ -77,6 +79,9 @@ void add_flags(Flags& flags, Options& options) {
   flags.add_int({"--repetitions", "N", "Measured runs of each; medians are shown", ""},
                 bench.repetitions, 1, 10000);
   add_draw_flags(flags, bench, "Of prompts and draws");
+  flags.add_switch({"--profile", "",
+                    "Time every part of a step, operator by operator; slows small models down", ""},
+                   options.runtime.profile);
   flags.group("Output");
   flags.add_switch({"--json", "", "One JSON object", ""}, options.json);
   flags.add_switch({"--quiet", "", "No progress and no notices on stderr", ""}, options.quiet);
@@ -126,6 +131,7 @@ Result<Level> measure(Service& service, const Options& options, int32_t concurre
     level.ttft_ms.insert(level.ttft_ms.end(), found.ttft_ms.begin(), found.ttft_ms.end());
     level.itl_ms.insert(level.itl_ms.end(), found.itl_ms.begin(), found.itl_ms.end());
     steps.push_back(run->steps);
+    add_profiles(level.profiles, run->steps.profiles);
   }
   bar.clear();
   level.prefill = spread(prefill);
@@ -144,17 +150,20 @@ OrderedJson percentiles(const std::vector<double>& samples) {
 }
 
 OrderedJson level_json(const Level& level) {
-  return {{"concurrency", level.concurrency},
-          {"prefill_tokens_per_s", level.prefill.median},
-          {"decode_tokens_per_s", level.decode.median},
-          {"ttft_ms", percentiles(level.ttft_ms)},
-          {"itl_ms", percentiles(level.itl_ms)},
-          {"step_ms", {{"p50", level.step_ms_p50.median}, {"p99", level.step_ms_p99.median}}},
-          {"engine_us", {{"p50", level.engine_us_p50.median}, {"p99", level.engine_us_p99.median}}},
-          {"steps", level.steps},
-          {"rows", level.tokens},
-          {"prefill_tokens_per_s_range", {level.prefill.min, level.prefill.max}},
-          {"decode_tokens_per_s_range", {level.decode.min, level.decode.max}}};
+  OrderedJson json = {
+      {"concurrency", level.concurrency},
+      {"prefill_tokens_per_s", level.prefill.median},
+      {"decode_tokens_per_s", level.decode.median},
+      {"ttft_ms", percentiles(level.ttft_ms)},
+      {"itl_ms", percentiles(level.itl_ms)},
+      {"step_ms", {{"p50", level.step_ms_p50.median}, {"p99", level.step_ms_p99.median}}},
+      {"engine_us", {{"p50", level.engine_us_p50.median}, {"p99", level.engine_us_p99.median}}},
+      {"steps", level.steps},
+      {"rows", level.tokens},
+      {"prefill_tokens_per_s_range", {level.prefill.min, level.prefill.max}},
+      {"decode_tokens_per_s_range", {level.decode.min, level.decode.max}}};
+  if (!level.profiles.empty()) json["profile"] = profile_json(level.profiles);
+  return json;
 }
 
 std::string json_report(const Options& options, const ModelInfo& model, const ServerInfo& server,
@@ -212,7 +221,13 @@ std::string text_report(const Options& options, const ModelInfo& model, const Se
          fmt::format("{:.1f}", static_cast<double>(level.tokens) /
                                    static_cast<double>(std::max<int64_t>(1, level.steps)))});
   }
-  return text + table(rows);
+  text += table(rows);
+  for (const Level& level : levels) {
+    if (level.profiles.empty()) continue;
+    text += fmt::format("\n{} streams, mean of a step's parts\n", level.concurrency) +
+            profile_text(level.profiles);
+  }
+  return text;
 }
 
 int report_failure(const Error& error, int code) {

@@ -113,7 +113,10 @@ int show_info(GenerationClient& client, bool json) {
                               {"requests_running", info->requests_running},
                               {"requests_waiting", info->requests_waiting},
                               {"kv_blocks_used", info->kv_blocks_used},
-                              {"kv_blocks_total", info->kv_blocks_total}};
+                              {"kv_blocks_total", info->kv_blocks_total},
+                              {"prefix_cache_queries", info->prefix_cache_queries},
+                              {"prefix_cache_hits", info->prefix_cache_hits},
+                              {"preemptions", info->preemptions}};
     return show(line.dump() + "\n");
   }
   return show(table({{"version", info->version},
@@ -122,7 +125,11 @@ int show_info(GenerationClient& client, bool json) {
                      {"requests", fmt::format("{} running, {} waiting", info->requests_running,
                                               info->requests_waiting)},
                      {"KV blocks", fmt::format("{} of {} used", format_count(info->kv_blocks_used),
-                                               format_count(info->kv_blocks_total))}}));
+                                               format_count(info->kv_blocks_total))},
+                     {"prefix cache", fmt::format("{} of {} prompt tokens found",
+                                                  format_count(info->prefix_cache_hits),
+                                                  format_count(info->prefix_cache_queries))},
+                     {"preemptions", format_count(info->preemptions)}}));
 }
 
 int show_health(GenerationClient& client, bool json) {

@@ -35,6 +35,18 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
   flags.add_bytes({"--kv-cache-memory-bytes", "SIZE",
                    "Memory of the KV cache, of each model (2GiB)", "a share of what is free"},
                   options.kv_cache_bytes, 1);
+  flags.add_switch({"--enable-prefix-caching", "",
+                    "Keep the KV blocks of prompts for others that begin alike; on by default, no "
+                    "result depends on it",
+                    ""},
+                   options.enable_prefix_caching);
+  flags.add({"--no-enable-prefix-caching", "", "Keep none", ""},
+            [&options](const std::string& text) -> Result<void> {
+              const Result<bool> value = text.empty() ? true : parse_bool(text);
+              if (!value) return std::unexpected(value.error());
+              if (*value) options.enable_prefix_caching = false;
+              return {};
+            });
 }
 
 void add_limit_flags(Flags& flags, ServiceLimits& limits) {

@@ -46,6 +46,8 @@ class ServiceBuilder final {
     }
     const int64_t free_bytes = machine_memory().free_bytes;
     ServiceParts parts;
+    if (options_.profile) parts.profiler = std::make_unique<observability::StepProfiler>();
+    profiler_ = parts.profiler.get();
     for (LoadedSource& source : loaded_) {
       const std::string name = source.served.info.name;
       auto lane = make_lane(source, free_bytes);
@@ -248,6 +250,7 @@ class ServiceBuilder final {
     scheduling.max_num_batched_tokens = options_.max_num_batched_tokens;
     scheduling.max_waiting_seqs = INT32_MAX;  // LiveRequests bounds them
     scheduling.stall_time = options_.limits.stall_time;
+    scheduling.keep_prefixes = options_.enable_prefix_caching;
     std::random_device secret;
     scheduling.hash_seed = uint64_t{secret()} << 32 | secret();
     auto scheduler = scheduler::Scheduler::create(scheduling);
@@ -268,12 +271,14 @@ class ServiceBuilder final {
              " bytes)");
     }
     Notice log = options_.notice ? options_.notice : [](const std::string&) {};
-    return std::make_unique<Lane>(std::move(*scheduler), std::move(executor), std::move(log));
+    return std::make_unique<Lane>(std::move(*scheduler), std::move(executor), std::move(log),
+                                  profiler_);
   }
 
   Result<void> warm_up() {
     for (ModelExecutor* executor : executors_) {
       if (auto done = executor->warm_up(options_.block_size); !done) return done;
+      executor->set_profiler(profiler_);
     }
     return {};
   }
@@ -281,7 +286,8 @@ class ServiceBuilder final {
   RuntimeOptions options_;
   std::shared_ptr<kernels::ThreadPool> pool_;
   std::vector<LoadedSource> loaded_;
-  std::vector<ModelExecutor*> executors_;  // owned by the lanes
+  observability::StepProfiler* profiler_ = nullptr;  // the service's, null without
+  std::vector<ModelExecutor*> executors_;            // owned by the lanes
 };
 
 }  // namespace

@@ -16,8 +16,13 @@ float in_microseconds(base::Duration duration) {
 }  // namespace
 
 EngineLoop::EngineLoop(std::vector<std::unique_ptr<Lane>> lanes, std::shared_ptr<EngineQueue> queue,
-                       const base::Clock& clock, OutputSink& sink)
-    : lanes_(std::move(lanes)), queue_(std::move(queue)), clock_(clock), sink_(sink) {
+                       const base::Clock& clock, OutputSink& sink,
+                       observability::StepProfiler* profiler)
+    : lanes_(std::move(lanes)),
+      queue_(std::move(queue)),
+      clock_(clock),
+      sink_(sink),
+      profiler_(profiler) {
   heartbeat_.store(clock_.now().time_since_epoch().count(), std::memory_order_relaxed);
 }
 
@@ -41,9 +46,15 @@ bool EngineLoop::step_lane(Lane& lane) {
   if (lane.is_empty() && lane.events().empty()) return false;
   const base::TimePoint start = clock_.now();
   const StepTimes times = lane.step(start, clock_);
-  if (!lane.events().empty()) sink_.publish(lane.events());
+  if (!lane.events().empty()) {
+    const observability::ProfiledPart part(profiler_, "hand-over");
+    sink_.publish(lane.events());
+  }
   if (times.num_tokens == 0) return false;
   const base::Duration whole = clock_.now() - start;
+  if (profiler_ != nullptr) {
+    profiler_->end_step(times.is_decode ? "decode" : "prefill", times.num_tokens, whole);
+  }
   step_ms_.add(in_microseconds(whole) / 1000);
   engine_us_.add(in_microseconds(whole - times.executor));
   num_steps_.fetch_add(1, std::memory_order_relaxed);

@@ -12,6 +12,7 @@
 #include "engine/lane.h"
 #include "engine/output_event.h"
 #include "observability/sample_ring.h"
+#include "observability/step_profiler.h"
 
 namespace sluice::engine {
 
@@ -29,9 +30,10 @@ using EngineQueue = base::BoundedQueue<NewSequences>;
 // Threads: run() and tick() on one; the rest from any.
 class EngineLoop final {
  public:
-  // `clock` and `sink` must outlive this.
+  // `clock`, `sink` and `profiler` (null: nothing is timed) must outlive this.
   EngineLoop(std::vector<std::unique_ptr<Lane>> lanes, std::shared_ptr<EngineQueue> queue,
-             const base::Clock& clock, OutputSink& sink);
+             const base::Clock& clock, OutputSink& sink,
+             observability::StepProfiler* profiler = nullptr);
 
   // One round: new requests, then at most one step of each lane. False if no lane could run.
   bool tick();
@@ -59,6 +61,7 @@ class EngineLoop final {
   std::shared_ptr<EngineQueue> queue_;
   const base::Clock& clock_;
   OutputSink& sink_;
+  observability::StepProfiler* profiler_;
   std::vector<NewSequences> incoming_;
   std::atomic<bool> is_stopping_{false};
   std::atomic<base::Duration::rep> heartbeat_{0};

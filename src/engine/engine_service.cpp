@@ -16,6 +16,9 @@ constexpr base::Duration kLiveWithin = std::chrono::seconds(60);
 
 constexpr size_t kMaxEchoedCharacters = 64;
 
+// Generated tokens that a request with penalties counts without growing.
+constexpr int32_t kMaxReservedCounts = 1024;
+
 class EngineCall final : public GenerateCall {
  public:
   EngineCall(std::shared_ptr<LiveRequest> request, std::shared_ptr<EngineQueue> queue)
@@ -103,7 +106,11 @@ std::vector<std::unique_ptr<sequence::Sequence>> make_sequences(
     spec.max_undelivered = live->max_undelivered;
     auto state = std::make_unique<SequenceState>();
     state->request = live;
-    if (sampling::uses_counts(spec.sampling)) state->counts.add_prompt(spec.prompt);
+    if (sampling::uses_counts(spec.sampling)) {
+      const int32_t num_reserved = std::clamp(spec.stop.max_tokens, 0, kMaxReservedCounts);
+      state->counts.reserve(spec.prompt.size(), static_cast<size_t>(num_reserved));
+      state->counts.add_prompt(spec.prompt);
+    }
     completions.push_back(std::make_unique<sequence::Sequence>(
         std::move(spec), live->signals[static_cast<size_t>(index)]));
     completions.back()->attach(std::move(state));
@@ -120,9 +127,10 @@ EngineService::EngineService(ServiceParts parts, const base::Clock& clock)
       models_(std::move(parts.models)),
       info_(parts.info),
       live_(std::vector<int32_t>(models_.size(), max_live(parts))),
+      profiler_(std::move(parts.profiler)),
       delivery_(models_, live_),
       queue_(std::make_shared<EngineQueue>(models_.size() * static_cast<size_t>(max_live(parts)))),
-      loop_(std::move(parts.lanes), queue_, clock, delivery_) {}
+      loop_(std::move(parts.lanes), queue_, clock, delivery_, profiler_.get()) {}
 
 EngineService::~EngineService() {
   shut_down();
@@ -238,6 +246,9 @@ ServerInfo EngineService::server_info() const {
     info.requests_waiting += gauges.waiting.load(std::memory_order_relaxed);
     info.kv_blocks_used += gauges.blocks_used.load(std::memory_order_relaxed);
     info.kv_blocks_total += gauges.blocks_total.load(std::memory_order_relaxed);
+    info.prefix_cache_queries += gauges.prefix_queries.load(std::memory_order_relaxed);
+    info.prefix_cache_hits += gauges.prefix_hits.load(std::memory_order_relaxed);
+    info.preemptions += gauges.preemptions.load(std::memory_order_relaxed);
   }
   info.requests_waiting += static_cast<int64_t>(queue_->size());
   return info;
@@ -292,6 +303,7 @@ StepStatistics EngineService::take_step_statistics() {
   statistics.step_ms_p99 = observability::percentile(step_ms, 0.99);
   statistics.engine_us_p50 = observability::percentile(engine_us, 0.5);
   statistics.engine_us_p99 = observability::percentile(engine_us, 0.99);
+  if (profiler_ != nullptr) statistics.profiles = profiler_->take();
   return statistics;
 }
 

@@ -26,6 +26,8 @@ struct ServiceParts {
   ServiceLimits limits;
   int32_t max_num_seqs = 64;
   ServerInfo info;  // version, device, num_threads
+  // Null: nothing is timed. Otherwise the lanes use it too.
+  std::unique_ptr<observability::StepProfiler> profiler;
 };
 
 // The Service over engine and delivery.
@@ -73,6 +75,7 @@ class EngineService final : public Service {
   const std::vector<ServedModel> models_;
   const ServerInfo info_;
   LiveRequests live_;
+  const std::unique_ptr<observability::StepProfiler> profiler_;
   Delivery delivery_;
   std::shared_ptr<EngineQueue> queue_;
   EngineLoop loop_;

@@ -34,8 +34,11 @@ std::string seconds(base::Duration duration) {
 }  // namespace
 
 Lane::Lane(std::unique_ptr<scheduler::Scheduler> scheduler, std::unique_ptr<StepExecutor> executor,
-           Notice notice)
-    : scheduler_(std::move(scheduler)), executor_(std::move(executor)), notice_(std::move(notice)) {
+           Notice notice, observability::StepProfiler* profiler)
+    : scheduler_(std::move(scheduler)),
+      executor_(std::move(executor)),
+      notice_(std::move(notice)),
+      profiler_(profiler) {
   update_gauges();
 }
 
@@ -49,8 +52,7 @@ void Lane::add(std::vector<std::unique_ptr<Sequence>> completions) {
 
 StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
   now_ = now;
-  const scheduler::StepSchedule& schedule = scheduler_->schedule(now);
-  end_ended(schedule.ended);
+  const scheduler::StepSchedule& schedule = schedule_step();
   StepTimes times;
   if (!schedule.rows.empty()) {
     build_input(schedule.rows);
@@ -60,7 +62,10 @@ StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
     now_ = clock.now();
     times.executor = now_ - start;
     times.num_tokens = schedule.num_tokens;
+    times.is_decode = std::ranges::all_of(
+        schedule.rows, [](const auto& rows) { return rows.num_tokens == 1 && rows.draws_token; });
     if (results) {
+      const observability::ProfiledPart part(profiler_, "commit");
       scheduler_->commit();
       apply(schedule.rows, *results);
     } else {
@@ -71,10 +76,18 @@ StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
   return times;
 }
 
+const scheduler::StepSchedule& Lane::schedule_step() {
+  const observability::ProfiledPart part(profiler_, "schedule");
+  const scheduler::StepSchedule& schedule = scheduler_->schedule(now_);
+  end_ended(schedule.ended);
+  return schedule;
+}
+
 void Lane::build_input(std::span<const ScheduledRows> rows) {
+  const observability::ProfiledPart part(profiler_, "plan");
   input_.clear();
   num_forbidden_ = 0;
-  for (const ScheduledRows& part : rows) add_rows(part);
+  for (const ScheduledRows& one : rows) add_rows(one);
   fill_block_tables(rows);
 }
 
@@ -124,10 +137,14 @@ void Lane::add_row_task(const ScheduledRows& rows, int32_t position) {
 void Lane::fill_block_tables(std::span<const ScheduledRows> rows) {
   model::StepBatch& batch = input_.batch;
   size_t widest = 0;
+  size_t will_be_widest = 0;  // the scheduler has made room for all that a sequence will need
   for (const ScheduledRows& part : rows) {
-    widest = std::max(widest, part.sequence->progress().block_table.size());
+    const auto& table = part.sequence->progress().block_table;
+    widest = std::max(widest, table.size());
+    will_be_widest = std::max(will_be_widest, table.capacity());
   }
   batch.max_blocks = static_cast<int32_t>(widest);
+  batch.block_tables.reserve(rows.size() * will_be_widest);
   for (const ScheduledRows& part : rows) {
     const auto& table = part.sequence->progress().block_table;
     batch.block_tables.insert(batch.block_tables.end(), table.begin(), table.end());
@@ -262,6 +279,8 @@ void Lane::update_gauges() {
   gauges_.blocks_used.store(counts.blocks_used, std::memory_order_relaxed);
   gauges_.blocks_total.store(counts.blocks_total, std::memory_order_relaxed);
   gauges_.preemptions.store(counts.preemptions, std::memory_order_relaxed);
+  gauges_.prefix_queries.store(counts.prefix_query_tokens, std::memory_order_relaxed);
+  gauges_.prefix_hits.store(counts.prefix_hit_tokens, std::memory_order_relaxed);
 }
 
 }  // namespace sluice::engine

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "engine/output_event.h"
 #include "engine/step_executor.h"
+#include "observability/step_profiler.h"
 #include "scheduler/scheduler.h"
 #include "sluice/error.h"
 
@@ -19,6 +20,7 @@ namespace sluice::engine {
 // What a step cost.
 struct StepTimes {
   int64_t num_tokens = 0;      // rows computed
+  bool is_decode = false;      // every row is its sequence's last token
   base::Duration executor{0};  // model and sampler
 };
 
@@ -38,11 +40,14 @@ class Lane final {
     std::atomic<int32_t> waiting{0};
     std::atomic<int32_t> blocks_used{0};
     std::atomic<int32_t> blocks_total{0};
-    std::atomic<int64_t> preemptions{0};  // since the start
+    std::atomic<int64_t> preemptions{0};  // since the start, as the next two
+    std::atomic<int64_t> prefix_queries{0};
+    std::atomic<int64_t> prefix_hits{0};
   };
 
+  // `profiler`, if not null, must outlive this.
   Lane(std::unique_ptr<scheduler::Scheduler> scheduler, std::unique_ptr<StepExecutor> executor,
-       Notice notice);
+       Notice notice, observability::StepProfiler* profiler = nullptr);
 
   // Queues a request's completions; what cannot run ends at once.
   void add(std::vector<std::unique_ptr<sequence::Sequence>> completions);
@@ -58,6 +63,7 @@ class Lane final {
   const Gauges& gauges() const { return gauges_; }
 
  private:
+  const scheduler::StepSchedule& schedule_step();
   void build_input(std::span<const scheduler::ScheduledRows> rows);
   void add_rows(const scheduler::ScheduledRows& rows);
   void add_row_task(const scheduler::ScheduledRows& rows, int32_t position);
@@ -76,6 +82,7 @@ class Lane final {
   std::unique_ptr<scheduler::Scheduler> scheduler_;
   std::unique_ptr<StepExecutor> executor_;
   Notice notice_;
+  observability::StepProfiler* profiler_;  // null: nothing is timed
   StepInput input_;
   std::vector<std::vector<int32_t>> forbidden_;  // of the step's rows, reused
   size_t num_forbidden_ = 0;

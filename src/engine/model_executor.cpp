@@ -10,6 +10,7 @@ ModelExecutor::ModelExecutor(std::unique_ptr<model::ModelRunner> runner,
     : runner_(std::move(runner)), pool_(std::move(pool)) {}
 
 Result<void> ModelExecutor::warm_up(int32_t block_size) {
+  sampling::reserve_for_rows(*pool_, runner_->config().vocabulary_size);
   StepInput input;
   const sampling::SamplingParams params;
   for (const int32_t num_tokens :
@@ -31,12 +32,18 @@ Result<void> ModelExecutor::warm_up(int32_t block_size) {
   return {};
 }
 
+void ModelExecutor::set_profiler(observability::StepProfiler* profiler) {
+  profiler_ = profiler;
+  runner_->set_profiler(profiler);
+}
+
 Result<std::span<sampling::RowResult>> ModelExecutor::collect() {
   const kernels::ComputeScope scope(*pool_);
   const auto logits = runner_->forward(input_->batch);
   if (!logits) {
     return fail(logits.error().code, logits.error().message + ": " + runner_->failure_detail());
   }
+  const observability::ProfiledPart part(profiler_, "sampling");
   const int32_t vocabulary_size = runner_->config().vocabulary_size;
   results_.resize(input_->rows.size());
   auto* row = logits->mutable_data_ptr<float>();

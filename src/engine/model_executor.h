@@ -6,6 +6,7 @@
 #include "engine/step_executor.h"
 #include "kernels/compute.h"
 #include "model/model_runner.h"
+#include "observability/step_profiler.h"
 
 namespace sluice::engine {
 
@@ -19,12 +20,16 @@ class ModelExecutor final : public StepExecutor {
   // Requires: the KV pool is allocated; no sequence is in it yet.
   Result<void> warm_up(int32_t block_size);
 
+  // From now on every step's operators and sampling are timed. `profiler` must outlive this.
+  void set_profiler(observability::StepProfiler* profiler);
+
   void launch(StepInput& input) override { input_ = &input; }
   Result<std::span<sampling::RowResult>> collect() override;
 
  private:
   std::unique_ptr<model::ModelRunner> runner_;
   std::shared_ptr<kernels::ThreadPool> pool_;
+  observability::StepProfiler* profiler_ = nullptr;
   StepInput* input_ = nullptr;
   std::vector<sampling::RowResult> results_;
 };

@@ -1,10 +1,11 @@
 #include "model/model_runner.h"
 
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include <cstring>
 #include <exception>
 #include <numeric>
 #include <utility>
@@ -12,10 +13,13 @@
 #include "kernels/compute.h"
 #include "kernels/kv_layout.h"
 #include "kernels/operators.h"
+#include "kernels/output_pool.h"
 #include "kv_cache/kv_pool.h"
 #include "model/dtype.h"
 #include "model/failure.h"
 #include "model/loaded_model.h"
+#include "model/operator_timer.h"
+#include "model/straight_program.h"
 
 namespace sluice::model {
 
@@ -27,9 +31,22 @@ struct ModelRunner::State {
   int32_t block_size;
   kernels::ThreadPool& pool;
   std::unique_ptr<kv_cache::KvPool> kv;
-  c10::List<at::Tensor> cache;  // kv's tensors, as the program gets them
-  c10::List<at::Tensor> plan;   // views of the step's vectors
+  ProgramInputs inputs;
+  std::unique_ptr<StraightProgram> straight;  // null: the interpreter runs the program
+  kernels::OutputPool outputs;
+  observability::StepProfiler* profiler = nullptr;
   std::string failure_detail;
+
+  at::Tensor run() {
+    const OperatorTimer timer(profiler);
+    if (straight != nullptr) return straight->run();
+    // The graph runs as it was written: profiling and specializing could change bits between steps.
+    const torch::jit::GraphOptimizerEnabledGuard as_written(false);
+    torch::jit::Stack stack = {model.program._ivalue(), inputs.tokens, inputs.positions,
+                               inputs.cache, inputs.plan};
+    model.forward->run(stack);
+    return stack.at(0).toTensor();
+  }
 
   kernels::KvShape kv_shape(int64_t num_blocks) const {
     return {num_blocks, model.config.num_kv_heads, block_size, model.config.head_size};
@@ -38,22 +55,40 @@ struct ModelRunner::State {
 
 namespace {
 
-// A view of a vector that lives as long as the step.
-at::Tensor view_of(const std::vector<int32_t>& values, at::IntArrayRef shape) {
-  return at::from_blob(const_cast<int32_t*>(values.data()), shape,
-                       at::TensorOptions().dtype(at::kInt));
+at::Tensor new_input() {
+  return at::empty({0}, at::TensorOptions().dtype(at::kInt));
 }
 
 int64_t length_of(const std::vector<int32_t>& values) {
   return static_cast<int64_t>(values.size());
 }
 
-void fill_plan(const StepBatch& batch, c10::List<at::Tensor>& plan) {
+// Gives an input its content. Its memory is new only where it has to grow, and then as large as the
+// vector may become where it lies: the engine makes room for all that its sequences will need.
+void fill(const at::Tensor& input, const std::vector<int32_t>& values, at::IntArrayRef shape) {
+  c10::TensorImpl& impl = *input.unsafeGetTensorImpl();
+  const size_t num_bytes = values.size() * sizeof(int32_t);
+  if (input.storage().nbytes() < num_bytes) {
+    const auto capacity = static_cast<int64_t>(values.capacity());
+    const at::Tensor larger = at::empty({capacity}, input.options());
+    impl.set_storage_keep_dtype(larger.storage());
+  }
+  impl.set_sizes_contiguous(shape);
+  if (num_bytes > 0) std::memcpy(input.mutable_data_ptr(), values.data(), num_bytes);
+}
+
+void fill_inputs(const StepBatch& batch, const ProgramInputs& inputs) {
+  const int64_t num_tokens = length_of(batch.tokens);
   const int64_t num_sequences = length_of(batch.context_lengths);
-  plan.set(kernels::kSequenceStarts, view_of(batch.sequence_starts, {num_sequences + 1}));
-  plan.set(kernels::kContextLengths, view_of(batch.context_lengths, {num_sequences}));
-  plan.set(kernels::kBlockTables, view_of(batch.block_tables, {num_sequences, batch.max_blocks}));
-  plan.set(kernels::kLogitRows, view_of(batch.logit_rows, {length_of(batch.logit_rows)}));
+  fill(inputs.tokens, batch.tokens, {num_tokens});
+  fill(inputs.positions, batch.positions, {num_tokens});
+  const auto fill_plan = [&](int index, const std::vector<int32_t>& values, at::IntArrayRef shape) {
+    fill(inputs.plan.get(static_cast<size_t>(index)), values, shape);
+  };
+  fill_plan(kernels::kSequenceStarts, batch.sequence_starts, {num_sequences + 1});
+  fill_plan(kernels::kContextLengths, batch.context_lengths, {num_sequences});
+  fill_plan(kernels::kBlockTables, batch.block_tables, {num_sequences, batch.max_blocks});
+  fill_plan(kernels::kLogitRows, batch.logit_rows, {length_of(batch.logit_rows)});
 }
 
 // One token of one sequence: runs every operator once, so that a program whose weights do not fit
@@ -94,8 +129,9 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::load(const std::filesystem::pa
   std::unique_ptr<ModelRunner> runner(
       new ModelRunner(std::make_unique<State>(*std::move(model), options.block_size, pool)));
   if (auto tried = try_one_token(*runner); !tried) return std::unexpected(tried.error());
+  runner->state_->straight.reset();
+  runner->state_->inputs.cache.clear();
   runner->state_->kv.reset();
-  runner->state_->cache.clear();
   return runner;
 }
 
@@ -105,6 +141,10 @@ const ModelConfig& ModelRunner::config() const {
 
 int64_t ModelRunner::weight_bytes() const {
   return state_->model.weight_bytes;
+}
+
+void ModelRunner::set_profiler(observability::StepProfiler* profiler) {
+  state_->profiler = profiler;
 }
 
 const std::string& ModelRunner::failure_detail() const {
@@ -129,23 +169,23 @@ Result<void> ModelRunner::allocate_kv(int32_t num_blocks) {
   auto kv = kv_cache::KvPool::create(shape, state_->model.config.num_layers, state_->model.dtype);
   if (!kv) return std::unexpected(kv.error());
   state_->kv = *std::move(kv);
-  state_->cache = c10::List<at::Tensor>(state_->kv->layers());
-  state_->plan = c10::List<at::Tensor>(std::vector<at::Tensor>(kernels::kPlanSize));
+  ProgramInputs& inputs = state_->inputs;
+  inputs.tokens = new_input();
+  inputs.positions = new_input();
+  inputs.cache = c10::List<at::Tensor>(state_->kv->layers());
+  inputs.plan = c10::List<at::Tensor>();
+  for (int i = 0; i < kernels::kPlanSize; ++i) inputs.plan.push_back(new_input());
+  state_->straight = StraightProgram::record(state_->model.program, inputs);
   return {};
 }
 
 Result<at::Tensor> ModelRunner::forward(const StepBatch& batch) {
   const kernels::ComputeScope scope(state_->pool);
+  const kernels::OutputScope outputs(state_->outputs);
   const c10::InferenceMode inference;
-  // The graph runs as it was written: profiling and specializing could change bits between steps.
-  const torch::jit::GraphOptimizerEnabledGuard as_written(false);
   try {
-    fill_plan(batch, state_->plan);
-    const int64_t num_tokens = length_of(batch.tokens);
-    torch::jit::Stack stack = {state_->model.program._ivalue(), view_of(batch.tokens, {num_tokens}),
-                               view_of(batch.positions, {num_tokens}), state_->cache, state_->plan};
-    state_->model.forward->run(stack);
-    at::Tensor logits = stack.at(0).toTensor();
+    fill_inputs(batch, state_->inputs);
+    at::Tensor logits = state_->run();
     if (logits.scalar_type() != at::kFloat || logits.dim() != 2 || !logits.is_contiguous() ||
         logits.size(0) != length_of(batch.logit_rows) ||
         logits.size(1) != state_->model.config.vocabulary_size) {

@@ -15,6 +15,9 @@
 namespace sluice::kernels {
 class ThreadPool;
 }
+namespace sluice::observability {
+class StepProfiler;
+}
 
 namespace sluice::model {
 
@@ -65,6 +68,9 @@ class ModelRunner final {
   // Runs the program. Returns logits [R, V] float32 for batch.logit_rows, valid until the next
   // call. kInternal if the program throws: the step's sequences are lost, the runner is not.
   Result<at::Tensor> forward(const StepBatch& batch);
+
+  // From now on forward() times its operators; null: no more. `profiler` must outlive this.
+  void set_profiler(observability::StepProfiler* profiler);
 
   // Why the last forward() failed, in LibTorch's words: for the log, never for a client.
   const std::string& failure_detail() const;

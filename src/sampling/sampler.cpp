@@ -1,6 +1,7 @@
 #include "sampling/sampler.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -155,10 +156,11 @@ void reserve_for_rows(kernels::ThreadPool& pool, int32_t vocabulary_size) {
 
 void sample_rows(std::span<const RowTask> tasks, int32_t vocabulary_size,
                  std::span<RowResult> results) {
-  kernels::parallel_for(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
+  auto row = [&](int64_t i) {
     results[i].fault = RowFault::kNone;
     sample_row(workspace(), tasks[i], vocabulary_size, results[i]);
-  });
+  };
+  kernels::parallel_for(static_cast<int64_t>(tasks.size()), std::ref(row));
 }
 
 }  // namespace sluice::sampling

@@ -27,6 +27,14 @@ int32_t num_wanted_prompt_logits(const Sequence& sequence) {
   return sequence.wants_prompt_logprobs() ? sequence.num_prompt_tokens() - 1 : 0;
 }
 
+// Tokens of a sequence whose keys and values may come to be cached: the last one is drawn and never
+// computed.
+int64_t most_computed(const Sequence& sequence) {
+  const auto& stop = sequence.spec().stop;
+  const int64_t most = int64_t{sequence.num_prompt_tokens()} + stop.max_tokens;
+  return std::min<int64_t>(most, stop.max_length) - 1;
+}
+
 std::optional<EndCause> end_cause(const Sequence& sequence, base::TimePoint now,
                                   base::Duration stall_time) {
   switch (sequence.signals().stop.load(std::memory_order_acquire)) {
@@ -90,8 +98,7 @@ Result<void> Scheduler::add(std::vector<std::unique_ptr<Sequence>>& completions)
                             std::to_string(stop.max_length - 1) +
                             " (--max-model-len, less one to generate)");
   }
-  // The last token is drawn and never computed.
-  const int64_t most = std::min<int64_t>(int64_t{prompt} + stop.max_tokens, stop.max_length) - 1;
+  const int64_t most = most_computed(first);
   if (cache_.blocks_for(most) > cache_.num_blocks()) {
     return invalid_argument("request needs a KV cache of " + std::to_string(most) +
                             " tokens, there is room for " + std::to_string(capacity_tokens()) +
@@ -218,8 +225,10 @@ bool Scheduler::try_start(Sequence& sequence) {
     if (victim == nullptr) return false;
     preempt(*victim);
   }
+  progress.block_table.reserve(static_cast<size_t>(cache_.blocks_for(most_computed(sequence))));
   progress.state = SequenceState::kRunning;
   progress.num_computed = *num_shared;
+  num_prefix_query_tokens_ += sequence.num_tokens();
   num_prefix_hit_tokens_ += *num_shared;
   if (!progress.first_scheduled) {
     progress.first_scheduled = now_;
@@ -368,6 +377,7 @@ SchedulerCounts Scheduler::counts() const {
           .blocks_used = cache_.num_used(),
           .blocks_total = cache_.num_blocks(),
           .preemptions = num_preemptions_,
+          .prefix_query_tokens = num_prefix_query_tokens_,
           .prefix_hit_tokens = num_prefix_hit_tokens_};
 }
 

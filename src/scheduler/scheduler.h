@@ -69,8 +69,9 @@ struct SchedulerCounts {
   int32_t waiting = 0;
   int32_t blocks_used = 0;
   int32_t blocks_total = 0;
-  int64_t preemptions = 0;        // since the start
-  int64_t prefix_hit_tokens = 0;  // tokens not computed thanks to shared blocks
+  int64_t preemptions = 0;          // since the start, as the next two
+  int64_t prefix_query_tokens = 0;  // of sequences that started (again)
+  int64_t prefix_hit_tokens = 0;    // of them, not computed thanks to shared blocks
 };
 
 // Decides which sequences run in each step, and how many of their tokens.
@@ -165,6 +166,7 @@ class Scheduler final {
   int32_t budget_logit_rows_ = 0;
   uint64_t next_order_ = 1;
   int64_t num_preemptions_ = 0;
+  int64_t num_prefix_query_tokens_ = 0;
   int64_t num_prefix_hit_tokens_ = 0;
 };
 

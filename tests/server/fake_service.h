@@ -196,7 +196,10 @@ class FakeService final : public Service {
             .requests_running = 4,
             .requests_waiting = 5,
             .kv_blocks_used = 6,
-            .kv_blocks_total = 7};
+            .kv_blocks_total = 7,
+            .prefix_cache_queries = 8,
+            .prefix_cache_hits = 9,
+            .preemptions = 10};
   }
   Health health() const override {
     std::scoped_lock lock(mutex_);

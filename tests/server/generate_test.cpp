@@ -352,6 +352,9 @@ TEST(UnaryMethods, AnswerThroughTheClient) {
   EXPECT_EQ(info->requests_waiting, 5);
   EXPECT_EQ(info->kv_blocks_used, 6);
   EXPECT_EQ(info->kv_blocks_total, 7);
+  EXPECT_EQ(info->prefix_cache_queries, 8);
+  EXPECT_EQ(info->prefix_cache_hits, 9);
+  EXPECT_EQ(info->preemptions, 10);
 }
 
 TEST(UnaryMethods, GetModelKnowsItsNameTheOnlyOneAndNoOther) {

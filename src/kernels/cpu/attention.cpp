@@ -1,6 +1,5 @@
 #include "kernels/cpu/attention.h"
 
-#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "kernels/compute.h"
 #include "kernels/cpu/machine.h"
 #include "kernels/operators.h"
+#include "kernels/output_pool.h"
 
 namespace sluice::kernels::cpu {
 namespace {
@@ -78,7 +78,8 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
   check_attention_plan(operands, sizes);
   TORCH_CHECK(sizes.head_size <= kMaxHeadSize, "head size is ", sizes.head_size, ", limit is ",
               kMaxHeadSize);
-  at::Tensor output = at::empty({sizes.num_tokens, num_heads * sizes.head_size}, qkv.options());
+  at::Tensor output =
+      empty_output({sizes.num_tokens, num_heads * sizes.head_size}, qkv.scalar_type());
   AttentionArgs args;
   args.type = dtype_of(qkv);
   args.qkv = qkv.const_data_ptr();

@@ -1,4 +1,3 @@
-#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
@@ -12,6 +11,7 @@
 #include "kernels/cpu/machine.h"
 #include "kernels/cpu/packed_panels.h"
 #include "kernels/operators.h"
+#include "kernels/output_pool.h"
 
 namespace sluice::kernels::cpu {
 namespace {
@@ -49,8 +49,7 @@ at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight) {
   check_embed(tokens, weight);
   const int32_t* ids = tokens.const_data_ptr<int32_t>();
   check_range("tokens", ids, tokens.size(0), weight.size(0));
-  at::Tensor output =
-      at::empty({tokens.size(0), weight.size(1)}, tokens.options().dtype(weight.scalar_type()));
+  at::Tensor output = empty_output({tokens.size(0), weight.size(1)}, weight.scalar_type());
   if (const PackedWeight* packed = packed_weight(weight)) {
     gather_rows(output, [&](int64_t row, void* to) { unpack_row(*packed, ids[row], to); });
     return output;
@@ -69,7 +68,7 @@ at::Tensor select_rows(const at::Tensor& x, at::TensorList plan) {
   const at::Tensor& wanted = plan[kLogitRows];
   const int32_t* indices = wanted.const_data_ptr<int32_t>();
   check_range("plan[kLogitRows]", indices, wanted.size(0), x.size(0));
-  at::Tensor output = at::empty({wanted.size(0), x.size(1)}, x.options());
+  at::Tensor output = empty_output({wanted.size(0), x.size(1)}, x.scalar_type());
   const char* rows = static_cast<const char*>(x.const_data_ptr());
   const int64_t row_bytes = x.size(1) * static_cast<int64_t>(x.element_size());
   gather_rows(output, [&](int64_t row, void* to) {
@@ -92,7 +91,7 @@ NormArgs norm_args(const at::Tensor& x, const at::Tensor& weight, double epsilon
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
   check_norm(x, weight, std::nullopt);
-  at::Tensor output = at::empty(x.sizes(), x.options());
+  at::Tensor output = empty_output(x.sizes(), x.scalar_type());
   const NormArgs args = norm_args(x, weight, epsilon, output);
   for_each_row_group(x.size(0), [&](int64_t first, int64_t count) {
     machine_kernels().rms_norm(args, first, count);
@@ -103,7 +102,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                       double epsilon) {
   check_norm(x, weight, bias);
-  at::Tensor output = at::empty(x.sizes(), x.options());
+  at::Tensor output = empty_output(x.sizes(), x.scalar_type());
   NormArgs args = norm_args(x, weight, epsilon, output);
   args.bias = bias.const_data_ptr();
   for_each_row_group(x.size(0), [&](int64_t first, int64_t count) {
@@ -118,7 +117,7 @@ at::Tensor head_norm(const at::Tensor& qkv, const at::Tensor& query_weight,
                      double epsilon) {
   const int64_t head_size = check_head_norm(qkv, query_weight, key_weight, num_heads, num_kv_heads);
   const int64_t num_parts = num_heads + 2 * num_kv_heads;
-  at::Tensor output = at::empty(qkv.sizes(), qkv.options());
+  at::Tensor output = empty_output(qkv.sizes(), qkv.scalar_type());
   NormArgs queries = norm_args(qkv, query_weight, epsilon, output);
   NormArgs keys = norm_args(qkv, key_weight, epsilon, output);
   queries.size = head_size;
@@ -144,7 +143,7 @@ at::Tensor swiglu(const at::Tensor& x) {
   SwigluArgs args;
   args.type = dtype_of(x);
   args.size = x.size(1) / 2;
-  at::Tensor output = at::empty({x.size(0), args.size}, x.options());
+  at::Tensor output = empty_output({x.size(0), args.size}, x.scalar_type());
   args.x = x.const_data_ptr();
   args.output = output.data_ptr();
   for_each_row_group(x.size(0), [&](int64_t first, int64_t count) {

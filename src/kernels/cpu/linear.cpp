@@ -1,6 +1,5 @@
 #include "kernels/cpu/linear.h"
 
-#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "kernels/compute.h"
 #include "kernels/cpu/machine.h"
 #include "kernels/cpu/packed_panels.h"
+#include "kernels/output_pool.h"
 #include "kernels/packed_weight.h"
 
 namespace sluice::kernels::cpu {
@@ -91,8 +91,8 @@ at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const Epilogu
     packed_here = *std::move(result);
     packed = packed_weight(packed_here);
   }
-  const auto options = epilogue.float_output ? x.options().dtype(at::kFloat) : x.options();
-  at::Tensor output = at::empty({x.size(0), packed->rows}, options);
+  at::Tensor output =
+      empty_output({x.size(0), packed->rows}, epilogue.float_output ? at::kFloat : x.scalar_type());
   if (output.numel() == 0) return output;
   LinearArgs args;
   args.type = packed->type;

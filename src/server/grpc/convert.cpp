@@ -250,6 +250,9 @@ v1::ServerInfo to_proto(const ServerInfo& info) {
   message.set_requests_waiting(info.requests_waiting);
   message.set_kv_blocks_used(info.kv_blocks_used);
   message.set_kv_blocks_total(info.kv_blocks_total);
+  message.set_prefix_cache_queries(info.prefix_cache_queries);
+  message.set_prefix_cache_hits(info.prefix_cache_hits);
+  message.set_preemptions(info.preemptions);
   return message;
 }
 
@@ -263,6 +266,9 @@ ServerInfo from_proto(const v1::ServerInfo& message) {
   info.requests_waiting = message.requests_waiting();
   info.kv_blocks_used = message.kv_blocks_used();
   info.kv_blocks_total = message.kv_blocks_total();
+  info.prefix_cache_queries = message.prefix_cache_queries();
+  info.prefix_cache_hits = message.prefix_cache_hits();
+  info.preemptions = message.preemptions();
   return info;
 }
 
