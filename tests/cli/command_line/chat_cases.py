@@ -186,6 +186,22 @@ class ChatTest(CommandLineTest):
                     "--ignore-eos")
         self.assertIn("the context is full", full.stderr)
 
+    def test_a_broken_template_takes_away_chats_and_not_the_model(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = write_llama(pathlib.Path(folder) / "broken", seed=1, vocabulary=4096)
+            for name in ("tokenizer.model", "tokenizer_config.json"):
+                shutil.copy(LLAMA / name, model / name)
+            (model / "chat_template.jinja").write_text("\n{% for m in messages %}")
+            self.assert_done(sluice("generate", "--model", model, *SMALL, "--prompt", "Hi",
+                                    "--max-tokens", 2))
+            self.assert_refused(
+                sluice("generate", "--model", model, *SMALL, "--quiet", "--messages",
+                       json.dumps(MESSAGES)),
+                "the model's chat template cannot be used: chat_template.jinja", "line 2")
+            outcome = chat("Hi\n", "--model", model, *SMALL)
+            self.assertEqual(outcome.returncode, 2, outcome)
+            self.assertIn("no chats: chat_template.jinja", outcome.stderr)
+
     def test_a_server_that_is_gone(self):
         done = chat("Hi\n", "--target", "127.0.0.1:1")
         self.assertEqual(done.returncode, 1, done)

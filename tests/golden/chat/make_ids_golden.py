@@ -8,7 +8,6 @@ the last message is continued. null stands for "raises". Needs transformers 4.57
 """
 
 import json
-import pathlib
 
 import transformers.utils.chat_template_utils as utils
 from transformers import PreTrainedTokenizerFast
