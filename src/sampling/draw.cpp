@@ -89,11 +89,12 @@ int32_t Drawer::draw_row(const Row& row, const SamplingParams& params, uint64_t 
   __extension__ using Wide = unsigned __int128;
   auto rest = static_cast<uint64_t>((static_cast<Wide>(bits) * kept.mass) >> 64);
   std::array<uint64_t, kGroup> mass;
+  size_t next_inside = 0;
   int32_t g = 0;
   for (;; ++g) {
     if (row.group_key(g) < kept.cut.key) continue;
-    const uint64_t of_group =
-        kept.has_group_mass ? group_mass_[g] : weigh_group(row, g, kept.cut, mass.data());
+    const uint64_t of_group = kept.has_group_mass ? kept_group_mass(kept, g, next_inside)
+                                                  : weigh_group(row, g, kept.cut, mass.data());
     if (rest < of_group) break;
     rest -= of_group;
   }
@@ -271,13 +272,24 @@ Drawer::Candidate Drawer::find_last(std::span<Candidate> open, uint64_t& rest) {
 // Logits between which the cut should fall, from a sample of the row: the first elements of evenly
 // spaced groups. Nullopt if that says too little.
 std::optional<Bracket> Drawer::bracket(const Row& row, float top_p) {
-  constexpr double kDeviations = 3;
+  constexpr double kDeviations = 2.5;
+  constexpr double kWideMargin = 0.015;
   constexpr double kWidestMargin = 0.03;
+  constexpr double kHopelessMargin = 0.06;
+  constexpr int kFewElements = 16;
+  constexpr int kManyElements = 64;
   if (row.num_groups() < kSampledGroups) return std::nullopt;
   set_buckets(row);
-  const Sample sample = draw_sample(row);
   const double p = static_cast<double>(top_p);
-  const double margin = kDeviations * std::sqrt(p * (1 - p) * sample.squares) / sample.mass;
+  const auto margin_of = [p](const Sample& sample) {
+    return kDeviations * std::sqrt(p * (1 - p) * sample.squares) / sample.mass;
+  };
+  Sample sample = draw_sample(row, kFewElements);
+  double margin = margin_of(sample);
+  if (margin > kWideMargin && margin < kHopelessMargin) {
+    sample = draw_sample(row, kManyElements);
+    margin = margin_of(sample);
+  }
   if (!(margin <= kWidestMargin)) return bracket_of_few(row, p, sample);
   const auto place = [&](double share) {
     int32_t b = 0;
@@ -320,15 +332,15 @@ std::optional<Bracket> Drawer::bracket_of_few(const Row& row, double p, const Sa
   return Bracket{logit_at(row, b + 1), row.max()};
 }
 
-Drawer::Sample Drawer::draw_sample(const Row& row) {
-  constexpr int kElements = 16;
+// Of each of evenly spaced groups the first `num_elements`, at most kGroup.
+Drawer::Sample Drawer::draw_sample(const Row& row, int num_elements) {
   bucket_mass_.assign(kNumBuckets, 0);
-  std::array<uint64_t, kElements> mass;
-  std::array<int32_t, kElements> bucket;
+  std::array<uint64_t, kGroup> mass;
+  std::array<int32_t, kGroup> bucket;
   Sample sample;
   for (int32_t g = 0; g < row.num_groups(); g += row.num_groups() / kSampledGroups) {
     const auto part = row.group(g);
-    const int size = std::min(kElements, static_cast<int>(part.size()));
+    const int size = std::min(num_elements, static_cast<int>(part.size()));
     sample.num_elements += size;
     sample.mass +=
         static_cast<double>(row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data()));
@@ -379,21 +391,26 @@ std::optional<Drawer::Selection> Drawer::cut_in_bracket(const Row& row, float to
     num_inside += static_cast<size_t>(sums.num_inside);
     if (num_inside > most_inside) return std::nullopt;
   }
-  uint64_t rest = wanted_mass(whole, top_p);
-  if (rest <= above || rest > above + weigh_inside(num_inside)) return std::nullopt;
-  rest -= above;
+  const uint64_t wanted = wanted_mass(whole, top_p);
+  if (wanted <= above || wanted > above + weigh_inside(num_inside)) return std::nullopt;
+  uint64_t rest = wanted - above;
   narrow_inside(*range, num_inside, rest);
   const Candidate last = find_last(candidates_, rest);
-  const float lowest_kept = from_key(last.key);
-  uint64_t kept = above;
-  for (size_t i = 0; i < num_inside; ++i) {
-    const bool is_kept = inside_z_[i] > lowest_kept ||
-                         (inside_z_[i] == lowest_kept && inside_index_[i] <= last.index);
-    const uint64_t mass = is_kept ? inside_mass_[i] : 0;
-    group_mass_[inside_index_[i] / kGroup] += mass;
-    kept += mass;
+  return Selection{{last.key, last.index}, wanted - rest + last.mass, true, num_inside};
+}
+
+// The mass of group g that is kept: what cut_in_bracket found above the bracket and, of what lies
+// inside, the part that the cut keeps. `next` walks over the latter, from group to group.
+uint64_t Drawer::kept_group_mass(const Selection& kept, int32_t g, size_t& next) const {
+  uint64_t mass = group_mass_[g];
+  const float lowest = from_key(kept.cut.key);
+  const int32_t end = (g + 1) * kGroup;
+  for (; next < kept.num_inside && inside_index_[next] < end; ++next) {
+    const bool is_kept = inside_z_[next] > lowest ||
+                         (inside_z_[next] == lowest && inside_index_[next] <= kept.cut.last_index);
+    mass += is_kept ? inside_mass_[next] : 0;
   }
-  return Selection{{last.key, last.index}, kept, true};
+  return mass;
 }
 
 uint64_t Drawer::weigh_inside(size_t num_inside) {

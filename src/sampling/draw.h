@@ -43,7 +43,8 @@ class Drawer final {
   struct Selection {
     Cut cut;
     uint64_t mass = 0;
-    bool has_group_mass = false;  // group_mass_ is of what the cut keeps
+    bool has_group_mass = false;  // group_mass_ is known, see kept_group_mass
+    size_t num_inside = 0;        // elements that cut_in_bracket collected, 0 without it
   };
 
   bool narrow_to_top_k(Row& row, int32_t top_k);
@@ -57,12 +58,13 @@ class Drawer final {
 
   std::optional<Bracket> bracket(const Row& row, float top_p);
   std::optional<Bracket> bracket_of_few(const Row& row, double p, const Sample& sample);
-  Sample draw_sample(const Row& row);
+  Sample draw_sample(const Row& row, int num_elements);
   void set_buckets(const Row& row);
   float logit_at(const Row& row, int32_t bucket) const;
   uint64_t weigh_group_maxima(const Row& row);
   std::optional<Selection> cut_in_bracket(const Row& row, float top_p);
   void resize_inside(size_t most_inside);
+  uint64_t kept_group_mass(const Selection& kept, int32_t g, size_t& next) const;
   uint64_t weigh_inside(size_t num_inside);
   void narrow_inside(Bracket range, size_t num_inside, uint64_t& rest);
   static Candidate find_last(std::span<Candidate> open, uint64_t& rest);
