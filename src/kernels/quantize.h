@@ -15,7 +15,7 @@
 // The int4 scales of a row are whole multiples, 1 to 15, of one number of at most 20 bits, so that
 // they are exact (all are 0 where the row is). So a row's weights are int8 numbers with one scale
 // of their own, and both formats are multiplied by the same exact integer kernels
-// (docs/decisions/0008-integer-weights.md).
+// (docs/decisions/0015-integer-weights.md).
 //
 // The result depends on the weight alone: not on the machine, nor on the number of threads.
 namespace sluice::kernels {

@@ -110,6 +110,7 @@ struct InputArgs {
 
 struct LinearPlan {
   int64_t row_block = 0;      // rows of a LinearBlock at most; a multiple of kInputBlockRows
+  int64_t task_panels = 0;    // panels of a LinearBlock; 0 where their bytes may decide
   int64_t scratch_bytes = 0;  // of each thread
 };
 

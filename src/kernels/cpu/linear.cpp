@@ -57,7 +57,9 @@ InputArgs prepare_input(const at::Tensor& x, const PackedWeight& weight) {
 // weight again for little.
 void run_linear(const LinearArgs& args, const InputArgs& input, const PackedWeight& weight) {
   const LinearPlan plan = machine_kernels().plan_linear(input);
-  const int64_t panels_per_task = std::max<int64_t>(kTaskBytes / weight.panel_bytes, 1);
+  const int64_t panels_per_task = plan.task_panels > 0
+                                      ? plan.task_panels
+                                      : std::max<int64_t>(kTaskBytes / weight.panel_bytes, 1);
   const int64_t tasks_per_rows = (weight.num_panels + panels_per_task - 1) / panels_per_task;
   const int64_t least_blocks = (args.rows + plan.row_block - 1) / plan.row_block;
   const int64_t even_rows = (args.rows + least_blocks - 1) / least_blocks;

@@ -22,12 +22,24 @@ constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kSumBytes = 4 * kTileBytes;
 // Depth of a panel's part: 16 KiB.
 constexpr int64_t kPartTiles = simd::kPassTiles;
+constexpr int64_t kPartBytes = kPartTiles * 2 * kTileBytes;
 // Fewer rows are faster without tiles: one in int8, and in int4 those whose weights AVX-512 unpacks
 // in registers.
 constexpr int64_t kMinInt8Rows = 2;
 constexpr int64_t kMinInt4Rows = simd::kCodeRows + 1;
 // Prepared rows of a block: with the panels on the way they fit in the second-level cache.
 constexpr int64_t kRowBlockBytes = 5 << 18;
+// Input blocks of a block of rows. Fewer would read the weight again and again, more gain nothing.
+constexpr int64_t kMinRowBlocks = 3;
+constexpr int64_t kMaxRowBlocks = 6;
+// Panels of a block at most: they share the way of the rows' chunks through the cache.
+constexpr int64_t kChunkPanels = 8;
+
+// Depth of a block's rows that the second-level cache holds, in whole parts.
+int64_t chunk_tiles(int64_t rows) {
+  const int64_t tiles = kRowBlockBytes / (rows * 64) / kPartTiles * kPartTiles;
+  return tiles < kPartTiles ? kPartTiles : tiles;
+}
 
 // Registers: sums 0 to 3 (two tiles of rows by two of columns), inputs 4 and 5, weights 6 and 7.
 void configure(int64_t first_rows, int64_t second_rows) {
@@ -157,12 +169,19 @@ const char* part_tiles(const LinearArgs& args, int64_t panel, int64_t first, int
   return static_cast<const char*>(args.panels) + panel * args.panel_bytes + first * 2 * kTileBytes;
 }
 
-// What comes after a panel's part, so that it is near when its turn comes.
-Prefetch prefetch_ahead(const LinearArgs& args, int64_t panel, int64_t end_tile, int64_t pairs) {
+// A panel's tiles [first, first + depth).
+struct Part {
+  int64_t panel = 0;
+  int64_t first = 0;
+  int64_t depth = 0;
+};
+
+// The part that comes next, so that it is near when its turn comes; a share of it for each pair.
+Prefetch prefetch_part(const LinearArgs& args, const Part& next, int64_t pairs) {
   const int64_t tile_bytes = args.panel_bytes / args.depth_tiles;
   Prefetch ahead;
-  ahead.next =
-      static_cast<const char*>(args.panels) + panel * args.panel_bytes + end_tile * tile_bytes;
+  ahead.next = static_cast<const char*>(args.panels) + next.panel * args.panel_bytes +
+               next.first * tile_bytes;
   ahead.lines_per_step = (tile_bytes / 64 + pairs - 1) / pairs;
   return ahead;
 }
@@ -172,8 +191,8 @@ template <bool kBytes, typename T, int kRowTiles>
 void linear_pair(const LinearArgs& args, const LinearBlock& block, char* scratch) {
   const char* input = static_cast<const char*>(args.input) +
                       block.first_row / kPairRows * args.depth_tiles * 2 * kTileBytes;
+  alignas(64) char unpacked[kPartBytes];
   char* const sums = scratch;
-  char* const unpacked = scratch + kSumBytes;
   const int64_t part = args.format == WeightFormat::kInt4 ? kPartTiles : args.depth_tiles;
   for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
     load_sums<kRowTiles>(sums, false);
@@ -188,33 +207,66 @@ void linear_pair(const LinearArgs& args, const LinearBlock& block, char* scratch
   }
 }
 
+// Rows [first, first + 32) of a block, or those that are left.
+LinearBlock rows_of_pair(const LinearBlock& block, int64_t pair) {
+  LinearBlock rows = block;
+  rows.first_row += pair * kPairRows;
+  rows.num_rows = block.num_rows - pair * kPairRows;
+  if (rows.num_rows > kPairRows) rows.num_rows = kPairRows;
+  return rows;
+}
+
+// The lines of the output that a pair of rows and a panel will be written to.
+void prefetch_output(const LinearArgs& args, const LinearBlock& rows, int64_t panel) {
+  const int64_t size = args.float_output || args.type == DType::kF32 ? 4 : 2;
+  const char* output = static_cast<const char*>(args.output) +
+                       (rows.first_row * args.columns + panel * kPanelColumns) * size;
+  for (int64_t row = 0; row < rows.num_rows; ++row) {
+    _mm_prefetch(output, _MM_HINT_T1);
+    output += args.columns * size;
+  }
+}
+
+// A panel's part for all pairs of a block, whose sums follow each other.
 template <bool kBytes, typename T>
-void linear_pairs(const LinearArgs& args, const LinearBlock& block, char* scratch) {
+void linear_part(const LinearArgs& args, const LinearBlock& block, const Part& part,
+                 const Part& next, char* sums) {
   const int64_t pair_stride = args.depth_tiles * 2 * kTileBytes;
   const int64_t num_pairs = (block.num_rows + kPairRows - 1) / kPairRows;
-  const char* input =
-      static_cast<const char*>(args.input) + block.first_row / kPairRows * pair_stride;
-  char* const unpacked = scratch + num_pairs * kSumBytes;
-  for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
-    for (int64_t t = 0; t < args.depth_tiles; t += kPartTiles) {
-      const int64_t left = args.depth_tiles - t;
-      const int64_t depth = left < kPartTiles ? left : kPartTiles;
-      const char* weights = part_tiles<kBytes>(args, panel, t, depth, unpacked);
-      Prefetch ahead = prefetch_ahead(args, panel, t + depth, num_pairs);
-      for (int64_t pair = 0; pair < num_pairs; ++pair) {
-        char* const sums = scratch + pair * kSumBytes;
-        const char* rows = input + pair * pair_stride + t * 2 * kTileBytes;
-        load_sums<2>(sums, t > 0);
-        add_products<kBytes, 2>(rows, weights, depth, ahead);
-        store_sums<2>(sums);
-        ahead.next += ahead.lines_per_step * depth * 64;
-        if (left > kPartTiles) continue;
-        LinearBlock done = block;
-        done.first_row += pair * kPairRows;
-        done.num_rows = block.num_rows - pair * kPairRows;
-        if (done.num_rows > kPairRows) done.num_rows = kPairRows;
-        finish_pair<kBytes, T>(args, done, panel, sums);
-      }
+  const char* input = static_cast<const char*>(args.input) +
+                      block.first_row / kPairRows * pair_stride + part.first * 2 * kTileBytes;
+  alignas(64) char unpacked[kPartBytes];
+  const char* weights = part_tiles<kBytes>(args, part.panel, part.first, part.depth, unpacked);
+  const bool is_last = part.first + part.depth == args.depth_tiles;
+  Prefetch ahead = prefetch_part(args, next, num_pairs);
+  for (int64_t pair = 0; pair < num_pairs; ++pair, sums += kSumBytes, input += pair_stride) {
+    const LinearBlock rows = rows_of_pair(block, pair);
+    if (is_last) prefetch_output(args, rows, part.panel);
+    load_sums<2>(sums, part.first > 0);
+    add_products<kBytes, 2>(input, weights, part.depth, ahead);
+    store_sums<2>(sums);
+    ahead.next += ahead.lines_per_step * part.depth * 64;
+    if (is_last) finish_pair<kBytes, T>(args, rows, part.panel, sums);
+  }
+}
+
+// Rows whose whole depth does not fit in the second-level cache meet all panels of the block chunk
+// by chunk of the depth; otherwise there is one chunk, and one panel's sums at a time.
+template <bool kBytes, typename T>
+void linear_pairs(const LinearArgs& args, const LinearBlock& block, char* scratch) {
+  const int64_t num_pairs = (block.num_rows + kPairRows - 1) / kPairRows;
+  const int64_t chunk = chunk_tiles(block.num_rows);
+  const int64_t sums_stride = chunk < args.depth_tiles ? num_pairs * kSumBytes : 0;
+  const int64_t last_panel = block.first_panel + block.num_panels - 1;
+  for (int64_t begin = 0; begin < args.depth_tiles; begin += chunk) {
+    const int64_t end = begin + chunk < args.depth_tiles ? begin + chunk : args.depth_tiles;
+    for (Part part{block.first_panel, begin, 0}; part.panel <= last_panel;) {
+      part.depth = end - part.first < kPartTiles ? end - part.first : kPartTiles;
+      Part next{part.panel, part.first + part.depth, 0};
+      if (next.first == end) next = {part.panel + 1, begin, 0};
+      char* const sums = scratch + (part.panel - block.first_panel) * sums_stride;
+      linear_part<kBytes, T>(args, block, part, next, sums);
+      part = next;
     }
   }
 }
@@ -327,9 +379,16 @@ LinearPlan plan_tiled_linear(const InputArgs& args) {
   const int64_t depth = tile_depth(args.format);
   const int64_t depth_tiles = (args.depth + depth - 1) / depth;
   const int64_t blocks = kRowBlockBytes / (kInputBlockRows * depth_tiles * 64);
+  const int64_t clamped = blocks < kMinRowBlocks   ? kMinRowBlocks
+                          : blocks > kMaxRowBlocks ? kMaxRowBlocks
+                                                   : blocks;
   LinearPlan plan;
-  plan.row_block = kInputBlockRows * (blocks < 1 ? 1 : blocks);
-  plan.scratch_bytes = plan.row_block / kPairRows * kSumBytes + kPartTiles * 2 * kTileBytes;
+  plan.row_block = kInputBlockRows * clamped;
+  const int64_t rows = args.rows < plan.row_block ? args.rows : plan.row_block;
+  const bool is_chunked = rows > kPairRows && depth_tiles > chunk_tiles(rows);
+  plan.task_panels = is_chunked ? kChunkPanels : 0;
+  plan.scratch_bytes =
+      (is_chunked ? kChunkPanels : 1) * ((rows + kPairRows - 1) / kPairRows) * kSumBytes;
   return plan;
 }
 

@@ -150,14 +150,12 @@ inline void multiply_few_rows(const LinearArgs& args, const LinearBlock& block, 
 template <typename V, typename P>
 inline void multiply_panel(const LinearArgs& args, const LinearBlock& block, int64_t panel,
                            int32_t* sums, int8_t* unpacked) {
-  if (args.format == WeightFormat::kInt8 && block.num_rows <= P::kRows) {
-    const int8_t* tiles = byte_tiles<P>(args, panel, 0, args.depth_tiles, unpacked);
-    return multiply_block<V, P, true>(args, block, 0, args.depth_tiles, tiles, sums);
-  }
-  for (int64_t t = 0; t < args.depth_tiles; t += kPassTiles) {
-    const int64_t depth = args.depth_tiles - t < kPassTiles ? args.depth_tiles - t : kPassTiles;
+  const bool is_whole = args.format == WeightFormat::kInt8 && block.num_rows <= P::kRows;
+  const int64_t pass = is_whole ? args.depth_tiles : kPassTiles;
+  for (int64_t t = 0; t < args.depth_tiles; t += pass) {
+    const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;
     const int8_t* tiles = byte_tiles<P>(args, panel, t, depth, unpacked);
-    multiply_block<V, P, false>(args, block, t, depth, tiles, sums);
+    multiply_block<V, P>(args, block, t, depth, tiles, sums);
   }
 }
 

@@ -127,8 +127,9 @@ inline void multiply_rows(int rows, const typename P::Element* tiles,
   }
 }
 
-// A block's rows times a part of a panel, `kRows` at a time.
-template <typename V, typename P, bool kStream>
+// A block's rows times a part of a panel, P::kRows at a time. The first of them bring the part into
+// the first-level cache.
+template <typename V, typename P>
 inline void multiply_block(const LinearArgs& args, const LinearBlock& block, int64_t first_tile,
                            int64_t num_tiles, const typename P::Element* tiles,
                            typename P::SumElement* sums) {
@@ -136,11 +137,14 @@ inline void multiply_block(const LinearArgs& args, const LinearBlock& block, int
   const int64_t row_stride = args.depth_tiles * kOperandsPerTile;
   const auto* input = static_cast<const typename P::Operand*>(args.input) +
                       block.first_row / P::kRows * row_stride + first_tile * kOperandsPerTile;
-  for (int64_t r = 0; r < block.num_rows; r += P::kRows) {
+  const bool resume = first_tile > 0;
+  const int first_rows = static_cast<int>(block.num_rows < P::kRows ? block.num_rows : P::kRows);
+  multiply_rows<V, P, true>(first_rows, tiles, input, num_tiles, sums, resume);
+  for (int64_t r = P::kRows; r < block.num_rows; r += P::kRows) {
     const int64_t left = block.num_rows - r;
-    multiply_rows<V, P, kStream>(static_cast<int>(left < P::kRows ? left : P::kRows), tiles, input,
-                                 num_tiles, sums + r * kPanelColumns, first_tile > 0);
-    input += row_stride;
+    const int rows = static_cast<int>(left < P::kRows ? left : P::kRows);
+    multiply_rows<V, P, false>(rows, tiles, input + r / P::kRows * row_stride, num_tiles,
+                               sums + r * kPanelColumns, resume);
   }
 }
 
@@ -161,12 +165,7 @@ inline void linear(const LinearArgs& args, const LinearBlock& block, void* scrat
         static_cast<const T*>(args.panels) + panel * args.depth_tiles * 2 * kTileElements;
     for (int64_t t = 0; t < args.depth_tiles; t += pass) {
       const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;
-      const T* part = tiles + t * 2 * kTileElements;
-      if (block.num_rows <= P::kRows) {
-        multiply_block<V, P, true>(args, block, t, depth, part, sums);
-      } else {
-        multiply_block<V, P, false>(args, block, t, depth, part, sums);
-      }
+      multiply_block<V, P>(args, block, t, depth, tiles + t * 2 * kTileElements, sums);
     }
     finish<V, T>(args, block, panel, FloatSums<V>{sums});
   }

@@ -114,7 +114,10 @@ inline LinearPlan plan_linear_any(const InputArgs& args) {
   InputArgs part = args;
   part.rows = kInputBlockRows;
   const bool is_wide = input_bytes_any<V, BrainProduct, ByteProduct>(part) * 2 > kBlockBytes;
-  return {is_wide ? kInputBlockRows : kMaxRowBlock, kSumBytes + kUnpackedBytes};
+  LinearPlan plan;
+  plan.row_block = is_wide ? kInputBlockRows : kMaxRowBlock;
+  plan.scratch_bytes = kSumBytes + kUnpackedBytes;
+  return plan;
 }
 
 template <typename V, typename BrainProduct, typename ByteProduct>
