@@ -4,8 +4,8 @@
 //
 // FOLDER holds tokenizer.json or tokenizer.model; TEXT_FILE is well-formed UTF-8, best over 1 MB.
 // The text is given in one piece, and again in paragraphs, as requests bring it. With repetitions
-// Google Benchmark prints median and spread; the reference libraries' figures for the same folder
-// and text come from peers/tokenizers_peer.py. Ends with 1 if a text does not come back.
+// Google Benchmark prints median and spread; peers/tokenizers_compare.py runs it beside the
+// reference libraries. Ends with 1 if a text does not come back.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
@@ -44,7 +44,12 @@ void encode(benchmark::State& state, const Tokenizer& tokenizer,
 
 void decode(benchmark::State& state, const Tokenizer& tokenizer,
             const std::vector<int32_t>& token_ids) {
-  for (auto _ : state) benchmark::DoNotOptimize(tokenizer.decode(token_ids, true));
+  int64_t num_bytes = 0;
+  for (auto _ : state) {
+    const std::string text = tokenizer.decode(token_ids, true);
+    num_bytes += static_cast<int64_t>(text.size());
+  }
+  state.SetBytesProcessed(num_bytes);
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(token_ids.size()));
 }
 

@@ -93,6 +93,7 @@ Result<SentencePieceModel::Piece> read_piece(std::string_view message, size_t id
       const auto bits = static_cast<uint32_t>(field->value);
       std::memcpy(&score, &bits, sizeof(score));
       if (!std::isfinite(score)) return invalid_argument(piece_name(idx) + " has no finite score");
+      piece.score = score;
     }
     if (field->number == 3) {
       if (field->value < 1 || field->value > 6) {
@@ -112,7 +113,7 @@ Result<SentencePieceModel::Piece> read_piece(std::string_view message, size_t id
   return piece;
 }
 
-// The library walks this double array without bounds. Layout: its size in bytes, the array of
+// The double array is walked without bounds. Layout: its size in bytes, the array of
 // 32-bit units, then NUL-terminated strings. Source: darts-clone's unit format.
 Result<void> check_character_map(std::string_view map) {
   if (map.empty()) return {};
@@ -149,6 +150,7 @@ Result<void> read_normalizer(std::string_view message, SentencePieceModel* model
     if (!field) return damaged();
     if (field->number == 2) {
       if (auto checked = check_character_map(field->bytes); !checked) return checked;
+      model->character_map = field->bytes;
     }
     if (field->number == 3) model->add_dummy_prefix = field->value != 0;
     if (field->number == 4) model->remove_extra_whitespaces = field->value != 0;
@@ -168,10 +170,13 @@ Result<void> read_trainer(std::string_view message, SentencePieceModel* model) {
       return fail(ErrorCode::kUnimplemented, "model_type " + std::to_string(field->value) +
                                                  " is not supported (unigram is 1, BPE 2)");
     }
+    if (field->number == 3) model->is_bpe = field->value == 2;
     if (field->number == 24 && field->value != 0) {
       return fail(ErrorCode::kUnimplemented, "treat_whitespace_as_suffix is not supported");
     }
     if (field->number == 35) model->has_byte_fallback = field->value != 0;
+    if (field->number == 46 && !field->bytes.empty()) model->begin_piece = field->bytes;
+    if (field->number == 47 && !field->bytes.empty()) model->end_piece = field->bytes;
   }
   return {};
 }
@@ -222,6 +227,15 @@ Result<SentencePieceModel> read_sentencepiece_model(std::string_view file) {
   }
   if (model.pieces.empty()) return invalid_argument("no pieces");
   return model;
+}
+
+std::optional<char> byte_of_piece(std::string_view piece) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  if (piece.size() != 6 || !piece.starts_with("<0x") || piece.back() != '>') return std::nullopt;
+  const size_t high = kDigits.find(piece[3]);
+  const size_t low = kDigits.find(piece[4]);
+  if (high == std::string_view::npos || low == std::string_view::npos) return std::nullopt;
+  return static_cast<char>(high * 16 + low);
 }
 
 }  // namespace sluice::tokenizer
