@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/mapped_file.h"
-#include "model/model_runner.h"
+#include "model/model_config.h"
 #include "sluice/error.h"
 
 namespace sluice::kernels {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "model/model_config.h"
 #include "model/step_batch.h"
 #include "sluice/error.h"
 
@@ -20,21 +21,6 @@ class StepProfiler;
 }
 
 namespace sluice::model {
-
-// What a loaded model is, from its manifest.
-struct ModelConfig {
-  std::string family;
-  std::string digest;  // sha256 over the manifest, which holds every other file's hash
-  std::string dtype;   // "f32", "f16", "bf16"
-  int64_t num_parameters = 0;
-  int32_t vocabulary_size = 0;
-  int32_t context_length = 0;
-  int32_t num_layers = 0;
-  int32_t num_heads = 0;
-  int32_t num_kv_heads = 0;
-  int32_t head_size = 0;
-  std::vector<int32_t> end_token_ids;
-};
 
 struct LoadOptions {
   int32_t max_model_len = 0;       // 0: the model's context length

@@ -162,34 +162,34 @@ size_t dtype_bytes(const std::string& dtype) {
   return found == kBytes.end() ? 0 : found->second;
 }
 
-Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
-  SafetensorsFile result;
-  result.file_name_ = path.filename().string();
-  const auto failed = [&](const Error& error) {
-    return fail(error.code, result.file_name_ + ": " + error.message);
-  };
-  auto file = MappedFile::open(path);
-  if (!file) return std::unexpected(file.error());
-  result.file_ = *std::move(file);
-  const auto bytes = result.file_->bytes();
-
+Result<SafetensorsHeader> read_safetensors_header(std::span<const std::byte> bytes) {
   const auto text = header_text(bytes);
-  if (!text) return failed(text.error());
-  const auto header = parse_json(*text, 4);
-  if (!header) return failed(Error{header.error().code, "header is " + header.error().message});
-  if (!header->is_object()) return failed(invalid_argument("header is no JSON object").error());
+  if (!text) return std::unexpected(text.error());
+  const auto json = parse_json(*text, 4);
+  if (!json) return fail(json.error().code, "header is " + json.error().message);
+  if (!json->is_object()) return invalid_argument("header is no JSON object");
 
   const size_t data_begin = kLengthBytes + text->size();
-  auto tensors = parse_tensors(*header, bytes.size() - data_begin);
-  if (!tensors) return failed(tensors.error());
+  auto tensors = parse_tensors(*json, bytes.size() - data_begin);
+  if (!tensors) return std::unexpected(tensors.error());
   for (TensorEntry& entry : *tensors) {
     entry.begin += data_begin;
     entry.end += data_begin;
   }
-  result.tensors_ = *std::move(tensors);
-  auto metadata = parse_metadata(*header);
-  if (!metadata) return failed(metadata.error());
-  result.metadata_ = *std::move(metadata);
+  auto metadata = parse_metadata(*json);
+  if (!metadata) return std::unexpected(metadata.error());
+  return SafetensorsHeader{*std::move(tensors), *std::move(metadata)};
+}
+
+Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
+  SafetensorsFile result;
+  result.file_name_ = path.filename().string();
+  auto file = MappedFile::open(path);
+  if (!file) return std::unexpected(file.error());
+  result.file_ = *std::move(file);
+  auto header = read_safetensors_header(result.file_->bytes());
+  if (!header) return fail(header.error().code, result.file_name_ + ": " + header.error().message);
+  result.header_ = *std::move(header);
   return result;
 }
 

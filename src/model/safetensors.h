@@ -26,6 +26,16 @@ struct TensorEntry {
 // Bytes of one element; 0 for a dtype that the format does not know.
 size_t dtype_bytes(const std::string& dtype);
 
+// What the header of a safetensors file says.
+struct SafetensorsHeader {
+  std::vector<TensorEntry> tensors;  // by place in the file
+  std::map<std::string, std::string> metadata;
+};
+
+// Reads the header of a whole file's bytes. Errors as SafetensorsFile::open, without the file's
+// name.
+Result<SafetensorsHeader> read_safetensors_header(std::span<const std::byte> bytes);
+
 // A safetensors file, mapped read-only: 8 bytes with the header's length (little-endian), the
 // header (JSON: name -> dtype, shape, data_offsets), the tensors' bytes.
 //
@@ -39,8 +49,8 @@ class SafetensorsFile final {
   static Result<SafetensorsFile> open(const std::filesystem::path& path);
 
   const std::string& file_name() const { return file_name_; }
-  const std::vector<TensorEntry>& tensors() const { return tensors_; }  // by place in the file
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::vector<TensorEntry>& tensors() const { return header_.tensors; }
+  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   std::span<const std::byte> bytes(const TensorEntry& entry) const {
     return file_->bytes().subspan(entry.begin, entry.end - entry.begin);
   }
@@ -49,8 +59,7 @@ class SafetensorsFile final {
  private:
   std::string file_name_;
   std::shared_ptr<const MappedFile> file_;
-  std::vector<TensorEntry> tensors_;
-  std::map<std::string, std::string> metadata_;
+  SafetensorsHeader header_;
 };
 
 // Gives each entry its place in a new file and returns the bytes that precede the data. Entries
