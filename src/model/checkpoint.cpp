@@ -16,6 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxIndexBytes = 64 << 20;
+const std::string kIndexName = "model.safetensors.index.json";
 constexpr const char* kConvert =
     "convert it once with: python -c \"from transformers import AutoModelForCausalLM as M; "
     "M.from_pretrained('.').save_pretrained('.', safe_serialization=True)\"";
@@ -61,7 +62,7 @@ at::Tensor mapped_tensor(const SafetensorsFile& file, const TensorEntry& entry) 
 Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
   Checkpoint checkpoint;
   std::error_code error;
-  const fs::path index = folder / "model.safetensors.index.json";
+  const fs::path index = folder / kIndexName;
   const fs::path single = folder / "model.safetensors";
   Result<void> opened;
   if (fs::exists(single, error)) {
@@ -124,7 +125,9 @@ Result<void> Checkpoint::open_shards(const fs::path& folder, const fs::path& ind
 Result<at::Tensor> Checkpoint::take(const std::string& name) {
   const auto place = places_.find(name);
   if (place == places_.end()) {
-    return fail(ErrorCode::kNotFound, "the checkpoint has no tensor '" + name + "'");
+    const bool is_one = files_.size() == 1;
+    return fail(ErrorCode::kNotFound, (is_one ? files_.front().file_name() : kIndexName) +
+                                          ": has no tensor '" + name + "'");
   }
   used_.insert(name);
   const SafetensorsFile& file = files_[place->second.file_idx];
@@ -143,7 +146,8 @@ Result<at::Tensor> Checkpoint::take(const std::string& name) {
 Result<at::Tensor> Checkpoint::take(const std::string& name, const std::vector<int64_t>& shape) {
   auto tensor = take(name);
   if (tensor && tensor->sizes() != at::IntArrayRef(shape)) {
-    return invalid_argument("tensor '" + name + "' of the checkpoint has shape " +
+    const SafetensorsFile& file = files_[places_.at(name).file_idx];
+    return invalid_argument(file.file_name() + ": tensor '" + name + "' has shape " +
                             shape_text(tensor->sizes()) + ", config.json says " +
                             shape_text(shape));
   }

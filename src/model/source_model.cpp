@@ -81,27 +81,22 @@ Result<void> size_lists(jit::Module& program,
   return {};
 }
 
-Result<std::vector<int32_t>> end_tokens(const fs::path& folder) {
+Result<std::vector<int32_t>> end_tokens(const fs::path& folder, int32_t vocabulary_size) {
   std::error_code error;
   for (const char* name : {"generation_config.json", kConfigFile}) {
     if (!fs::exists(folder / name, error)) continue;
     const auto config = ConfigFile::open(folder / name);
     if (!config) return std::unexpected(config.error());
     auto ids = config->token_ids("eos_token_id");
-    if (!ids || !ids->empty()) return ids;
+    if (!ids) return ids;
+    for (const int32_t id : *ids) {
+      if (id < vocabulary_size) continue;
+      return invalid_argument(std::string(name) + ": eos_token_id " + std::to_string(id) +
+                              " is outside the vocabulary of " + std::to_string(vocabulary_size));
+    }
+    if (!ids->empty()) return ids;
   }
   return std::vector<int32_t>{};
-}
-
-Result<void> check_end_tokens(const ModelConfig& config) {
-  for (const int32_t id : config.end_token_ids) {
-    if (id >= config.vocabulary_size) {
-      return invalid_argument("eos_token_id " + std::to_string(id) +
-                              " is outside the vocabulary of " +
-                              std::to_string(config.vocabulary_size));
-    }
-  }
-  return {};
 }
 
 Result<void> check_program(const jit::Module& program) {
@@ -131,15 +126,12 @@ Result<SourceModel> SourceModel::open(const fs::path& folder, const SourceOption
   auto model = fs::exists(folder / kProgramFile, error) ? open_scripted(folder, options)
                                                         : open_family(folder, options);
   if (!model) return model;
-  auto end_token_ids = end_tokens(folder);
+  auto end_token_ids = end_tokens(folder, model->config_.vocabulary_size);
   if (!end_token_ids) return std::unexpected(end_token_ids.error());
   model->folder_ = folder;
   model->config_.end_token_ids = *std::move(end_token_ids);
   model->config_.num_parameters = num_parameters(model->weights_);
   model->config_.dtype = dtype_of(model->dtype_).name;
-  if (auto checked = check_end_tokens(model->config_); !checked) {
-    return std::unexpected(checked.error());
-  }
   return model;
 }
 

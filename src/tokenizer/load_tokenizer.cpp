@@ -17,13 +17,19 @@ Result<std::unique_ptr<Tokenizer>> load_file(const std::filesystem::path& folder
                                              const std::string& name, Make make) {
   const auto file = read_file(folder / name, kMaxModelBytes);
   if (!file) return std::unexpected(file.error());
-  const auto config = read_tokenizer_config(folder);
+  auto config = read_tokenizer_config(folder);
   if (!config) return std::unexpected(config.error());
+  if (make == make_sentencepiece_tokenizer) {  // a tokenizer.json holds its added tokens itself
+    if (auto read = read_added_tokens_file(folder, &*config); !read) {
+      return std::unexpected(read.error());
+    }
+  }
   auto tokenizer = make(*file, *config);
   if (tokenizer) return tokenizer;
   const Error& error = tokenizer.error();
   // What does not fit between the two files is told as the configuration's fault.
-  const bool names_file = error.message.starts_with("tokenizer_config.json");
+  const bool names_file = error.message.starts_with("tokenizer_config.json: ") ||
+                          error.message.starts_with("added_tokens.json: ");
   return names_file ? fail(error.code, error.message)
                     : fail(error.code, name + ": " + error.message);
 }

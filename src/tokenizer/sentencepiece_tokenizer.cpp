@@ -174,8 +174,7 @@ Result<Tokens> make_tokens(const SentencePieceModel& model, const TokenizerConfi
 Result<void> add_configured_tokens(const TokenizerConfig& config, int32_t num_pieces,
                                    const SentencePieceModel& model, Tokens* tokens) {
   for (const auto& token : config.added_tokens) {
-    const std::string name =
-        "tokenizer_config.json: added_tokens_decoder." + std::to_string(token.token_id);
+    const std::string name = config.added_tokens_name + std::to_string(token.token_id);
     if (token.token_id >= num_pieces) {
       if (!token.is_special) {
         return fail(ErrorCode::kUnimplemented,

@@ -1,6 +1,7 @@
 #include "tokenizer/tokenizer_config.h"
 
 #include <charconv>
+#include <set>
 #include <utility>
 
 #include "base/mapped_file.h"
@@ -10,6 +11,8 @@ namespace sluice::tokenizer {
 namespace {
 
 constexpr std::string_view kFileName = "tokenizer_config.json";
+constexpr std::string_view kAddedTokensName = "added_tokens.json";
+constexpr std::string_view kTokensMapName = "special_tokens_map.json";
 constexpr size_t kMaxFileBytes = 16 << 20;
 
 Result<std::optional<bool>> optional_boolean(const JsonFields& fields, std::string_view field) {
@@ -107,6 +110,56 @@ Result<TokenizerConfig> read_tokenizer_config(const std::filesystem::path& folde
     return fail(config.error().code, std::string(kFileName) + ": " + config.error().message);
   }
   return config;
+}
+
+namespace {
+
+// A JSON object of a file that may be absent: empty then.
+Result<Json> read_object(const std::filesystem::path& folder, std::string_view name) {
+  const auto text = read_file(folder / name, kMaxFileBytes);
+  if (!text) {
+    if (text.error().code == ErrorCode::kNotFound) return Json::object();
+    return std::unexpected(text.error());
+  }
+  auto json = parse_json(*text);
+  if (json && json->is_object()) return json;
+  return fail(ErrorCode::kInvalidArgument,
+              std::string(name) + ": " + (json ? "must be an object" : json.error().message));
+}
+
+// All spellings in special_tokens_map.json: texts, objects with "content", lists of both.
+void collect_spellings(const Json& json, std::set<std::string>* spellings) {
+  if (json.is_string()) {
+    spellings->insert(json.get<std::string>());
+  } else if (json.is_object() && json.contains("content")) {
+    collect_spellings(json["content"], spellings);
+  } else if (json.is_array()) {
+    for (const Json& item : json) collect_spellings(item, spellings);
+  }
+}
+
+}  // namespace
+
+Result<void> read_added_tokens_file(const std::filesystem::path& folder, TokenizerConfig* config) {
+  if (!config->added_tokens.empty()) return {};
+  const auto tokens = read_object(folder, kAddedTokensName);
+  if (!tokens) return std::unexpected(tokens.error());
+  const auto map = read_object(folder, kTokensMapName);
+  if (!map) return std::unexpected(map.error());
+  std::set<std::string> special;
+  for (const auto& [name, value] : map->items()) collect_spellings(value, &special);
+  const JsonFields fields(*tokens, std::string(kAddedTokensName) + ": ");
+  for (const auto& [content, id] : tokens->items()) {
+    const auto token_id = fields.integer(content);
+    if (!token_id) return std::unexpected(token_id.error());
+    TokenizerConfig::AddedToken token;
+    token.token_id = *token_id;
+    token.content = content;
+    token.is_special = special.contains(content);
+    config->added_tokens.push_back(std::move(token));
+  }
+  config->added_tokens_name = std::string(kAddedTokensName) + ": id ";
+  return {};
 }
 
 }  // namespace sluice::tokenizer

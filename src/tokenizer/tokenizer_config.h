@@ -33,10 +33,17 @@ struct TokenizerConfig {
   std::optional<std::string> bos_token;
   std::optional<std::string> eos_token;
   std::vector<AddedToken> added_tokens;  // added_tokens_decoder, by id
+  // Before an id, how messages name an added token.
+  std::string added_tokens_name = "tokenizer_config.json: added_tokens_decoder.";
 };
 
 // Reads tokenizer_config.json of `folder`; all absent if there is no such file.
 // kInvalidArgument names the file and the field.
 Result<TokenizerConfig> read_tokenizer_config(const std::filesystem::path& folder);
+
+// Folders from before added_tokens_decoder have an added_tokens.json beside their tokenizer.model.
+// Takes its tokens, if `config` has none; special are those that special_tokens_map.json names.
+// kInvalidArgument names the file and the token.
+Result<void> read_added_tokens_file(const std::filesystem::path& folder, TokenizerConfig* config);
 
 }  // namespace sluice::tokenizer
