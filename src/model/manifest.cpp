@@ -76,7 +76,8 @@ Result<ModelConfig> parse_config(const Json& json) {
     }
     config.*size.member = json[size.name].get<int32_t>();
   }
-  if (!json["num_parameters"].is_number_unsigned()) {
+  if (!json["num_parameters"].is_number_unsigned() ||
+      json["num_parameters"].get<uint64_t>() > std::numeric_limits<int64_t>::max()) {
     return invalid_argument("num_parameters is not a count");
   }
   config.num_parameters = json["num_parameters"].get<int64_t>();
