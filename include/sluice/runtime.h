@@ -26,7 +26,8 @@ struct RuntimeOptions {
   std::string device = "auto";  // auto | cpu | cuda[:N]
   int32_t num_threads = 0;      // compute threads; 0: one per core that this process may use
   int32_t block_size = 16;      // tokens per KV block
-  int32_t max_num_seqs = 64;    // sequences in one step
+  std::string kv_cache_dtype = "auto";   // auto (the model's dtype) | int8 | f32, f16, bf16
+  int32_t max_num_seqs = 64;             // sequences in one step
   int32_t max_num_batched_tokens = 512;  // tokens in one step
   int32_t max_model_len = 0;             // 0: the model's context length
   int64_t kv_cache_bytes = 0;  // per model; 0: a share of the memory that is free after loading
@@ -108,6 +109,8 @@ struct MemoryPlan {
   int64_t kv_capacity_tokens = 0;  // in what the weights leave free
   int32_t context_length = 0;
 };
-Result<MemoryPlan> plan_memory(const std::filesystem::path& model);
+// kv_cache_dtype: as in RuntimeOptions.
+Result<MemoryPlan> plan_memory(const std::filesystem::path& model,
+                               const std::string& kv_cache_dtype = "auto");
 
 }  // namespace sluice

@@ -79,6 +79,7 @@ OrderedJson plan_json(const MemoryPlan& plan) {
 
 int run_doctor(Arguments arguments) {
   std::string model;
+  std::string kv_cache_dtype = "auto";
   bool json = false;
   Flags flags("doctor", "[--model PATH] [flags]",
               "Shows what this machine offers: instruction sets, memory, GPUs, and the time of a "
@@ -86,13 +87,14 @@ int run_doctor(Arguments arguments) {
   flags.group("Flags");
   flags.add_text({"--model", "PATH", "Plan the memory of this package or Hugging Face folder", ""},
                  model);
+  add_kv_dtype_flag(flags, kv_cache_dtype);
   flags.add_switch({"--json", "", "One JSON object", ""}, json);
   flags.example("sluice doctor --model models/llama-tiny", "will it fit, and how many tokens");
   if (const auto code = flags.parse(arguments)) return *code;
 
   Result<MemoryPlan> plan;
   if (!model.empty()) {
-    plan = plan_memory(model);
+    plan = plan_memory(model, kv_cache_dtype);
     if (!plan) {
       print_error("doctor", plan.error().message);
       return load_exit_code(plan.error());

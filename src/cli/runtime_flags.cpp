@@ -32,6 +32,7 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
               }
               return invalid_argument(quote(text) + " is not one of 16, 32, 64, 128");
             });
+  add_kv_dtype_flag(flags, options.kv_cache_dtype);
   flags.add_bytes({"--kv-cache-memory-bytes", "SIZE",
                    "Memory of the KV cache, of each model (2GiB)", "a share of what is free"},
                   options.kv_cache_bytes, 1);
@@ -47,6 +48,14 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
               if (*value) options.enable_prefix_caching = false;
               return {};
             });
+}
+
+void add_kv_dtype_flag(Flags& flags, std::string& target) {
+  flags.add_choice({"--kv-cache-dtype", "DTYPE",
+                    "Numbers of the KV cache: auto (the model's dtype) or int8, which holds nearly "
+                    "twice as many tokens; part of the profile in answers",
+                    target},
+                   target, {"auto", "int8", "bf16", "f16", "f32"});
 }
 
 void add_limit_flags(Flags& flags, ServiceLimits& limits) {

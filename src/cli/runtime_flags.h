@@ -14,6 +14,9 @@ namespace sluice::cli {
 // The flags of the engine, one to one with RuntimeOptions: device, threads, batch and memory.
 void add_runtime_flags(Flags& flags, RuntimeOptions& options);
 
+// --kv-cache-dtype, for commands without an engine too.
+void add_kv_dtype_flag(Flags& flags, std::string& target);
+
 // The flags of every limit in ServiceLimits, for `serve`.
 void add_limit_flags(Flags& flags, ServiceLimits& limits);
 

@@ -12,6 +12,7 @@
 #include "engine/null_executor.h"
 #include "engine/tokenizer_loader.h"
 #include "kernels/compute.h"
+#include "model/kv_format.h"
 #include "model/model_runner.h"
 #include "sluice/runtime.h"
 
@@ -159,6 +160,7 @@ class ServiceBuilder final {
     model::LoadOptions load_options;
     load_options.max_model_len = options_.max_model_len;
     load_options.block_size = options_.block_size;
+    load_options.kv_cache_dtype = options_.kv_cache_dtype;
     if (options_.progress) {
       load_options.progress = [this, &info](int64_t done, int64_t all) {
         options_.progress(info.name, done, all);
@@ -172,7 +174,7 @@ class ServiceBuilder final {
     info.family = config.family;
     info.digest = config.digest;
     info.dtype = config.dtype;
-    info.profile = std::move(*profile);
+    info.profile = *profile + model::profile_suffix((*runner)->kv_format());
     info.num_parameters = config.num_parameters;
     info.vocabulary_size = config.vocabulary_size;
     info.context_length =

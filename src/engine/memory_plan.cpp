@@ -4,6 +4,8 @@
 
 #include "base/mapped_file.h"
 #include "engine/machine_memory.h"
+#include "model/dtype.h"
+#include "model/kv_format.h"
 #include "model/manifest.h"
 #include "model/source_model.h"
 #include "sluice/runtime.h"
@@ -13,15 +15,20 @@ namespace {
 
 constexpr size_t kMaxManifestBytes = size_t{64} << 20;
 
-MemoryPlan plan_of(const model::ModelConfig& config, int64_t weight_bytes) {
-  const int64_t element_bytes = config.dtype == "f32" ? 4 : 2;
+Result<MemoryPlan> plan_of(const model::ModelConfig& config, int64_t weight_bytes,
+                           const std::string& kv_cache_dtype) {
+  const auto dtype = model::find_dtype(config.dtype);
+  if (!dtype) return invalid_argument("the model's dtype is " + config.dtype);
+  const auto format = model::find_kv_format(kv_cache_dtype, dtype->scalar_type);
+  if (!format) return std::unexpected(format.error());
   MemoryPlan plan;
   plan.family = config.family;
   plan.dtype = config.dtype;
   plan.num_parameters = config.num_parameters;
   plan.weight_bytes = weight_bytes;
   plan.kv_bytes_per_token =
-      int64_t{2} * config.num_layers * config.num_kv_heads * config.head_size * element_bytes;
+      model::kv_bytes(*format, dtype->scalar_type, config.num_kv_heads, config.head_size) *
+      config.num_layers;
   plan.available_bytes = engine::machine_memory().free_bytes;
   plan.kv_capacity_tokens = std::max<int64_t>(0, plan.available_bytes - plan.weight_bytes) /
                             std::max<int64_t>(1, plan.kv_bytes_per_token);
@@ -29,7 +36,8 @@ MemoryPlan plan_of(const model::ModelConfig& config, int64_t weight_bytes) {
   return plan;
 }
 
-Result<MemoryPlan> plan_package(const std::filesystem::path& folder) {
+Result<MemoryPlan> plan_package(const std::filesystem::path& folder,
+                                const std::string& kv_cache_dtype) {
   const auto text = read_file(folder / model::kManifestFile, kMaxManifestBytes);
   if (!text) return std::unexpected(text.error());
   const auto manifest = model::parse_manifest(*text);
@@ -39,13 +47,15 @@ Result<MemoryPlan> plan_package(const std::filesystem::path& folder) {
     const bool is_weight = path.rfind(std::string(model::kWeightsFolder) + "/", 0) == 0;
     if (is_weight) weight_bytes += static_cast<int64_t>(entry.num_bytes);
   }
-  return plan_of(manifest->config, weight_bytes);
+  return plan_of(manifest->config, weight_bytes, kv_cache_dtype);
 }
 
 }  // namespace
 
-Result<MemoryPlan> plan_memory(const std::filesystem::path& model) {
-  if (std::filesystem::exists(model / model::kManifestFile)) return plan_package(model);
+Result<MemoryPlan> plan_memory(const std::filesystem::path& model,
+                               const std::string& kv_cache_dtype) {
+  if (std::filesystem::exists(model / model::kManifestFile))
+    return plan_package(model, kv_cache_dtype);
   const auto source = model::SourceModel::open(model, {});
   if (!source) return std::unexpected(source.error());
   int64_t weight_bytes = 0;
@@ -54,7 +64,7 @@ Result<MemoryPlan> plan_memory(const std::filesystem::path& model) {
     for (const int64_t extent : weight.shape) size *= extent;
     weight_bytes += size;
   }
-  return plan_of(source->config(), weight_bytes);
+  return plan_of(source->config(), weight_bytes, kv_cache_dtype);
 }
 
 }  // namespace sluice

@@ -16,7 +16,8 @@ namespace sluice::kernels {
 
 // Plain ATen, any device; sums in float32, or float64 where the inputs are. Plain weights only.
 // Slow and clear: the oracle of the tests, and the fallback of devices without kernels.
-// The cache's last dimension holds a slot's key and then its value here.
+// The cache's last dimension holds a slot's key and then its value here, then an int8 cache's two
+// scales.
 namespace reference {
 at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight);
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);

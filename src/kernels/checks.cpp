@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "kernels/kv_layout.h"
 #include "kernels/operators.h"
 
 namespace sluice::kernels {
@@ -127,11 +128,13 @@ AttentionSizes check_attention(const AttentionOperands& operands, int64_t num_he
               ", expected that of kv_cache_shape(), contiguous");
   sizes.num_blocks = cache.size(0);
   sizes.block_size = cache.size(2);
-  TORCH_CHECK(cache.size(1) == num_kv_heads && cache.size(3) == 2 * sizes.head_size,
-              "cache is for ", cache.size(1), " KV heads of ", cache.size(3) / 2,
-              " numbers, qkv has ", num_kv_heads, " of ", sizes.head_size);
-  TORCH_CHECK(cache.scalar_type() == qkv.scalar_type(), "cache has dtype ", cache.scalar_type(),
-              ", qkv has ", qkv.scalar_type());
+  TORCH_CHECK(cache.scalar_type() == qkv.scalar_type() || cache.scalar_type() == at::kChar,
+              "cache has dtype ", cache.scalar_type(), ", qkv has ", qkv.scalar_type());
+  sizes.int8_cache = cache.scalar_type() == at::kChar;
+  const int64_t slot_size = cache.size(3) - (sizes.int8_cache ? kKvScaleBytes : 0);
+  TORCH_CHECK(cache.size(1) == num_kv_heads && slot_size == 2 * sizes.head_size, "cache is for ",
+              cache.size(1), " KV heads of ", slot_size / 2, " numbers, qkv has ", num_kv_heads,
+              " of ", sizes.head_size);
   TORCH_CHECK(window >= 0, "window is ", window, ", expected at least 0");
   if (rope) {
     TORCH_CHECK(rope->dim() == 3 && rope->size(2) == 2 && rope->scalar_type() == at::kFloat &&

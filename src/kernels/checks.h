@@ -24,6 +24,7 @@ struct AttentionSizes {
   int64_t max_blocks = 0;        // M
   int64_t rotary_size = 0;       // D_rot, 0 without a table
   int64_t rotary_positions = 0;  // P
+  bool int8_cache = false;
 };
 
 // The operands of attention that have shapes to check.

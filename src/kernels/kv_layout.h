@@ -5,6 +5,12 @@
 
 namespace sluice::kernels {
 
+// What the cache's numbers are.
+//   kModel: of the model's dtype
+//   kInt8: symmetric int8 with two float32 scales a slot and KV head, one for its key and one for
+//     its value (kv_int8.h)
+enum class KvFormat : uint8_t { kModel, kInt8 };
+
 // Sizes of one layer's KV cache. The order of the numbers inside a block is the kernels' own
 // business; the pool only allocates `shape` and never looks inside.
 struct KvShape {
@@ -14,10 +20,15 @@ struct KvShape {
   // of 16 only where S is one too (AMX and bfloat16).
   int64_t block_size = 16;
   int64_t head_size = 0;  // D
+  KvFormat format = KvFormat::kModel;
 };
+
+// What kInt8 adds to the 2 D bytes of a slot: its two scales.
+inline constexpr int64_t kKvScaleBytes = 8;
 
 // Shape of the tensor of one layer: the first dimension is the block, so bytes per block are the
 // same for every block and a block can be moved as a whole.
+//   kModel: [N, Hkv, S, 2 D] of the model's dtype | kInt8: [N, Hkv, S, 2 D + 8] int8
 std::vector<int64_t> kv_cache_shape(const KvShape& shape);
 
 }  // namespace sluice::kernels

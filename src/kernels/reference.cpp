@@ -1,5 +1,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/amax.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -16,6 +17,7 @@
 
 #include "kernels/backends.h"
 #include "kernels/checks.h"
+#include "kernels/kv_int8.h"
 #include "kernels/operators.h"
 
 namespace sluice::kernels::reference {
@@ -51,6 +53,28 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& angles) {
   const at::Tensor second = x.narrow(2, half, half);
   const at::Tensor rest = x.narrow(2, 2 * half, x.size(2) - 2 * half);
   return at::cat({first * cosine - second * sine, second * cosine + first * sine, rest}, 2);
+}
+
+// Slots of an int8 cache, [.., 2 D + 8]: the parts' int8 numbers, then their scales' bytes.
+at::Tensor quantize_slots(const at::Tensor& keys, const at::Tensor& values) {
+  std::vector<at::Tensor> numbers, scales;
+  for (const at::Tensor& x : {keys.to(at::kFloat), values.to(at::kFloat)}) {
+    const at::Tensor largest = x.abs().amax(-1, true);
+    const at::Tensor inverse = (127 / largest).masked_fill(largest < kSmallestQuantized, 0);
+    numbers.push_back((x * inverse).round().to(at::kChar));
+    scales.push_back((largest * kInt8Step).view(at::kChar));
+  }
+  return at::cat({numbers[0], numbers[1], scales[0], scales[1]}, -1);
+}
+
+// Keys and values [.., 2 D] of such slots.
+at::Tensor dequantize_slots(const at::Tensor& slots, int64_t head_size) {
+  const auto scale = [&](int64_t part) {
+    return slots.narrow(-1, 2 * head_size + 4 * part, 4).contiguous().view(at::kFloat);
+  };
+  return at::cat({slots.narrow(-1, 0, head_size).to(at::kFloat) * scale(0),
+                  slots.narrow(-1, head_size, head_size).to(at::kFloat) * scale(1)},
+                 -1);
 }
 
 // One sequence's share of an attention call.
@@ -147,7 +171,8 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
     queries = rotate(queries, angles);
     keys = rotate(keys, angles);
   }
-  const at::Tensor slots = at::cat({keys, values}, 2).to(cache.scalar_type());
+  const at::Tensor slots = sizes.int8_cache ? quantize_slots(keys, values)
+                                            : at::cat({keys, values}, 2).to(cache.scalar_type());
   const at::Tensor by_slot = cache.transpose(1, 2);  // [N, S, Hkv, 2 D]
   const at::Tensor starts = plan[kSequenceStarts].cpu();
   const at::Tensor contexts = plan[kContextLengths].cpu();
@@ -166,9 +191,10 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
     by_slot.index_put_(
         {block.narrow(0, first, rows.num_rows), slot.narrow(0, first, rows.num_rows)},
         slots.narrow(0, rows.first_row, rows.num_rows));
-    const at::Tensor context = widen(by_slot.index({block, slot}))  // [context, Hkv, 2 D]
-                                   .repeat_interleave(num_heads / num_kv_heads, 1)
-                                   .transpose(0, 1);
+    const at::Tensor read = by_slot.index({block, slot});
+    const at::Tensor wide =  // [context, Hkv, 2 D]
+        sizes.int8_cache ? dequantize_slots(read, head_size).to(heads.scalar_type()) : widen(read);
+    const at::Tensor context = wide.repeat_interleave(num_heads / num_kv_heads, 1).transpose(0, 1);
     const at::Tensor query = queries.narrow(0, rows.first_row, rows.num_rows).transpose(0, 1);
     const at::Tensor scores =
         at::matmul(query, context.narrow(2, 0, head_size).transpose(1, 2)) * scale +

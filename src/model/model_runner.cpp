@@ -7,7 +7,6 @@
 
 #include <cstring>
 #include <exception>
-#include <numeric>
 #include <utility>
 
 #include "kernels/compute.h"
@@ -17,6 +16,7 @@
 #include "kv_cache/kv_pool.h"
 #include "model/dtype.h"
 #include "model/failure.h"
+#include "model/kv_format.h"
 #include "model/loaded_model.h"
 #include "model/operator_timer.h"
 #include "model/straight_program.h"
@@ -24,11 +24,13 @@
 namespace sluice::model {
 
 struct ModelRunner::State {
-  State(LoadedModel loaded, int32_t block_tokens, kernels::ThreadPool& threads)
-      : model(std::move(loaded)), block_size(block_tokens), pool(threads) {}
+  State(LoadedModel loaded, int32_t block_tokens, kernels::KvFormat format,
+        kernels::ThreadPool& threads)
+      : model(std::move(loaded)), block_size(block_tokens), kv_format(format), pool(threads) {}
 
   LoadedModel model;
   int32_t block_size;
+  kernels::KvFormat kv_format;
   kernels::ThreadPool& pool;
   std::unique_ptr<kv_cache::KvPool> kv;
   ProgramInputs inputs;
@@ -49,7 +51,7 @@ struct ModelRunner::State {
   }
 
   kernels::KvShape kv_shape(int64_t num_blocks) const {
-    return {num_blocks, model.config.num_kv_heads, block_size, model.config.head_size};
+    return {num_blocks, model.config.num_kv_heads, block_size, model.config.head_size, kv_format};
   }
 };
 
@@ -126,8 +128,10 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::load(const std::filesystem::pa
   const c10::InferenceMode inference;
   auto model = load_model(folder, options, pool);
   if (!model) return std::unexpected(model.error());
-  std::unique_ptr<ModelRunner> runner(
-      new ModelRunner(std::make_unique<State>(*std::move(model), options.block_size, pool)));
+  const auto format = find_kv_format(options.kv_cache_dtype, model->dtype);
+  if (!format) return std::unexpected(format.error());
+  std::unique_ptr<ModelRunner> runner(new ModelRunner(
+      std::make_unique<State>(*std::move(model), options.block_size, *format, pool)));
   if (auto tried = try_one_token(*runner); !tried) return std::unexpected(tried.error());
   runner->state_->straight.reset();
   runner->state_->inputs.cache.clear();
@@ -151,12 +155,14 @@ const std::string& ModelRunner::failure_detail() const {
   return state_->failure_detail;
 }
 
+kernels::KvFormat ModelRunner::kv_format() const {
+  return state_->kv_format;
+}
+
 int64_t ModelRunner::kv_bytes_per_block() const {
-  const auto shape = kernels::kv_cache_shape(state_->kv_shape(1));
-  const int64_t elements =
-      std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-  const auto element = static_cast<int64_t>(c10::elementSize(state_->model.dtype));
-  return elements * element * state_->model.config.num_layers;
+  const ModelConfig& config = state_->model.config;
+  return kv_bytes(state_->kv_format, state_->model.dtype, config.num_kv_heads, config.head_size) *
+         state_->block_size * config.num_layers;
 }
 
 Result<void> ModelRunner::allocate_kv(int32_t num_blocks) {
@@ -166,7 +172,8 @@ Result<void> ModelRunner::allocate_kv(int32_t num_blocks) {
   }
   const auto shape = kernels::kv_cache_shape(state_->kv_shape(num_blocks));
   const c10::InferenceMode inference;
-  auto kv = kv_cache::KvPool::create(shape, state_->model.config.num_layers, state_->model.dtype);
+  auto kv = kv_cache::KvPool::create(shape, state_->model.config.num_layers,
+                                     kv_scalar_type(state_->kv_format, state_->model.dtype));
   if (!kv) return std::unexpected(kv.error());
   state_->kv = *std::move(kv);
   ProgramInputs& inputs = state_->inputs;

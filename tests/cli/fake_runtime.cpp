@@ -91,7 +91,7 @@ StepStatistics take_step_statistics(Service&) {
 MachineReport inspect_machine() {
   return {};
 }
-Result<MemoryPlan> plan_memory(const std::filesystem::path&) {
+Result<MemoryPlan> plan_memory(const std::filesystem::path&, const std::string&) {
   return fail(ErrorCode::kUnimplemented, "no engine in this test");
 }
 Result<void> import_model(const ImportOptions&) {

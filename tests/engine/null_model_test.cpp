@@ -96,5 +96,17 @@ TEST(RuntimeTest, PlansMemory) {
   EXPECT_GT(plan->kv_capacity_tokens, 0);
 }
 
+TEST(RuntimeTest, PlansMemoryForAnInt8Cache) {
+  const auto folder =
+      std::filesystem::path(SLUICE_SOURCE_DIR) / "tests/golden/variants/llama_mha_untied_f32";
+  const auto plan = plan_memory(folder, "int8");
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->kv_bytes_per_token, 2 * 3 * (2 * 16 + 8));  // two scales a head and layer
+  const auto refused = plan_memory(folder, "bf16");
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(refused.error().message.find("\"bf16\", the model's is f32"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace sluice::engine

@@ -72,9 +72,16 @@ struct Setting {
   int64_t kv_tokens;  // 0: plenty
 };
 
-std::unique_ptr<Service> make_service(const fs::path& model, const Setting& setting) {
+// A model's folder, and the dtype of its KV cache.
+struct Subject {
+  std::string folder;
+  std::string kv_cache_dtype = "auto";
+};
+
+std::unique_ptr<Service> make_service(const Subject& subject, const Setting& setting) {
   RuntimeOptions options;
-  options.models = {{"model", model}};
+  options.models = {{"model", fs::path(SLUICE_SOURCE_DIR) / subject.folder}};
+  options.kv_cache_dtype = subject.kv_cache_dtype;
   options.device = "cpu";
   options.num_threads = setting.num_threads;
   options.block_size = 8;
@@ -112,15 +119,15 @@ std::vector<Answer> answers_of(Service& service, int begin, int end) {
   return answers;
 }
 
-class RowLawTest : public testing::TestWithParam<std::string> {
+class RowLawTest : public testing::TestWithParam<Subject> {
  protected:
-  static fs::path folder() { return fs::path(SLUICE_SOURCE_DIR) / GetParam(); }
+  static fs::path folder() { return fs::path(SLUICE_SOURCE_DIR) / GetParam().folder; }
 };
 
 TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
-  if (!fs::exists(folder())) GTEST_SKIP() << "there is no " << GetParam();
+  if (!fs::exists(folder())) GTEST_SKIP() << "there is no " << GetParam().folder;
   constexpr Setting kAlone{"alone", 1, 4096, 1, 0};
-  const auto alone_service = make_service(folder(), kAlone);
+  const auto alone_service = make_service(GetParam(), kAlone);
   ASSERT_NE(alone_service, nullptr);
   std::vector<Answer> alone;
   for (int i = 0; i < kCrowd; ++i) alone.push_back(answers_of(*alone_service, i, i + 1)[0]);
@@ -130,7 +137,7 @@ TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
         Setting{"chunks_of_1", 1, 1, 1, 0}, Setting{"chunks_of_16", 16, 16, 2, 0},
         Setting{"preempted", 33, 48, 2, 160}}) {
     SCOPED_TRACE(setting.name);
-    const auto service = make_service(folder(), setting);
+    const auto service = make_service(GetParam(), setting);
     ASSERT_NE(service, nullptr);
     for (const int size : {2, 7, kCrowd}) {
       const auto together = answers_of(*service, kCrowd - size, kCrowd);
@@ -149,26 +156,31 @@ TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
 }
 
 // The variants, the default packages, and a model of the caller's own.
-std::vector<std::string> models() {
-  std::vector<std::string> folders = {"tests/golden/variants/llama_mha_untied_f32",
-                                      "tests/golden/variants/llama_gqa_tied_bf16",
-                                      "tests/golden/variants/bloom_3_heads_f32",
-                                      "tests/golden/variants/bloom_4_heads_bf16",
-                                      "tests/golden/variants/llama_dynamic_rope_f32",
-                                      "tests/golden/variants/mistral_window_bf16",
-                                      "tests/golden/variants/qwen3_layer_types_biased_f32",
-                                      "tests/golden/variants/qwen3_tied_bf16",
-                                      "tests/golden/variants/gpt2_tied_f32",
-                                      "tests/golden/variants/gpt_neox_parallel_f32",
-                                      "models/llama-tiny",
-                                      "models/bloom-tiny"};
+std::vector<Subject> models() {
+  std::vector<Subject> subjects = {{"tests/golden/variants/llama_mha_untied_f32"},
+                                   {"tests/golden/variants/llama_gqa_tied_bf16"},
+                                   {"tests/golden/variants/bloom_3_heads_f32"},
+                                   {"tests/golden/variants/bloom_4_heads_bf16"},
+                                   {"tests/golden/variants/llama_dynamic_rope_f32"},
+                                   {"tests/golden/variants/mistral_window_bf16"},
+                                   {"tests/golden/variants/qwen3_layer_types_biased_f32"},
+                                   {"tests/golden/variants/qwen3_tied_bf16"},
+                                   {"tests/golden/variants/gpt2_tied_f32"},
+                                   {"tests/golden/variants/gpt_neox_parallel_f32"},
+                                   {"models/llama-tiny"},
+                                   {"models/bloom-tiny"},
+                                   {"tests/golden/variants/llama_mha_untied_f32", "int8"},
+                                   {"tests/golden/variants/mistral_window_bf16", "int8"},
+                                   {"tests/golden/variants/bloom_4_heads_bf16", "int8"},
+                                   {"models/llama-tiny", "int8"}};
   const char* own = std::getenv("SLUICE_ROW_LAW_MODEL");
-  if (own != nullptr) folders.emplace_back(own);
-  return folders;
+  if (own != nullptr) subjects.push_back({own});
+  return subjects;
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, RowLawTest, testing::ValuesIn(models()), [](const auto& info) {
-  std::string name = fs::path(info.param).filename().string();
+  std::string name = fs::path(info.param.folder).filename().string();
+  if (info.param.kv_cache_dtype != "auto") name += "_kv_" + info.param.kv_cache_dtype;
   std::ranges::replace_if(name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
   return name;
 });

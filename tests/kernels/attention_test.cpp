@@ -1,10 +1,10 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -16,6 +16,24 @@
 
 namespace sluice::kernels::testing {
 namespace {
+
+// The models' dtypes with a cache of their own, and of int8.
+struct Format {
+  at::ScalarType type;
+  KvFormat cache;
+};
+
+std::vector<Format> formats() {
+  std::vector<Format> all;
+  for (const at::ScalarType type : kDtypes) {
+    for (const KvFormat cache : {KvFormat::kModel, KvFormat::kInt8}) all.push_back({type, cache});
+  }
+  return all;
+}
+
+std::ostream& operator<<(std::ostream& out, const Format& format) {
+  return out << format.type << (format.cache == KvFormat::kInt8 ? " with int8 cache" : "");
+}
 
 struct Shape {
   int64_t heads = 4;
@@ -37,12 +55,12 @@ std::ostream& operator<<(std::ostream& out, const Shape& s) {
 // any order of steps.
 class World {
  public:
-  World(const Shape& shape, std::vector<int64_t> lengths, at::ScalarType type)
-      : shape_(shape), lengths_(std::move(lengths)), type_(type) {
+  World(const Shape& shape, std::vector<int64_t> lengths, const Format& format)
+      : shape_(shape), lengths_(std::move(lengths)), type_(format.type), format_(format.cache) {
     const int64_t columns = (shape.heads + 2 * shape.kv_heads) * shape.head_size;
     int64_t num_blocks = 3;
     for (size_t b = 0; b < lengths_.size(); ++b) {
-      qkv_.push_back(random_tensor({lengths_[b], columns}, 100 + lengths_[b], type));
+      qkv_.push_back(random_tensor({lengths_[b], columns}, 100 + lengths_[b], type_));
       max_blocks_ = std::max(max_blocks_, blocks_of(lengths_[b]) + 1);
       num_blocks += blocks_of(lengths_[b]);
     }
@@ -56,7 +74,7 @@ class World {
       for (int64_t m = 0; m < blocks_of(length); ++m) table[m] = order[next++];
       tables_.push_back(std::move(table));
     }
-    kv_shape_ = kv_cache_shape({num_blocks, shape.kv_heads, shape.block_size, shape.head_size});
+    num_blocks_ = num_blocks;
     if (shape.rotary_size > 0) {
       rope_ = random_tensor(
           {*std::max_element(lengths_.begin(), lengths_.end()), shape.rotary_size / 2, 2}, 8,
@@ -65,17 +83,19 @@ class World {
     if (shape.alibi) slopes_ = random_tensor({shape.heads}, 9, at::kFloat).abs() * 0.2;
   }
 
-  // Every position's output when each step gives each sequence up to `chunk` rows. All memory that
-  // a step may not read holds NaN.
-  std::vector<at::Tensor> run(int64_t chunk) const {
-    at::Tensor cache = at::full(kv_shape_, std::numeric_limits<double>::quiet_NaN(),
-                                at::TensorOptions().dtype(type_));
+  // Every position's output when each step gives each sequence up to `chunk` rows, and the last
+  // `decodes` of them one by one. All memory that a step may not read holds NaN.
+  std::vector<at::Tensor> run(int64_t chunk, int64_t decodes = 0) const {
+    at::Tensor cache = new_cache(type_);
+    // The pattern is a NaN in each dtype, and in an int8 cache's scales.
+    std::memset(cache.data_ptr(), 0xff, cache.nbytes());
     std::vector<std::vector<at::Tensor>> outputs(lengths_.size());
     std::vector<int64_t> done(lengths_.size(), 0);
     for (bool more = true; more;) {
       std::vector<int64_t> rows;
       for (size_t b = 0; b < lengths_.size(); ++b) {
-        rows.push_back(std::min(chunk, lengths_[b] - done[b]));
+        const int64_t left = lengths_[b] - done[b];
+        rows.push_back(std::min(left > decodes ? std::min(chunk, left - decodes) : 1, left));
         done[b] += rows.back();
       }
       const at::Tensor output = step(&kernels::attention, qkv_, rows, done, cache);
@@ -97,7 +117,7 @@ class World {
     const at::ScalarType wide = rope_ ? type_ : at::kDouble;
     std::vector<at::Tensor> qkv;
     for (const at::Tensor& x : qkv_) qkv.push_back(x.to(wide));
-    at::Tensor cache = at::zeros(kv_shape_, at::TensorOptions().dtype(wide));
+    at::Tensor cache = new_cache(wide);
     const at::Tensor output = step(&reference::attention, qkv, lengths_, lengths_, cache);
     return output.split_with_sizes(lengths_);
   }
@@ -122,12 +142,25 @@ class World {
     if (shape_.rotary_size > 0 && type_ != at::kFloat) {
       score += 2 * unit_roundoff(type_) * largest * largest / std::sqrt(size);
     }
-    // A backend may round the softmax's weights to bfloat16 for its matrix unit.
+    if (format_ == KvFormat::kInt8) {
+      // A query in 15 bits, and a rotated number that rounds to the other side.
+      score += 2 * largest * largest / (2 * 127 * 128);
+      if (shape_.rotary_size > 0) score += largest * largest / 127 / std::sqrt(size);
+    }
+    // A backend may round the softmax's weights to bfloat16 for its matrix unit, or to 16 bits of
+    // the largest of 256.
     const double weights = type_ == at::kBFloat16 ? 0x1p-9 * largest : 0;
     return 2 * score * largest + weights;
   }
 
  private:
+  at::Tensor new_cache(at::ScalarType type) const {
+    const bool is_int8 = format_ == KvFormat::kInt8;
+    return at::zeros(kv_cache_shape({num_blocks_, shape_.kv_heads, shape_.block_size,
+                                     shape_.head_size, format_}),
+                     at::TensorOptions().dtype(is_int8 ? at::kChar : type));
+  }
+
   int64_t blocks_of(int64_t length) const {
     return (length + shape_.block_size - 1) / shape_.block_size;
   }
@@ -157,10 +190,11 @@ class World {
   Shape shape_;
   std::vector<int64_t> lengths_;
   at::ScalarType type_;
+  KvFormat format_;
+  int64_t num_blocks_ = 0;
   int64_t max_blocks_ = 0;
   std::vector<at::Tensor> qkv_;
   std::vector<std::vector<int32_t>> tables_;
-  std::vector<int64_t> kv_shape_;
   std::optional<at::Tensor> rope_;
   std::optional<at::Tensor> slopes_;
 };
@@ -185,10 +219,11 @@ class AttentionTest : public KernelTest {};
 
 TEST_F(AttentionTest, EqualsTheReference) {
   const std::vector<std::vector<int64_t>> batches = {{1, 15, 16, 17, 47}, {1, 270, 47}, {530}};
-  for (const at::ScalarType type : kDtypes) {
+  for (const Format& format : formats()) {
+    const at::ScalarType type = format.type;
     for (const Shape& shape : shapes()) {
       for (const std::vector<int64_t>& lengths : batches) {
-        const World world(shape, lengths, type);
+        const World world(shape, lengths, format);
         const std::vector<at::Tensor> expected = world.oracle();
         const std::vector<at::Tensor> actual = world.run(1000);
         for (size_t b = 0; b < lengths.size(); ++b) {
@@ -196,7 +231,7 @@ TEST_F(AttentionTest, EqualsTheReference) {
           const at::Tensor tolerance =
               expected[b].to(at::kDouble).abs() * 2.02 * unit_roundoff(type) + world.tolerance();
           ASSERT_TRUE(close(actual[b], expected[b], tolerance))
-              << type << " " << shape << " length " << lengths[b];
+              << format << " " << shape << " length " << lengths[b];
         }
       }
     }
@@ -205,7 +240,7 @@ TEST_F(AttentionTest, EqualsTheReference) {
 
 TEST_F(AttentionTest, RowLaw) {
   const std::vector<int64_t> lengths = {33, 1, 290};
-  for (const at::ScalarType type : kDtypes) {
+  for (const Format& type : formats()) {
     for (const Shape& shape : shapes()) {
       const World world(shape, lengths, type);
       const std::vector<at::Tensor> whole = world.run(1000);
@@ -225,6 +260,22 @@ TEST_F(AttentionTest, RowLaw) {
       const std::vector<at::Tensor> shared = world.run(100);
       for (size_t b = 0; b < lengths.size(); ++b) {
         ASSERT_TRUE(same_bits(shared[b], whole[b])) << type << " " << shape << " two threads";
+      }
+    }
+  }
+}
+
+// A decode's context is shared out to several tasks where there are more threads than heads.
+TEST_F(AttentionTest, SharedContextsHaveTheSameBits) {
+  ThreadPool pool(3);
+  for (const Format& format : formats()) {
+    for (const Shape& shape : shapes()) {
+      const World world(shape, {700, 20}, format);
+      const std::vector<at::Tensor> whole = world.run(1000);
+      const ComputeScope scope(pool);
+      const std::vector<at::Tensor> shared = world.run(1000, 3);
+      for (size_t b = 0; b < whole.size(); ++b) {
+        ASSERT_TRUE(same_bits(shared[b], whole[b])) << format << " " << shape << " sequence " << b;
       }
     }
   }

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/activation.h"
+#include "kernels/kv_int8.h"
 #include "kernels/weight_format.h"
 
 // What one instruction set provides: functions over plain pointers, without ATen.
@@ -136,11 +137,18 @@ struct SwigluArgs {
 //   keys:   groups of 16 slots (the last one of S % 16), each [D][slots], or for bfloat16
 //           [D / 2][slots][2]: sixteen positions' scores are one vector, and no sum goes across it
 //   values: [S][D]; for bfloat16 under AMX [S / 2][D][2] where S and D are multiples of 16
+//
+// An int8 cache has int8 numbers and behind them a float32 scale for each slot's key, [S], and one
+// for each slot's value, [S]. Keys are groups of [D][slots], values [S][D]; where bfloat16 is tiled
+// under AMX, [D / 4][slots][4] and [S / 4][D][4], as TDPBSSD takes them.
+inline constexpr int64_t kInt8SlotScaleBytes = 8;
+
 struct AttentionArgs {
   DType type = DType::kF32;
-  const void* qkv = nullptr;            // [T, (H + 2 Hkv) D]
-  const int32_t* positions = nullptr;   // [T]
-  void* cache = nullptr;                // [N, Hkv, S, 2 D]
+  const void* qkv = nullptr;           // [T, (H + 2 Hkv) D]
+  const int32_t* positions = nullptr;  // [T]
+  bool int8_cache = false;
+  void* cache = nullptr;                // [N, Hkv, S, 2 D], or 2 D + 8 for int8
   const int32_t* starts = nullptr;      // [B + 1]
   const int32_t* contexts = nullptr;    // [B]
   const int32_t* tables = nullptr;      // [B, M]
@@ -170,7 +178,19 @@ struct AttentionBlock {
   int64_t num_rows = 0;
   int64_t first_head = 0;  // among the query heads that share the KV head
   int64_t num_heads = 0;
+  // With `parts`: one row, and of its splits of the softmax only [first_split, end_split), left
+  // there for merge_splits. Without: all splits, and the output is written.
+  int64_t first_split = 0;
+  int64_t end_split = 0;
+  float* parts = nullptr;  // [num_heads][num_parts][split_floats(D)]
+  int64_t first_part = 0;  // the row's first split
+  int64_t num_parts = 0;
 };
+
+// Floats that a row's split leaves: the largest score, the sum of weights, and the weighted values.
+inline constexpr int64_t split_floats(int64_t head_size) {
+  return 16 + (head_size + 15) / 16 * 16;
+}
 
 struct KernelTable {
   // Bytes of the prepared input of `args`' type, format, rows and depth.
@@ -190,6 +210,9 @@ struct KernelTable {
   void (*write_kv)(const AttentionArgs& args, int64_t sequence, int64_t first_row,
                    int64_t num_rows);
   void (*attend)(const AttentionArgs& args, const AttentionBlock& block);
+  // Joins the parts of all splits of one row's context: the bits that `attend` would have given.
+  // block: one row and one head, with all its `parts`.
+  void (*merge_splits)(const AttentionArgs& args, const AttentionBlock& block);
 };
 
 const KernelTable& avx2_kernels();

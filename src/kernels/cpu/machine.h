@@ -16,7 +16,7 @@ const KernelTable& machine_kernels();
 DType dtype_of(const at::Tensor& tensor);
 
 // What a thread's scratch memory is for; each use has its own, and keeps it for the next call.
-enum class Scratch : uint8_t { kInput, kSums, kQueries, kCount };
+enum class Scratch : uint8_t { kInput, kSums, kQueries, kParts, kCount };
 
 // At least `bytes` bytes of the calling thread, aligned to a cache line, valid until its next call
 // with the same use.

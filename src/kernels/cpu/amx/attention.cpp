@@ -1,8 +1,7 @@
 #include "kernels/cpu/amx/attention.h"
 
+#include "kernels/cpu/amx/query_tile.h"
 #include "kernels/cpu/amx/tiles.h"
-#include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/simd/softmax.h"
 #include "kernels/cpu/simd/write_kv.h"
 
 // bfloat16 attention on AMX's tile registers: sixteen query rows against sixteen positions at a
@@ -14,24 +13,34 @@
 namespace sluice::kernels::cpu::amx {
 namespace {
 
-using avx512::Vec;
-
-constexpr int64_t kRows = 16;         // query rows of a tile
-constexpr int64_t kGroup = 16;        // positions of a tile
-constexpr int64_t kGroupsAtOnce = 4;  // tiles of sums
 constexpr int64_t kScoreBytes = simd::kScoreStride * sizeof(float);
 
 // Values of two positions side by side, as TDPBF16PS takes them. The rest of a group is cleared
 // with its first position: what an earlier user left there, perhaps NaN, meets a weight of zero.
-struct PairedValues {
+struct PairedLayout {
   using Query = Brain;
 
-  static void write(Brain* values, int64_t slot, const Brain* value, int64_t head_size) {
-    if (slot % kGroup == 0) {
-      __builtin_memset(values + slot * head_size, 0, kGroup * head_size * sizeof(Brain));
+  static void write(const simd::SlotRows<Brain>& rows, int64_t count, int64_t slot, int64_t width,
+                    int64_t head_size, Brain* group, Brain* values) {
+    const int64_t lane = slot % kGroup;
+    simd::scatter_words(reinterpret_cast<const uint32_t*>(rows.keys[0]), kMaxHeadSize / 2, count,
+                        lane, width, head_size / 2, reinterpret_cast<uint32_t*>(group));
+    if (lane == 0 && count < kGroup) {
+      __builtin_memset(values, 0, kGroup * head_size * sizeof(Brain));
     }
-    Brain* pair = values + slot / 2 * 2 * head_size + slot % 2;
-    for (int64_t d = 0; d < head_size; ++d) pair[d * 2] = value[d];
+    for (int64_t i = 0; i < count;) {
+      const Brain* value = rows.values[i];
+      Brain* pair = values + (lane + i) / 2 * 2 * head_size;
+      if ((lane + i) % 2 == 0 && i + 1 < count) {
+        for (int64_t d = 0; d < head_size; d += 16) {
+          simd::interleave(&value[d].bits, &rows.values[i + 1][d].bits, &pair[2 * d].bits);
+        }
+        i += 2;
+      } else {
+        for (int64_t d = 0; d < head_size; ++d) pair[2 * d + (lane + i) % 2] = value[d];
+        i += 1;
+      }
+    }
   }
 };
 
@@ -47,45 +56,11 @@ void configure(int64_t rows) {
   load_config(config);
 }
 
-// Up to sixteen query rows of one KV head, their positions ascending.
-struct Tile {
-  alignas(64) Brain queries[kRows][kMaxHeadSize];
-  alignas(64) float scores[kRows][simd::kScoreStride];
-  alignas(64) Brain weights[kRows][kSoftmaxSplit];
-  alignas(64) float part[kRows][kMaxHeadSize];
-  simd::SoftmaxRow<Vec> state[kRows];
-  int64_t first[kRows];  // attended positions: [first, last)
-  int64_t last[kRows];
-  float slope[kRows];
-  Brain* output[kRows];
-  int64_t rows;
-};
-
-struct Head {
-  const Brain* cache;  // of this KV head in block 0
-  const int32_t* table;
-  int64_t block_stride;
-  int64_t block_size;
-  int64_t head_size;
-
-  const Brain* keys(int64_t position) const {
-    return block(position) + position % block_size * head_size;
-  }
-  const Brain* values(int64_t position) const {
-    return block(position) + (block_size + position % block_size) * head_size;
-  }
-
- private:
-  const Brain* block(int64_t position) const {
-    return cache + table[position / block_size] * block_stride;
-  }
-};
-
 // scores[row][c * 16 ..] = query[row] . keys[c] for kCount groups of positions.
 template <int kCount>
 void score_groups(const Brain* queries, const Brain* const* keys, int64_t head_size,
                   float* scores) {
-  constexpr int64_t kQueryBytes = kMaxHeadSize * sizeof(Brain);
+  const int64_t query_bytes = head_size * static_cast<int64_t>(sizeof(Brain));
   memory_fence();
   _tile_zero(0);
   _tile_zero(1);
@@ -93,7 +68,7 @@ void score_groups(const Brain* queries, const Brain* const* keys, int64_t head_s
   _tile_zero(3);
   int64_t d = 0;
   for (; d + 32 <= head_size; d += 32) {
-    _tile_loadd(4, queries + d, kQueryBytes);
+    _tile_loadd(4, queries + d, query_bytes);
     _tile_loadd(5, keys[0] + d * kGroup, 64);
     _tile_dpbf16ps(0, 4, 5);
     if constexpr (kCount == kGroupsAtOnce) {
@@ -106,7 +81,7 @@ void score_groups(const Brain* queries, const Brain* const* keys, int64_t head_s
     }
   }
   if (d < head_size) {
-    _tile_loadd(6, queries + d, kQueryBytes);
+    _tile_loadd(6, queries + d, query_bytes);
     _tile_loadd(7, keys[0] + d * kGroup, 64);
     _tile_dpbf16ps(0, 6, 7);
     if constexpr (kCount == kGroupsAtOnce) {
@@ -132,7 +107,7 @@ template <int kCount>
 void mix_columns(const Brain* weights, const Brain* const* values, int64_t num_groups,
                  int64_t head_size, float* part) {
   constexpr int64_t kWeightBytes = kSoftmaxSplit * sizeof(Brain);
-  constexpr int64_t kPartBytes = kMaxHeadSize * sizeof(float);
+  const int64_t part_bytes = head_size * static_cast<int64_t>(sizeof(float));
   const int64_t value_bytes = head_size * 4;
   memory_fence();
   _tile_zero(0);
@@ -152,105 +127,104 @@ void mix_columns(const Brain* weights, const Brain* const* values, int64_t num_g
       _tile_dpbf16ps(3, 6, 7);
     }
   }
-  _tile_stored(0, part, kPartBytes);
+  _tile_stored(0, part, part_bytes);
   if constexpr (kCount == kGroupsAtOnce) {
-    _tile_stored(1, part + 16, kPartBytes);
-    _tile_stored(2, part + 32, kPartBytes);
-    _tile_stored(3, part + 48, kPartBytes);
+    _tile_stored(1, part + 16, part_bytes);
+    _tile_stored(2, part + 32, part_bytes);
+    _tile_stored(3, part + 48, part_bytes);
   }
   memory_fence();
 }
 
-// One split of the softmax for a tile's rows: groups of positions from `begin` to `end`.
-class Split {
+// A tile's queries, scores and weights.
+class BrainTile {
  public:
-  Split(const Head& head, Tile& tile, int64_t split)
-      : head_(head), tile_(tile), split_(split), end_(tile.last[tile.rows - 1]) {
-    // Positions ascend with the row: the first row begins first, the last one ends last.
-    begin_ = tile.first[0] > split ? tile.first[0] / kGroup * kGroup : split;
-    end_ = end_ < split + kSoftmaxSplit ? end_ : split + kSoftmaxSplit;
-    num_groups_ = (end_ - begin_ + kGroup - 1) / kGroup;
+  BrainTile(const AttentionArgs& args, const AttentionBlock& block)
+      : args_(args), head_(args, block), reads_once_(block.num_rows == 1) {}
+
+  void start(const QueryTile<Vec>& tile) {
+    rows_ = tile.rows;
+    context_ = tile.last[tile.rows - 1];
+    configure(rows_);
+    const auto* queries = static_cast<const Brain*>(args_.queries);
+    for (int64_t r = 0; r < rows_; ++r) {
+      __builtin_memcpy(queries_ + r * head_.head_size, queries + tile.offset[r],
+                       head_.head_size * sizeof(Brain));
+    }
   }
 
-  void score() {
-    const Brain* keys[kSoftmaxSplit / kGroup];
-    for (int64_t g = 0; g < num_groups_; ++g) keys[g] = head_.keys(begin_ + g * kGroup);
-    float* scores = tile_.scores[0] + 16 + (begin_ - split_);
+  void score(const TileSplit<Vec>& split) {
+    const int64_t bytes = kGroup * head_.head_size * static_cast<int64_t>(sizeof(Brain));
+    const Brain* keys[kSplitGroups];
+    for (int64_t g = 0; g < split.num_groups; ++g) {
+      keys[g] = head_.keys(split.split + split.begin + g * kGroup);
+      values_[g] = keys[g] + head_.block_size * head_.head_size;
+    }
     int64_t g = 0;
-    for (; g + kGroupsAtOnce <= num_groups_; g += kGroupsAtOnce) {
-      score_groups<kGroupsAtOnce>(tile_.queries[0], keys + g, head_.head_size, scores + g * kGroup);
+    for (; g + kGroupsAtOnce <= split.num_groups; g += kGroupsAtOnce) {
+      if (reads_once_) {
+        for (int64_t i = g; i < g + kGroupsAtOnce; ++i) prefetch(values_[i], bytes);
+      }
+      score_groups<kGroupsAtOnce>(queries_, keys + g, head_.head_size, scores(split, g));
     }
-    for (; g < num_groups_; ++g) {
-      score_groups<1>(tile_.queries[0], keys + g, head_.head_size, scores + g * kGroup);
-    }
-  }
-
-  void weigh(float scale, int64_t row) {
-    const int64_t first = tile_.first[row] > split_ ? tile_.first[row] : split_;
-    const int64_t last = tile_.last[row] < end_ ? tile_.last[row] : end_;
-    attends_[row] = first < last;
-    float* scores = tile_.scores[row] + 16;
-    if (attends_[row]) {
-      total_[row] = simd::weigh<Vec>(scores, split_, first, last, tile_.last[row] - 1, scale,
-                                     tile_.slope[row], largest_[row]);
-    }
-    for (int64_t g = 0; g < num_groups_; ++g) {
-      const int64_t position = begin_ + g * kGroup;
-      const bool is_own = attends_[row] && position + kGroup > first && position < last;
-      const Vec weight = is_own ? Vec::load(scores + (position - split_)) : Vec::zero();
-      weight.store(tile_.weights[row] + g * kGroup);
+    for (; g < split.num_groups; ++g) {
+      score_groups<1>(queries_, keys + g, head_.head_size, scores(split, g));
     }
   }
 
-  void mix() {
-    const Brain* values[kSoftmaxSplit / kGroup];
-    for (int64_t g = 0; g < num_groups_; ++g) values[g] = head_.values(begin_ + g * kGroup);
+  void weigh(const TileSplit<Vec>& split, const simd::SplitRow& row, bool attends, int64_t r,
+             float& largest, float& total) {
+    const float* scores = scores_[r];
+    Brain* weights = weights_[r] - split.begin;
+    int position = split.begin;
+    if (attends) {
+      for (; position + kGroup <= row.first; position += kGroup) {
+        Vec::zero().store(weights + position);
+      }
+      total = simd::weigh<Vec>(
+          row, [&](int p) { return Vec::load(scores + p); },
+          [&](Vec weight, int p) { weight.store(weights + p); }, largest);
+      position = (row.last + 15) / 16 * 16;
+    }
+    for (; position < split.end; position += kGroup) Vec::zero().store(weights + position);
+  }
+
+  void mix(const TileSplit<Vec>& split) {
+    if (reads_once_) prefetch_keys(head_, split.split + kSoftmaxSplit, context_);
     int64_t d = 0;
     const auto advance = [&](int64_t columns) {
       d += columns;
-      for (int64_t g = 0; g < num_groups_; ++g) values[g] += 2 * columns;
+      for (int64_t g = 0; g < split.num_groups; ++g) values_[g] += 2 * columns;
     };
     while (d + 64 <= head_.head_size) {
-      mix_columns<kGroupsAtOnce>(tile_.weights[0], values, num_groups_, head_.head_size,
-                                 tile_.part[0] + d);
+      mix_columns<kGroupsAtOnce>(weights_[0], values_, split.num_groups, head_.head_size,
+                                 part_ + d);
       advance(64);
     }
     while (d < head_.head_size) {
-      mix_columns<1>(tile_.weights[0], values, num_groups_, head_.head_size, tile_.part[0] + d);
+      mix_columns<1>(weights_[0], values_, split.num_groups, head_.head_size, part_ + d);
       advance(16);
     }
-    for (int64_t row = 0; row < tile_.rows; ++row) {
-      if (!attends_[row]) continue;
-      tile_.state[row].merge(largest_[row], total_[row], tile_.part[row], head_.head_size);
-    }
   }
+
+  const float* part(int64_t r) const { return part_ + r * head_.head_size; }
 
  private:
-  const Head& head_;
-  Tile& tile_;
-  int64_t split_;
-  int64_t begin_;
-  int64_t end_;
-  int64_t num_groups_;
-  bool attends_[kRows];
-  float largest_[kRows];
-  float total_[kRows];
-};
+  float* scores(const TileSplit<Vec>& split, int64_t group) {
+    return scores_[0] + split.begin + group * kGroup;
+  }
 
-void attend_tile(const AttentionArgs& args, const Head& head, Tile& tile) {
-  configure(tile.rows);
-  for (int64_t row = 0; row < tile.rows; ++row) tile.state[row].clear(head.head_size);
-  for (int64_t split = tile.first[0] / kSoftmaxSplit * kSoftmaxSplit;
-       split < tile.last[tile.rows - 1]; split += kSoftmaxSplit) {
-    Split part(head, tile, split);
-    part.score();
-    for (int64_t row = 0; row < tile.rows; ++row) part.weigh(args.scale, row);
-    part.mix();
-  }
-  for (int64_t row = 0; row < tile.rows; ++row) {
-    tile.state[row].store(tile.output[row], head.head_size);
-  }
-}
+  const AttentionArgs& args_;
+  TiledCache<Vec, Brain> head_;
+  bool reads_once_;
+  int64_t rows_ = 0;
+  int64_t context_ = 0;
+  const Brain* values_[kSplitGroups];
+  alignas(64) Brain queries_[kRows * kMaxHeadSize];
+  alignas(64) float scores_[kRows][simd::kScoreStride];
+  alignas(64) Brain weights_[kRows][kSoftmaxSplit];
+  alignas(64) float part_[kRows * kMaxHeadSize];
+};
 
 }  // namespace
 
@@ -260,36 +234,13 @@ bool has_tiled_attention(const AttentionArgs& args) {
 
 void write_kv_tiled(const AttentionArgs& args, int64_t sequence, int64_t first_row,
                     int64_t num_rows) {
-  simd::write_kv<Vec, Brain, PairedValues>(args, sequence, first_row, num_rows);
+  simd::write_kv<Vec, Brain, Brain, PairedLayout>(args, sequence, first_row, num_rows);
 }
 
 void attend_tiled(const AttentionArgs& args, const AttentionBlock& block) {
-  const int64_t slot_elements = args.block_size * 2 * args.head_size;
-  const Head head{static_cast<const Brain*>(args.cache) + block.kv_head * slot_elements,
-                  args.tables + block.sequence * args.max_blocks, args.num_kv_heads * slot_elements,
-                  args.block_size, args.head_size};
-  const int64_t start = args.starts[block.sequence];
-  const int64_t before = args.contexts[block.sequence] - (args.starts[block.sequence + 1] - start);
-  const int64_t first_head =
-      block.kv_head * (args.num_heads / args.num_kv_heads) + block.first_head;
-  const int64_t count = block.num_rows * block.num_heads;
-  Tile tile;
-  for (int64_t i = 0; i < count; i += kRows) {
-    tile.rows = count - i < kRows ? count - i : kRows;
-    for (int64_t r = 0; r < tile.rows; ++r) {
-      // Heads of one row are neighbours, so positions ascend.
-      const int64_t row = block.first_row + (i + r) / block.num_heads;
-      const int64_t query_head = first_head + (i + r) % block.num_heads;
-      const int64_t offset = ((start + row) * args.num_heads + query_head) * args.head_size;
-      const int64_t position = before + row;
-      __builtin_memcpy(tile.queries[r], static_cast<const Brain*>(args.queries) + offset,
-                       args.head_size * sizeof(Brain));
-      tile.last[r] = position + 1;
-      tile.first[r] = args.window > 0 && position >= args.window ? position + 1 - args.window : 0;
-      tile.slope[r] = args.alibi_slopes == nullptr ? 0.0f : args.alibi_slopes[query_head];
-      tile.output[r] = static_cast<Brain*>(args.output) + offset;
-    }
-    attend_tile(args, head, tile);
+  BrainTile tile(args, block);
+  for (int64_t i = 0; i < block.num_rows * block.num_heads; i += kRows) {
+    attend_tile<Vec, BrainTile, Brain>(args, block, i, tile);
   }
   _tile_release();
 }

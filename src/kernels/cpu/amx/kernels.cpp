@@ -28,12 +28,17 @@ static void linear(const LinearArgs& args, const LinearBlock& block, void* scrat
 
 static void write_kv(const AttentionArgs& args, int64_t sequence, int64_t first_row,
                      int64_t num_rows) {
-  has_tiled_attention(args) ? write_kv_tiled(args, sequence, first_row, num_rows)
-                            : avx512_kernels().write_kv(args, sequence, first_row, num_rows);
+  const auto write = !has_tiled_attention(args) ? avx512_kernels().write_kv
+                     : args.int8_cache          ? write_int8_kv_tiled
+                                                : write_kv_tiled;
+  write(args, sequence, first_row, num_rows);
 }
 
 static void attend(const AttentionArgs& args, const AttentionBlock& block) {
-  has_tiled_attention(args) ? attend_tiled(args, block) : avx512_kernels().attend(args, block);
+  const auto attend = !has_tiled_attention(args) ? avx512_kernels().attend
+                      : args.int8_cache          ? attend_int8_tiled
+                                                 : attend_tiled;
+  attend(args, block);
 }
 
 }  // namespace amx

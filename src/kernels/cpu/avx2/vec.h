@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/simd/exp2.h"
 
 namespace sluice::kernels::cpu::avx2 {
 
@@ -23,6 +24,11 @@ struct Vec {
     return {_mm256_cvtph_ps(load_half(p)), _mm256_cvtph_ps(load_half(p + 8))};
   }
   static Vec load(const Brain* p) { return {widen(load_half(p)), widen(load_half(p + 8))}; }
+  static Vec load(const int8_t* p) {
+    const __m128i bytes = load_half(p);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+  }
   template <typename T>
   static Vec load(const T* p, int count) {
     T buffer[16] = {};
@@ -41,6 +47,12 @@ struct Vec {
   void store(Brain* p) const {
     const __m256i packed = _mm256_packus_epi32(to_brain(a), to_brain(b));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
+  }
+  void store(int8_t* p) const {
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+    const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);
+    store_half(
+        p, _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
   }
   template <typename T>
   void store(T* p, int count) const {
@@ -64,6 +76,10 @@ struct Vec {
     odd = load(p + 16);
   }
   static void load_pair(const Half* p, Vec& even, Vec& odd) {
+    even = load(p);
+    odd = load(p + 16);
+  }
+  static void load_pair(const int8_t* p, Vec& even, Vec& odd) {
     even = load(p);
     odd = load(p + 16);
   }
@@ -94,6 +110,12 @@ struct Vec {
   }
   // 2^n for whole n in [-126, 127].
   static Vec power_of_two(Vec n) { return {power_of_two(n.a), power_of_two(n.b)}; }
+  // 2^x within 2 units in the last place, for x up to 127; 0 below -126.
+  static Vec exp2(Vec x) {
+    const Vec bounded = max(x, set(-126.0f));
+    const Vec n = {_mm256_floor_ps(bounded.a), _mm256_floor_ps(bounded.b)};
+    return zero_below(simd::exp2_fraction(bounded - n) * power_of_two(n), x, set(-126.0f));
+  }
   // y, but zero where x < bound.
   static Vec zero_below(Vec y, Vec x, Vec bound) {
     return {_mm256_and_ps(_mm256_cmp_ps(x.a, bound.a, _CMP_NLT_UQ), y.a),

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/simd/exp2.h"
 
 namespace sluice::kernels::cpu::avx512 {
 
@@ -25,6 +26,9 @@ struct Vec {
   static Vec load(const Brain* p) {
     return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
+  static Vec load(const int8_t* p) {
+    return from_bytes(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
   static Vec load(const float* p, int count) { return {_mm512_maskz_loadu_ps(mask(count), p)}; }
   static Vec load(const Half* p, int count) {
     return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(count), p))};
@@ -33,12 +37,19 @@ struct Vec {
     return widen(_mm256_maskz_loadu_epi16(mask(count), p));
   }
 
+  static Vec load(const int8_t* p, int count) {
+    return from_bytes(_mm_maskz_loadu_epi8(mask(count), p));
+  }
+
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(Half* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_half()); }
   void store(Brain* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_brain()); }
+  void store(int8_t* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bytes()); }
   void store(float* p, int count) const { _mm512_mask_storeu_ps(p, mask(count), v); }
   void store(Half* p, int count) const { _mm256_mask_storeu_epi16(p, mask(count), to_half()); }
   void store(Brain* p, int count) const { _mm256_mask_storeu_epi16(p, mask(count), to_brain()); }
+
+  void store(int8_t* p, int count) const { _mm_mask_storeu_epi8(p, mask(count), to_bytes()); }
 
   // Sixteen whole numbers of int8, rounded to nearest even. Requires: |x| < 128, or NaN.
   static void store_bytes(Vec x, int8_t* p) {
@@ -51,6 +62,10 @@ struct Vec {
     odd = load(p + 16);
   }
   static void load_pair(const Half* p, Vec& even, Vec& odd) {
+    even = load(p);
+    odd = load(p + 16);
+  }
+  static void load_pair(const int8_t* p, Vec& even, Vec& odd) {
     even = load(p);
     odd = load(p + 16);
   }
@@ -73,6 +88,12 @@ struct Vec {
   static Vec power_of_two(Vec n) {
     const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+  }
+  // 2^x within 2 units in the last place, for x up to 127; 0 below -126.
+  static Vec exp2(Vec x) {
+    const Vec r = {_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
+    const __mmask16 kept = _mm512_cmp_ps_mask(x.v, set(-126.0f).v, _CMP_NLT_UQ);
+    return {_mm512_maskz_scalef_ps(kept, simd::exp2_fraction(r).v, x.v)};
   }
   // a, but zero where x < bound.
   static Vec zero_below(Vec a, Vec x, Vec bound) {
@@ -104,6 +125,8 @@ struct Vec {
   static Vec widen(__m256i x) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))};
   }
+  static Vec from_bytes(__m128i x) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x))}; }
+  __m128i to_bytes() const { return _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)); }
   __m256i to_half() const {
     return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }

@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd/lanes.h"
+#include "kernels/cpu/simd/query_rows.h"
 #include "kernels/cpu/simd/softmax.h"
 #include "kernels/cpu/simd/write_kv.h"
 
@@ -16,11 +17,11 @@ namespace sluice::kernels::cpu::simd {
 // Up to this many query rows share one reading of keys and values.
 inline constexpr int kQueryRows = 4;
 
-// One KV head of one sequence. (A template over V for the instruction set's sake, see
-// kernel_table.h.)
-template <typename V, typename T>
+// One KV head of one sequence; C is the cache's number format. (A template over V for the
+// instruction set's sake, see kernel_table.h.)
+template <typename V, typename C>
 struct HeadCache {
-  const T* cache;
+  const C* cache;
   const int32_t* table;
   int64_t block_stride;  // elements
   int64_t block_size;
@@ -28,17 +29,18 @@ struct HeadCache {
 
   HeadCache(const AttentionArgs& args, int64_t sequence, int64_t kv_head)
       : table(args.tables + sequence * args.max_blocks),
-        block_stride(args.num_kv_heads * args.block_size * 2 * args.head_size),
         block_size(args.block_size),
         head_size(args.head_size) {
-    cache = static_cast<const T*>(args.cache) + kv_head * args.block_size * 2 * args.head_size;
+    const int64_t elements = head_elements<C>(args);
+    block_stride = args.num_kv_heads * elements;
+    cache = static_cast<const C*>(args.cache) + kv_head * elements;
   }
-  const T* block(int64_t position) const {
+  const C* block(int64_t position) const {
     return cache + int64_t{table[position / block_size]} * block_stride;
   }
   // Keys of the group of up to 16 slots that holds `slot`.
-  const T* keys(const T* block, int64_t slot) const { return block + slot / 16 * 16 * head_size; }
-  const T* values(int64_t position) const {
+  const C* keys(const C* block, int64_t slot) const { return block + slot / 16 * 16 * head_size; }
+  const C* values(int64_t position) const {
     return block(position) + (block_size + position % block_size) * head_size;
   }
   int64_t group_width(int64_t slot) const {
@@ -46,6 +48,27 @@ struct HeadCache {
     return left < 16 ? left : 16;
   }
 };
+
+// An int8 cache's scales of the positions of a split, by position from the split's start.
+template <typename V>
+struct SplitScales {
+  alignas(64) float key[kSoftmaxSplit] = {};
+  alignas(64) float value[kSoftmaxSplit] = {};
+};
+
+template <typename V>
+inline void load_scales(const HeadCache<V, int8_t>& head, int64_t split, int64_t first,
+                        int64_t last, SplitScales<V>& scales) {
+  for (int64_t position = first; position < last;) {
+    const int64_t slot = position % head.block_size;
+    const float* keys = scales_of(head.block(position), head.block_size, head.head_size);
+    const float* values = keys + head.block_size;
+    for (int64_t s = slot; s < head.block_size && position < last; ++s, ++position) {
+      scales.key[position - split] = keys[s];
+      scales.value[position - split] = values[s];
+    }
+  }
+}
 
 // Query rows that are attended together: their positions ascend with the row.
 struct QueryRows {
@@ -216,83 +239,134 @@ inline void mix(const HeadCache<V, T>& head, const float* const* weights, int64_
   }
 }
 
-template <typename V, typename T, int R>
-inline void attend_rows(const AttentionArgs& args, const HeadCache<V, T>& head,
-                        const QueryRows& rows, T* const* output) {
+// One split of the softmax for R rows: their positions, weights and weighted values.
+template <typename V, typename C, int R>
+struct SplitRows {
   alignas(64) float scores[R][kScoreStride];
-  alignas(64) float part[R][kMaxHeadSize];
-  SoftmaxRow<V> state[R];
-  const int64_t padded_size = (head.head_size + 15) / 16 * 16;
-  for (int r = 0; r < R; ++r) state[r].clear(padded_size);
-  for (int64_t split = rows.first[0] / kSoftmaxSplit * kSoftmaxSplit; split < rows.last[R - 1];
-       split += kSoftmaxSplit) {
-    int64_t first[R], last[R];
-    float largest[R], total[R];
-    const float* weights[R];
-    float* mixed[R];
-    const int64_t end = split + kSoftmaxSplit;
-    for (int r = 0; r < R; ++r) {
-      first[r] = rows.first[r] > split ? rows.first[r] : split;
-      last[r] = rows.last[r] < end ? rows.last[r] : end;
-      if (last[r] < first[r]) last[r] = first[r];
-      weights[r] = scores[r] + 16;
-      mixed[r] = part[r];
-      for (int64_t d = 0; d < padded_size; ++d) part[r][d] = 0;
-    }
-    // Positions ascend with the row: the first row begins first, the last one ends last.
-    score_range<V, T, R>(head, rows, split, first[0], last[R - 1], scores);
-    for (int r = 0; r < R; ++r) {
-      if (first[r] == last[r]) continue;
-      total[r] = weigh<V>(scores[r] + 16, split, first[r], last[r], rows.last[r] - 1, args.scale,
-                          rows.slope[r], largest[r]);
-    }
-    mix<V, T, R>(head, weights, split, first, last, mixed);
-    for (int r = 0; r < R; ++r) {
-      if (first[r] == last[r]) continue;
-      state[r].merge(largest[r], total[r], part[r], head.head_size);
-    }
+  SplitScales<V> scales;  // int8 only
+  int64_t first[R];
+  int64_t last[R];
+  float largest[R];
+  float total[R];
+
+  // Raw scores to weights of row r; an int8 cache's value scales go into the weights.
+  void weigh_row(const AttentionArgs& args, const QueryRows& rows, int64_t split, int r) {
+    SplitRow row;
+    row.first = static_cast<int>(first[r] - split);
+    row.last = static_cast<int>(last[r] - split);
+    row.query = static_cast<float>(rows.last[r] - 1 - split);
+    row.scale = args.scale * kLog2E;
+    row.slope = rows.slope[r] * kLog2E;
+    float* weights = scores[r] + 16;
+    constexpr bool kScaled = __is_same(C, int8_t);
+    const auto raw = [&](int position) {
+      const V score = V::load(weights + position);
+      if constexpr (kScaled) return score * V::load(scales.key + position);
+      return score;
+    };
+    const auto put = [&](V weight, int position) {
+      if constexpr (kScaled) weight = weight * V::load(scales.value + position);
+      weight.store(weights + position);
+    };
+    total[r] = weigh<V>(row, raw, put, largest[r]);
   }
-  for (int r = 0; r < R; ++r) state[r].store(output[r], head.head_size);
+};
+
+static inline int64_t within(int64_t position, int64_t first, int64_t last) {
+  return position < first ? first : position < last ? position : last;
 }
 
-template <typename V, typename T>
+template <typename V, typename C, typename T, int R>
+inline void attend_rows(const AttentionArgs& args, const AttentionBlock& block,
+                        const HeadCache<V, C>& head, const QueryRows& rows, T* const* output) {
+  SplitRows<V, C, R> part;
+  alignas(64) float sums[R][kMaxHeadSize];
+  alignas(64) float mixed[R][kMaxHeadSize];
+  SoftmaxRow<V> state[R];
+  const int64_t padded_size = (head.head_size + 15) / 16 * 16;
+  for (int r = 0; r < R; ++r) clear<V>(mixed[r], padded_size);
+  const SplitRange<V> range(block, rows.first[0], rows.last[R - 1]);
+  for (int64_t index = range.begin; index < range.end; ++index) {
+    const int64_t split = index * kSoftmaxSplit;
+    const int64_t end = split + kSoftmaxSplit;
+    const float* weights[R];
+    float* sum[R];
+    for (int r = 0; r < R; ++r) {
+      part.first[r] = within(rows.first[r], split, end);
+      part.last[r] = within(rows.last[r], split, end);
+      weights[r] = part.scores[r] + 16;
+      sum[r] = sums[r];
+      clear<V>(sums[r], padded_size);
+    }
+    // Positions ascend with the row: the first row begins first, the last one ends last.
+    if constexpr (__is_same(C, int8_t)) {
+      load_scales(head, split, part.first[0], part.last[R - 1], part.scales);
+    }
+    score_range<V, C, R>(head, rows, split, part.first[0], part.last[R - 1], part.scores);
+    for (int r = 0; r < R; ++r) {
+      if (part.first[r] < part.last[r]) part.weigh_row(args, rows, split, r);
+    }
+    mix<V, C, R>(head, weights, split, part.first, part.last, sum);
+    for (int r = 0; r < R; ++r) {
+      if (part.first[r] == part.last[r]) continue;
+      if (block.parts != nullptr) {
+        keep_part<V>(part.largest[r], part.total[r], sums[r], head.head_size,
+                     part_of(block, r, index, head.head_size));
+      } else {
+        state[r].merge(part.largest[r], part.total[r], sums[r], mixed[r], head.head_size);
+      }
+    }
+  }
+  if (block.parts != nullptr) return;
+  for (int r = 0; r < R; ++r) state[r].store(mixed[r], output[r], head.head_size);
+}
+
+template <typename V, typename C, typename T>
 inline void attend(const AttentionArgs& args, const AttentionBlock& block) {
-  const HeadCache<V, T> head(args, block.sequence, block.kv_head);
-  const int64_t start = args.starts[block.sequence];
-  const int64_t num_rows = args.starts[block.sequence + 1] - start;
-  const int64_t sharing = args.num_heads / args.num_kv_heads;
+  const HeadCache<V, C> head(args, block.sequence, block.kv_head);
   const int64_t count = block.num_rows * block.num_heads;
   for (int64_t i = 0; i < count; i += kQueryRows) {
     QueryRows rows;
     T* output[kQueryRows];
     rows.count = static_cast<int>(count - i < kQueryRows ? count - i : kQueryRows);
     for (int r = 0; r < rows.count; ++r) {
-      // Heads of one row are neighbours, so positions ascend.
-      const int64_t row = block.first_row + (i + r) / block.num_heads;
-      const int64_t query_head =
-          block.kv_head * sharing + block.first_head + (i + r) % block.num_heads;
-      const int64_t offset = ((start + row) * args.num_heads + query_head) * args.head_size;
-      const int64_t position = args.contexts[block.sequence] - num_rows + row;
-      rows.query[r] = static_cast<const float*>(args.queries) + offset;
-      rows.last[r] = position + 1;
-      rows.first[r] = args.window > 0 && position >= args.window ? position + 1 - args.window : 0;
-      rows.slope[r] = args.alibi_slopes == nullptr ? 0.0f : args.alibi_slopes[query_head];
-      output[r] = static_cast<T*>(args.output) + offset;
+      const QueryRow<V> row(args, block, i + r);
+      rows.query[r] = static_cast<const float*>(args.queries) + row.offset;
+      rows.last[r] = row.last;
+      rows.first[r] = row.first;
+      rows.slope[r] = row.slope;
+      output[r] = static_cast<T*>(args.output) + row.offset;
     }
+    AttentionBlock own = block;
+    if (own.parts != nullptr) own.parts = part_of(block, i, block.first_part, args.head_size);
     switch (rows.count) {
       case 1:
-        attend_rows<V, T, 1>(args, head, rows, output);
+        attend_rows<V, C, T, 1>(args, own, head, rows, output);
         break;
       case 2:
-        attend_rows<V, T, 2>(args, head, rows, output);
+        attend_rows<V, C, T, 2>(args, own, head, rows, output);
         break;
       case 3:
-        attend_rows<V, T, 3>(args, head, rows, output);
+        attend_rows<V, C, T, 3>(args, own, head, rows, output);
         break;
       default:
-        attend_rows<V, T, 4>(args, head, rows, output);
+        attend_rows<V, C, T, 4>(args, own, head, rows, output);
     }
   }
+}
+
+// KernelTable::merge_splits.
+template <typename V, typename T>
+inline void merge_splits(const AttentionArgs& args, const AttentionBlock& block) {
+  const QueryRow<V> row(args, block, 0);
+  alignas(64) float mixed[kMaxHeadSize];
+  clear<V>(mixed, (args.head_size + 15) / 16 * 16);
+  SoftmaxRow<V> state;
+  for (int64_t i = 0; i < block.num_parts; ++i) {
+    const float* part = part_of(block, 0, block.first_part + i, args.head_size);
+    state.merge(part[0], part[1], part + 16, mixed, args.head_size);
+  }
+  state.store(mixed, static_cast<T*>(args.output) + row.offset, args.head_size);
 }
 
 }  // namespace sluice::kernels::cpu::simd

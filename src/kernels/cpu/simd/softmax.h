@@ -2,60 +2,71 @@
 
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd/lanes.h"
-#include "kernels/cpu/simd/math.h"
 
-// A query row's softmax over splits of its context, see attention.h.
+// A query row's softmax over splits of its context, see attention.h. Scores are in units of ln 2,
+// so that e^x is 2^score.
 namespace sluice::kernels::cpu::simd {
 
 // Scores may be written up to a group before and after a split.
 inline constexpr int kScoreStride = kSoftmaxSplit + 32;
+inline constexpr float kLog2E = 1.44269504088896341f;
 
-// Turns a row's raw scores over [first, last) of a split into weights e^(score - largest), and
-// returns their sum. Positions outside get weight 0.
-template <typename V>
-inline float weigh(float* scores, int64_t split, int64_t first, int64_t last,
-                   int64_t query_position, float scale, float slope, float& largest) {
+// A row's part of a split. Positions count from the split's start.
+struct SplitRow {
+  int first;  // attended positions: [first, last)
+  int last;
+  float query;  // the row's own position, from the split's start
+  float scale;  // times log2(e)
+  float slope;  // the same
+};
+
+// Weights 2^(score - largest) of the row's positions, sixteen at a time: put(weight, position) for
+// groups that start at a multiple of 16. Lanes outside the row's positions get 0. Returns the sum
+// of the weights.
+//   raw(position): sixteen raw scores; what it returns outside the row's positions may be anything
+template <typename V, typename Raw, typename Put>
+inline float weigh(const SplitRow& row, Raw raw, Put put, float& largest) {
   const V nothing = V::set(-__builtin_inff());
-  const int64_t begin = first - first % 16;
+  const V scale = V::set(row.scale);
+  const V slope = V::set(row.slope);
+  const V start = V::iota() - V::set(row.query);
+  const int begin = row.first - row.first % 16;
+  const auto score = [&](int position) {
+    const V distance = start + V::set(static_cast<float>(position));
+    const V value = V::fma(slope, distance, raw(position) * scale);
+    if (position >= row.first && position + 16 <= row.last) return value;
+    const int left = row.last - position;
+    return V::keep(value, row.first > position ? row.first - position : 0, left < 16 ? left : 16,
+                   nothing);
+  };
   V most = nothing;
-  for (int64_t position = begin; position < last; position += 16) {
-    float* group = scores + (position - split);
-    const V distance = V::iota() + V::set(static_cast<float>(position - query_position));
-    const V score = V::fma(V::set(slope), distance, V::load(group) * V::set(scale));
-    const V kept = V::keep(score, static_cast<int>(first > position ? first - position : 0),
-                           static_cast<int>(last - position < 16 ? last - position : 16), nothing);
-    kept.store(group);
-    most = V::max(kept, most);
+  for (int position = begin; position < row.last; position += 16) {
+    most = V::max(score(position), most);
   }
   largest = V::largest(most);
+  const V bound = V::set(largest);
   V total = V::zero();
-  for (int64_t position = begin; position < last; position += 16) {
-    float* group = scores + (position - split);
-    const V weight = exp(V::load(group) - V::set(largest));
-    weight.store(group);
+  for (int position = begin; position < row.last; position += 16) {
+    const V weight = V::exp2(score(position) - bound);
+    put(weight, position);
     total = total + weight;
   }
   return V::sum(total);
 }
 
-// The running softmax of a row: sum of e^(score - largest) value, and of the weights alone.
+// The running softmax of a row: sum of 2^(score - largest) value, and of the weights alone. `mixed`
+// has room for D, rounded up to 16.
 template <typename V>
 struct SoftmaxRow {
-  float largest;
-  float total;
-  alignas(64) float mixed[kMaxHeadSize];
-
-  void clear(int64_t padded_size) {
-    largest = -__builtin_inff();
-    total = 0;
-    for (int64_t d = 0; d < padded_size; ++d) mixed[d] = 0;
-  }
+  float largest = -__builtin_inff();
+  float total = 0;
 
   // Adds a split's result.
-  void merge(float split_largest, float split_total, const float* split_mixed, int64_t head_size) {
+  void merge(float split_largest, float split_total, const float* split_mixed, float* mixed,
+             int64_t head_size) {
     const V both = V::max(V::set(largest), V::set(split_largest));
-    const V before = exp(V::set(largest) - both);
-    const V now = exp(V::set(split_largest) - both);
+    const V before = V::exp2(V::set(largest) - both);
+    const V now = V::exp2(V::set(split_largest) - both);
     alignas(64) float lanes[16];
     V::fma(V::set(split_total), now, V::set(total) * before).store(lanes);
     total = lanes[0];
@@ -68,7 +79,7 @@ struct SoftmaxRow {
   }
 
   template <typename T>
-  void store(T* output, int64_t head_size) const {
+  void store(const float* mixed, T* output, int64_t head_size) const {
     for (int64_t d = 0; d < head_size; d += 16) {
       const int64_t left = head_size - d;
       store_lanes(V::load(mixed + d) / V::set(total), output + d,
@@ -76,5 +87,14 @@ struct SoftmaxRow {
     }
   }
 };
+
+// Leaves a split's result where `merge_splits` looks for it.
+template <typename V>
+inline void keep_part(float largest, float total, const float* mixed, int64_t head_size,
+                      float* part) {
+  part[0] = largest;
+  part[1] = total;
+  for (int64_t d = 0; d < head_size; ++d) part[16 + d] = mixed[d];
+}
 
 }  // namespace sluice::kernels::cpu::simd

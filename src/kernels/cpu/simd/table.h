@@ -4,6 +4,7 @@
 #include "kernels/cpu/simd/byte_linear.h"
 #include "kernels/cpu/simd/linear.h"
 #include "kernels/cpu/simd/rows.h"
+#include "kernels/cpu/simd/write_kv.h"
 
 // Makes a KernelTable from a vector type V and its products for bfloat16 and for int8.
 namespace sluice::kernels::cpu::simd {
@@ -59,29 +60,41 @@ inline void swiglu(const SwigluArgs& args, int64_t first_row, int64_t num_rows) 
   }
 }
 
-template <typename V>
-inline void write_kv_any(const AttentionArgs& args, int64_t sequence, int64_t first_row,
-                         int64_t num_rows) {
+// Calls visit(number of the activations' type, number of the cache's type).
+template <typename V, typename Visit>
+inline void visit_types(const AttentionArgs& args, Visit visit) {
+  const auto with = [&](auto number) {
+    args.int8_cache ? visit(number, int8_t{}) : visit(number, number);
+  };
   switch (args.type) {
     case DType::kF32:
-      return write_kv<V, float, PlainValues<float>>(args, sequence, first_row, num_rows);
+      return with(float{});
     case DType::kF16:
-      return write_kv<V, Half, PlainValues<Half>>(args, sequence, first_row, num_rows);
+      return with(Half{});
     case DType::kBF16:
-      return write_kv<V, Brain, PlainValues<Brain>>(args, sequence, first_row, num_rows);
+      return with(Brain{});
   }
 }
 
 template <typename V>
+inline void write_kv_any(const AttentionArgs& args, int64_t sequence, int64_t first_row,
+                         int64_t num_rows) {
+  visit_types<V>(args, [&](auto number, auto cached) {
+    using C = decltype(cached);
+    write_kv<V, decltype(number), C, PlainLayout<C>>(args, sequence, first_row, num_rows);
+  });
+}
+
+template <typename V>
 inline void attend_any(const AttentionArgs& args, const AttentionBlock& block) {
-  switch (args.type) {
-    case DType::kF32:
-      return attend<V, float>(args, block);
-    case DType::kF16:
-      return attend<V, Half>(args, block);
-    case DType::kBF16:
-      return attend<V, Brain>(args, block);
-  }
+  visit_types<V>(args, [&](auto number, auto cached) {
+    attend<V, decltype(cached), decltype(number)>(args, block);
+  });
+}
+
+template <typename V>
+inline void merge_splits_any(const AttentionArgs& args, const AttentionBlock& block) {
+  visit_types<V>(args, [&](auto number, auto) { merge_splits<V, decltype(number)>(args, block); });
 }
 
 template <typename V, typename BrainProduct, typename ByteProduct>
@@ -148,6 +161,7 @@ constexpr KernelTable make_table() {
       .swiglu = swiglu<V>,
       .write_kv = write_kv_any<V>,
       .attend = attend_any<V>,
+      .merge_splits = merge_splits_any<V>,
   };
 }
 

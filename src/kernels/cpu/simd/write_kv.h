@@ -2,6 +2,8 @@
 
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd/lanes.h"
+#include "kernels/cpu/simd/query_rows.h"
+#include "kernels/cpu/simd/transpose.h"
 
 // Rotates queries and keys, and writes keys and values into the cache.
 namespace sluice::kernels::cpu::simd {
@@ -35,60 +37,126 @@ inline void rotate_head(const T* x, const Rotation& rotation, int64_t half, int6
   });
 }
 
-// Values slot by slot; queries stay in float32.
-template <typename T>
-struct PlainValues {
+// x [D] as int8 numbers; returns their scale (kv_int8.h). A NaN or an infinity makes it one.
+template <typename V>
+inline float quantize_head(const float* x, int64_t head_size, int8_t* numbers) {
+  V most = V::zero();
+  V poison = V::zero();
+  for_each_vector<V>(x, head_size, [&](V value, int64_t, int) {
+    most = V::max(V::abs(value), most);
+    poison = poison + value * V::zero();
+  });
+  const float largest = V::largest(most) + V::sum(poison);
+  const V inverse = V::set(largest >= kSmallestQuantized ? 127.0f / largest : 0.0f);
+  for_each_vector<V>(x, head_size, [&](V value, int64_t i, int lanes) {
+    store_lanes(value * inverse, numbers + i, lanes);
+  });
+  return largest * kInt8Step;
+}
+
+// Up to sixteen slots of one group and one KV head, on their way into a cache of C.
+template <typename C>
+struct SlotRows {
+  alignas(64) C keys[16][kMaxHeadSize];
+  alignas(64) C values[16][kMaxHeadSize];
+  float key_scales[16];
+  float value_scales[16];
+};
+
+// Slot by slot, any D and S; queries stay in float32.
+template <typename C>
+struct PlainLayout {
   using Query = float;
 
-  static void write(T* values, int64_t slot, const T* value, int64_t head_size) {
-    for (int64_t d = 0; d < head_size; ++d) values[slot * head_size + d] = value[d];
+  // Slots [slot, slot + count) of a block; `width` slots are in their group.
+  static void write(const SlotRows<C>& rows, int64_t count, int64_t slot, int64_t width,
+                    int64_t head_size, C* group, C* values) {
+    const int64_t lane = slot % 16;
+    for (int64_t i = 0; i < count; ++i) {
+      __builtin_memcpy(values + (lane + i) * head_size, rows.values[i], head_size * sizeof(C));
+    }
+    constexpr int64_t kDepth = __is_same(C, Brain) ? 2 : 1;  // of a group's rows
+    if constexpr (kDepth * sizeof(C) == 4) {
+      scatter_words(reinterpret_cast<const uint32_t*>(rows.keys[0]), kMaxHeadSize / kDepth, count,
+                    lane, width, head_size / kDepth, reinterpret_cast<uint32_t*>(group));
+      return;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t d = 0; d < head_size; ++d) {
+        group[key_offset<C>(d, lane + i, width)] = rows.keys[i][d];
+      }
+    }
   }
 };
 
-template <typename V, typename T, typename Values>
-inline void write_slot(const AttentionArgs& args, const T* key, const T* value, T* block,
-                       int64_t slot) {
+// Slots of one block and group: rows [first_row, first_row + count) of the sequence.
+template <typename V, typename T, typename C, typename Layout>
+inline void write_slots(const AttentionArgs& args, const T* keys, const Rotation* rotations,
+                        int64_t count, int64_t slot, C* block, SlotRows<C>& rows) {
+  const int64_t size = args.head_size;
+  const int64_t half = args.rotary_size / 2;
+  const int64_t stride = (args.num_heads + 2 * args.num_kv_heads) * size;
   const int64_t left = args.block_size - slot / 16 * 16;
   const int64_t width = left < 16 ? left : 16;
-  T* group = block + slot / 16 * 16 * args.head_size;
-  for (int64_t d = 0; d < args.head_size; ++d) group[key_offset<T>(d, slot % 16, width)] = key[d];
-  Values::write(block + args.block_size * args.head_size, slot, value, args.head_size);
+  for (int64_t h = 0; h < args.num_kv_heads; ++h, keys += size, block += head_elements<C>(args)) {
+    for (int64_t i = 0; i < count; ++i) {
+      const T* key = keys + i * stride;
+      const T* value = key + args.num_kv_heads * size;
+      if constexpr (__is_same(C, int8_t)) {
+        alignas(64) float wide[kMaxHeadSize];
+        rotate_head<V>(key, rotations[i], half, size, wide);
+        rows.key_scales[i] = quantize_head<V>(wide, size, rows.keys[i]);
+        rotate_head<V>(value, rotations[i], 0, size, wide);
+        rows.value_scales[i] = quantize_head<V>(wide, size, rows.values[i]);
+        float* scales = scales_of(block, args.block_size, size) + slot + i;
+        scales[0] = rows.key_scales[i];
+        scales[args.block_size] = rows.value_scales[i];
+      } else {
+        rotate_head<V>(key, rotations[i], half, size, rows.keys[i]);
+        rotate_head<V>(value, rotations[i], 0, size, rows.values[i]);
+      }
+    }
+    const int64_t group = slot / 16 * 16 * size;
+    Layout::write(rows, count, slot, width, size, block + group,
+                  block + args.block_size * size + group);
+  }
 }
 
-template <typename V, typename T, typename Values>
+template <typename V, typename T, typename C, typename Layout>
 inline void write_kv(const AttentionArgs& args, int64_t sequence, int64_t first_row,
                      int64_t num_rows) {
   const int64_t size = args.head_size;
   const int64_t half = args.rotary_size / 2;
   const int64_t start = args.starts[sequence];
-  const int64_t context_before = args.contexts[sequence] - (args.starts[sequence + 1] - start);
-  const int64_t block_elements = args.block_size * 2 * size;
-  Rotation rotation;
-  alignas(64) T key[kMaxHeadSize];
-  for (int64_t row = first_row; row < first_row + num_rows; ++row) {
-    const int64_t token = start + row;
-    for (int64_t i = 0; i < half; ++i) {
-      const float* angle = args.rope + (args.positions[token] * half + i) * 2;
-      rotation.cosine[i] = angle[0];
-      rotation.sine[i] = angle[1];
+  const int64_t before = args.contexts[sequence] - (args.starts[sequence + 1] - start);
+  const int64_t stride = (args.num_heads + 2 * args.num_kv_heads) * size;
+  const T* qkv = static_cast<const T*>(args.qkv) + (start + first_row) * stride;
+  auto* query = static_cast<typename Layout::Query*>(args.queries) +
+                (start + first_row) * args.num_heads * size;
+  Rotation rotations[16];
+  SlotRows<C> rows;
+  for (int64_t i = 0; i < num_rows; ++i) {
+    for (int64_t k = 0; k < half; ++k) {
+      const float* angle = args.rope + (args.positions[start + first_row + i] * half + k) * 2;
+      rotations[i].cosine[k] = angle[0];
+      rotations[i].sine[k] = angle[1];
     }
-    const T* x =
-        static_cast<const T*>(args.qkv) + token * (args.num_heads + 2 * args.num_kv_heads) * size;
-    auto* query =
-        static_cast<typename Values::Query*>(args.queries) + token * args.num_heads * size;
     for (int64_t h = 0; h < args.num_heads; ++h) {
-      rotate_head<V>(x + h * size, rotation, half, size, query + h * size);
+      rotate_head<V>(qkv + i * stride + h * size, rotations[i], half, size,
+                     query + (i * args.num_heads + h) * size);
     }
-    const T* keys = x + args.num_heads * size;
-    const T* values = keys + args.num_kv_heads * size;
-    const int64_t position = context_before + row;
+  }
+  for (int64_t i = 0; i < num_rows;) {
+    const int64_t position = before + first_row + i;
+    const int64_t slot = position % args.block_size;
+    const int64_t group_end = slot / 16 * 16 + 16;
+    const int64_t room = (group_end < args.block_size ? group_end : args.block_size) - slot;
+    const int64_t count = room < num_rows - i ? room : num_rows - i;
     const int64_t block = args.tables[sequence * args.max_blocks + position / args.block_size];
-    T* blocks = static_cast<T*>(args.cache) + block * args.num_kv_heads * block_elements;
-    for (int64_t h = 0; h < args.num_kv_heads; ++h) {
-      rotate_head<V>(keys + h * size, rotation, half, size, key);
-      write_slot<V, T, Values>(args, key, values + h * size, blocks + h * block_elements,
-                               position % args.block_size);
-    }
+    write_slots<V, T, C, Layout>(
+        args, qkv + i * stride + args.num_heads * size, rotations + i, count, slot,
+        static_cast<C*>(args.cache) + block * args.num_kv_heads * head_elements<C>(args), rows);
+    i += count;
   }
 }
 

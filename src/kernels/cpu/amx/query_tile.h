@@ -1,0 +1,151 @@
+#pragma once
+
+#include "kernels/cpu/avx512/vec.h"
+#include "kernels/cpu/simd/query_rows.h"
+#include "kernels/cpu/simd/softmax.h"
+
+// What attention on the tile registers shares between its formats of the cache.
+namespace sluice::kernels::cpu::amx {
+
+using avx512::Vec;
+
+inline constexpr int64_t kRows = 16;         // query rows of a tile
+inline constexpr int64_t kGroup = 16;        // positions of a tile
+inline constexpr int64_t kGroupsAtOnce = 4;  // tiles of sums
+inline constexpr int64_t kSplitGroups = kSoftmaxSplit / kGroup;
+
+// Up to sixteen query rows of one KV head, their positions ascending.
+template <typename V>
+struct QueryTile {
+  int64_t rows;
+  int64_t first[kRows];  // attended positions: [first, last)
+  int64_t last[kRows];
+  int64_t offset[kRows];  // in `queries` and `output`
+  float slope[kRows];
+
+  QueryTile(const AttentionArgs& args, const AttentionBlock& block, int64_t begin) {
+    const int64_t left = block.num_rows * block.num_heads - begin;
+    rows = left < kRows ? left : kRows;
+    for (int64_t r = 0; r < rows; ++r) {
+      const simd::QueryRow<V> row(args, block, begin + r);
+      first[r] = row.first;
+      last[r] = row.last;
+      offset[r] = row.offset;
+      slope[r] = row.slope;
+    }
+  }
+};
+
+// The groups of one split that any row of a tile attends to, and each row's share of them.
+// Positions count from the split's start.
+template <typename V>
+struct TileSplit {
+  int64_t split;
+  int begin;  // a multiple of 16
+  int end;
+  int64_t num_groups;
+
+  TileSplit(const QueryTile<V>& tile, int64_t split_start) : split(split_start) {
+    // Positions ascend with the row: the first row begins first, the last one ends last.
+    const int64_t first = tile.first[0] - split;
+    const int64_t last = tile.last[tile.rows - 1] - split;
+    begin = first > 0 ? static_cast<int>(first / kGroup * kGroup) : 0;
+    end = static_cast<int>(last < kSoftmaxSplit ? last : kSoftmaxSplit);
+    num_groups = (end - begin + kGroup - 1) / kGroup;
+  }
+
+  simd::SplitRow row(const AttentionArgs& args, const QueryTile<V>& tile, int64_t r) const {
+    const int64_t first = tile.first[r] - split;
+    const int64_t last = tile.last[r] - split;
+    simd::SplitRow row;
+    row.first = static_cast<int>(first > 0 ? first : 0);
+    row.last = static_cast<int>(last < kSoftmaxSplit ? last : kSoftmaxSplit);
+    row.query = static_cast<float>(last - 1);
+    row.scale = args.scale * simd::kLog2E;
+    row.slope = tile.slope[r] * simd::kLog2E;
+    return row;
+  }
+};
+
+// Reads ahead into the second-level cache: a decode reads each byte once, and blocks lie apart.
+static inline void prefetch(const void* from, int64_t num_bytes) {
+  const char* p = static_cast<const char*>(from);
+  for (int64_t i = 0; i < num_bytes; i += 64) _mm_prefetch(p + i, _MM_HINT_T1);
+}
+
+// One KV head of one sequence in a cache of C.
+template <typename V, typename C>
+struct TiledCache {
+  const C* cache;  // of this KV head in block 0
+  const int32_t* table;
+  int64_t block_stride;
+  int64_t block_size;
+  int64_t head_size;
+
+  TiledCache(const AttentionArgs& args, const AttentionBlock& block)
+      : cache(static_cast<const C*>(args.cache) + block.kv_head * simd::head_elements<C>(args)),
+        table(args.tables + block.sequence * args.max_blocks),
+        block_stride(args.num_kv_heads * simd::head_elements<C>(args)),
+        block_size(args.block_size),
+        head_size(args.head_size) {}
+
+  const C* block(int64_t position) const {
+    return cache + table[position / block_size] * block_stride;
+  }
+  const C* keys(int64_t position) const {
+    return block(position) + position % block_size * head_size;
+  }
+  const C* values(int64_t position) const {
+    return block(position) + (block_size + position % block_size) * head_size;
+  }
+};
+
+// Reads ahead the keys of the split that begins at `position`.
+template <typename V, typename C>
+inline void prefetch_keys(const TiledCache<V, C>& head, int64_t position, int64_t context) {
+  const int64_t end = position + kSoftmaxSplit < context ? position + kSoftmaxSplit : context;
+  for (; position < end; position += kGroup) {
+    prefetch(head.keys(position), kGroup * head.head_size * static_cast<int64_t>(sizeof(C)));
+  }
+}
+
+// Runs a format's steps over all splits of a tile, and merges or keeps what they give.
+//   Format: score(split), weigh(split, r, largest, total), mix(split) into part(r) [D]
+template <typename V, typename Format, typename T>
+inline void attend_tile(const AttentionArgs& args, const AttentionBlock& block, int64_t begin,
+                        Format& format) {
+  alignas(64) float mixed[kRows * kMaxHeadSize];
+  simd::SoftmaxRow<V> state[kRows];
+  const QueryTile<V> tile(args, block, begin);
+  const int64_t size = args.head_size;
+  simd::clear<V>(mixed, tile.rows * size);
+  format.start(tile);
+  const simd::SplitRange<V> range(block, tile.first[0], tile.last[tile.rows - 1]);
+  for (int64_t index = range.begin; index < range.end; ++index) {
+    const TileSplit<V> split(tile, index * kSoftmaxSplit);
+    float largest[kRows], total[kRows];
+    bool attends[kRows];
+    format.score(split);
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      const simd::SplitRow row = split.row(args, tile, r);
+      attends[r] = row.first < row.last;
+      format.weigh(split, row, attends[r], r, largest[r], total[r]);
+    }
+    format.mix(split);
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      if (!attends[r]) continue;
+      if (block.parts != nullptr) {
+        simd::keep_part<V>(largest[r], total[r], format.part(r), size,
+                           simd::part_of(block, begin + r, index, size));
+      } else {
+        state[r].merge(largest[r], total[r], format.part(r), mixed + r * size, size);
+      }
+    }
+  }
+  if (block.parts != nullptr) return;
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    state[r].store(mixed + r * size, static_cast<T*>(args.output) + tile.offset[r], size);
+  }
+}
+
+}  // namespace sluice::kernels::cpu::amx
