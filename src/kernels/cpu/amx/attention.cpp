@@ -23,17 +23,16 @@ struct PairedLayout {
   static void write(const simd::SlotRows<Brain>& rows, int64_t count, int64_t slot, int64_t width,
                     int64_t head_size, Brain* group, Brain* values) {
     const int64_t lane = slot % kGroup;
-    simd::scatter_words(reinterpret_cast<const uint32_t*>(rows.keys[0]), kMaxHeadSize / 2, count,
-                        lane, width, head_size / 2, reinterpret_cast<uint32_t*>(group));
+    simd::scatter_words(rows.key, count, lane, width, head_size, group);
     if (lane == 0 && count < kGroup) {
       __builtin_memset(values, 0, kGroup * head_size * sizeof(Brain));
     }
     for (int64_t i = 0; i < count;) {
-      const Brain* value = rows.values[i];
+      const Brain* value = rows.value[i];
       Brain* pair = values + (lane + i) / 2 * 2 * head_size;
       if ((lane + i) % 2 == 0 && i + 1 < count) {
         for (int64_t d = 0; d < head_size; d += 16) {
-          simd::interleave(&value[d].bits, &rows.values[i + 1][d].bits, &pair[2 * d].bits);
+          simd::interleave(&value[d].bits, &rows.value[i + 1][d].bits, &pair[2 * d].bits);
         }
         i += 2;
       } else {
@@ -154,7 +153,6 @@ class BrainTile {
   }
 
   void score(const TileSplit<Vec>& split) {
-    const int64_t bytes = kGroup * head_.head_size * static_cast<int64_t>(sizeof(Brain));
     const Brain* keys[kSplitGroups];
     for (int64_t g = 0; g < split.num_groups; ++g) {
       keys[g] = head_.keys(split.split + split.begin + g * kGroup);
@@ -162,10 +160,9 @@ class BrainTile {
     }
     int64_t g = 0;
     for (; g + kGroupsAtOnce <= split.num_groups; g += kGroupsAtOnce) {
-      if (reads_once_) {
-        for (int64_t i = g; i < g + kGroupsAtOnce; ++i) prefetch(values_[i], bytes);
-      }
+      if (reads_once_) prefetch_starts(keys, g + kAhead, split.num_groups);
       score_groups<kGroupsAtOnce>(queries_, keys + g, head_.head_size, scores(split, g));
+      if (reads_once_) prefetch_values(g);
     }
     for (; g < split.num_groups; ++g) {
       score_groups<1>(queries_, keys + g, head_.head_size, scores(split, g));
@@ -174,7 +171,7 @@ class BrainTile {
 
   void weigh(const TileSplit<Vec>& split, const simd::SplitRow& row, bool attends, int64_t r,
              float& largest, float& total) {
-    const float* scores = scores_[r];
+    float* scores = scores_[r];
     Brain* weights = weights_[r] - split.begin;
     int position = split.begin;
     if (attends) {
@@ -182,7 +179,7 @@ class BrainTile {
         Vec::zero().store(weights + position);
       }
       total = simd::weigh<Vec>(
-          row, [&](int p) { return Vec::load(scores + p); },
+          row, [&](int p) { return Vec::load(scores + p); }, scores,
           [&](Vec weight, int p) { weight.store(weights + p); }, largest);
       position = (row.last + 15) / 16 * 16;
     }
@@ -190,7 +187,8 @@ class BrainTile {
   }
 
   void mix(const TileSplit<Vec>& split) {
-    if (reads_once_) prefetch_keys(head_, split.split + kSoftmaxSplit, context_);
+    if (reads_once_) prefetch_first(head_, split.split + kSoftmaxSplit, context_);
+
     int64_t d = 0;
     const auto advance = [&](int64_t columns) {
       d += columns;
@@ -210,6 +208,13 @@ class BrainTile {
   const float* part(int64_t r) const { return part_ + r * head_.head_size; }
 
  private:
+  // Reads ahead the values of four groups.
+  void prefetch_values(int64_t group) const {
+    for (int64_t g = group; g < group + kGroupsAtOnce; ++g) {
+      prefetch(values_[g], kGroup * head_.head_size * static_cast<int64_t>(sizeof(Brain)));
+    }
+  }
+
   float* scores(const TileSplit<Vec>& split, int64_t group) {
     return scores_[0] + split.begin + group * kGroup;
   }

@@ -26,14 +26,13 @@ struct QuadLayout {
   static void write(const simd::SlotRows<int8_t>& rows, int64_t count, int64_t slot, int64_t width,
                     int64_t head_size, int8_t* group, int8_t* values) {
     const int64_t lane = slot % kGroup;
-    simd::scatter_words(reinterpret_cast<const uint32_t*>(rows.keys[0]), kMaxHeadSize / 4, count,
-                        lane, width, head_size / 4, reinterpret_cast<uint32_t*>(group));
+    simd::scatter_words(rows.key, count, lane, width, head_size, group);
     for (int64_t i = 0; i < count;) {
-      const int8_t* value = rows.values[i];
+      const int8_t* value = rows.value[i];
       int8_t* quad = values + (lane + i) / 4 * 4 * head_size;
       if ((lane + i) % 4 == 0 && i + 3 < count) {
         for (int64_t d = 0; d < head_size; d += 16) {
-          simd::interleave(value + d, kMaxHeadSize, quad + 4 * d);
+          simd::interleave(rows.value + i, d, quad + 4 * d);
         }
         i += 4;
       } else {
@@ -225,34 +224,29 @@ class FixedTile {
 
   void score(const TileSplit<Vec>& split) {
     begin_ = split.begin;
-    const int64_t bytes = kGroup * head_.head_size;
     const int8_t* keys[kSplitGroups + 1];
     for (int64_t g = 0; g < split.num_groups; ++g) {
-      const int64_t position = split.split + split.begin + g * kGroup;
-      const int64_t slot = position % head_.block_size;
-      const int8_t* block = head_.block(position);
-      keys[g] = block + slot * head_.head_size;
+      keys[g] = head_.keys(split.split + split.begin + g * kGroup);
       values_[g] = keys[g] + head_.block_size * head_.head_size;
-      const float* scales = simd::scales_of(block, head_.block_size, head_.head_size) + slot;
-      Vec::load(scales).store(key_scales_ + split.begin + g * kGroup);
-      Vec::load(scales + head_.block_size).store(value_scales_ + split.begin + g * kGroup);
-      if (reads_once_) prefetch(values_[g], bytes);
     }
+    keys[split.num_groups] = keys[split.num_groups - 1];
     configure_tiles(is_single_ ? 2 * rows_ : kRows, depth_);
     int64_t g = 0;
     if (is_single_) {
       for (; g + kGroupsAtOnce <= split.num_groups; g += kGroupsAtOnce) {
+        if (reads_once_) prefetch_starts(keys, g + kAhead, split.num_groups);
         score_four(queries_, keys + g, head_.head_size, depth_, scores(split, g));
+        if (reads_once_) prefetch_values(g);
       }
       for (; g < split.num_groups; ++g) {
         score_one(queries_, keys[g], head_.head_size, depth_, scores(split, g));
       }
-      return;
+    } else {
+      for (; g < split.num_groups; g += 2) {
+        score_pair(queries_, keys + g, head_.head_size, depth_, scores(split, g));
+      }
     }
-    if (split.num_groups % 2 != 0) keys[split.num_groups] = keys[split.num_groups - 1];
-    for (; g < split.num_groups; g += 2) {
-      score_pair(queries_, keys + g, head_.head_size, depth_, scores(split, g));
-    }
+    load_scales(split);
   }
 
   void weigh(const TileSplit<Vec>& split, const simd::SplitRow& row, bool attends, int64_t r,
@@ -270,7 +264,7 @@ class FixedTile {
       return joined(high + p, low + p, 7) * query_scale * Vec::load(key_scales_ + p);
     };
     total = simd::weigh<Vec>(
-        row, raw,
+        row, raw, scaled,
         [&](Vec weight, int p) {
           const Vec value = weight * own_scales(row, p);
           value.store(scaled + p);
@@ -294,7 +288,8 @@ class FixedTile {
   }
 
   void mix(const TileSplit<Vec>& split) {
-    if (reads_once_) prefetch_keys(head_, split.split + kSoftmaxSplit, context_);
+    if (reads_once_) prefetch_first(head_, split.split + kSoftmaxSplit, context_);
+
     is_single_ ? mix_in_one(split) : mix_in_two(split);
     for (int64_t r = 0; r < rows_; ++r) {
       const Vec step = Vec::set(steps_[r]);
@@ -346,6 +341,24 @@ class FixedTile {
       const int64_t i = p - begin_;
       _mm_storeu_si128(reinterpret_cast<__m128i*>(weights_[r] + i), _mm_setzero_si128());
       _mm_storeu_si128(reinterpret_cast<__m128i*>(weights_[low_ + r] + i), _mm_setzero_si128());
+    }
+  }
+
+  // Reads ahead the values of four groups, and the scales behind them.
+  void prefetch_values(int64_t group) const {
+    for (int64_t g = group; g < group + kGroupsAtOnce; ++g) {
+      prefetch(values_[g], kGroup * (head_.head_size + kInt8SlotScaleBytes));
+    }
+  }
+
+  void load_scales(const TileSplit<Vec>& split) {
+    for (int64_t g = 0; g < split.num_groups; ++g) {
+      const int64_t position = split.split + split.begin + g * kGroup;
+      const float* scales =
+          simd::scales_of(head_.block(position), head_.block_size, head_.head_size) +
+          position % head_.block_size;
+      Vec::load(scales).store(key_scales_ + split.begin + g * kGroup);
+      Vec::load(scales + head_.block_size).store(value_scales_ + split.begin + g * kGroup);
     }
   }
 

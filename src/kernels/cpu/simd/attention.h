@@ -268,7 +268,7 @@ struct SplitRows {
       if constexpr (kScaled) weight = weight * V::load(scales.value + position);
       weight.store(weights + position);
     };
-    total[r] = weigh<V>(row, raw, put, largest[r]);
+    total[r] = weigh<V>(row, raw, weights, put, largest[r]);
   }
 };
 

@@ -24,30 +24,30 @@ struct SplitRow {
 // groups that start at a multiple of 16. Lanes outside the row's positions get 0. Returns the sum
 // of the weights.
 //   raw(position): sixteen raw scores; what it returns outside the row's positions may be anything
+//   scores: room for the split's, by position; may be where the raw ones are
 template <typename V, typename Raw, typename Put>
-inline float weigh(const SplitRow& row, Raw raw, Put put, float& largest) {
+inline float weigh(const SplitRow& row, Raw raw, float* scores, Put put, float& largest) {
   const V nothing = V::set(-__builtin_inff());
   const V scale = V::set(row.scale);
   const V slope = V::set(row.slope);
-  const V start = V::iota() - V::set(row.query);
+  const V step = V::set(16.0f);
   const int begin = row.first - row.first % 16;
-  const auto score = [&](int position) {
-    const V distance = start + V::set(static_cast<float>(position));
-    const V value = V::fma(slope, distance, raw(position) * scale);
-    if (position >= row.first && position + 16 <= row.last) return value;
-    const int left = row.last - position;
-    return V::keep(value, row.first > position ? row.first - position : 0, left < 16 ? left : 16,
-                   nothing);
-  };
+  V distance = V::iota() + V::set(static_cast<float>(begin) - row.query);
   V most = nothing;
   for (int position = begin; position < row.last; position += 16) {
-    most = V::max(score(position), most);
+    V score = V::fma(slope, distance, raw(position) * scale);
+    if (position < row.first || position + 16 > row.last) {
+      score = V::keep(score, row.first - position, row.last - position, nothing);
+    }
+    score.store(scores + position);
+    most = V::max(score, most);
+    distance = distance + step;
   }
   largest = V::largest(most);
   const V bound = V::set(largest);
   V total = V::zero();
   for (int position = begin; position < row.last; position += 16) {
-    const V weight = V::exp2(score(position) - bound);
+    const V weight = V::exp2(V::load(scores + position) - bound);
     put(weight, position);
     total = total + weight;
   }

@@ -7,12 +7,11 @@
 // Small transpositions with AVX2 instructions, which all instruction sets here have.
 namespace sluice::kernels::cpu::simd {
 
-// Eight rows of eight 32-bit words: output[c][r] = input[r][c]. Strides in words.
-static inline void transpose_words(const uint32_t* input, int64_t input_stride, uint32_t* output,
-                                   int64_t output_stride) {
+// Eight rows of eight 32-bit words: output[16 c + r] = input[r][word + c].
+static inline void transpose_words(const uint32_t* const* input, int64_t word, uint32_t* output) {
   __m256 row[8], pair[8];
   for (int i = 0; i < 8; ++i) {
-    row[i] = _mm256_loadu_ps(reinterpret_cast<const float*>(input + i * input_stride));
+    row[i] = _mm256_loadu_ps(reinterpret_cast<const float*>(input[i] + word));
   }
   for (int i = 0; i < 8; i += 2) {
     pair[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);
@@ -25,25 +24,31 @@ static inline void transpose_words(const uint32_t* input, int64_t input_stride, 
     row[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee);
   }
   for (int i = 0; i < 4; ++i) {
-    _mm256_storeu_ps(reinterpret_cast<float*>(output + i * output_stride),
+    _mm256_storeu_ps(reinterpret_cast<float*>(output + i * 16),
                      _mm256_permute2f128_ps(row[i], row[i + 4], 0x20));
-    _mm256_storeu_ps(reinterpret_cast<float*>(output + (i + 4) * output_stride),
+    _mm256_storeu_ps(reinterpret_cast<float*>(output + (i + 4) * 16),
                      _mm256_permute2f128_ps(row[i], row[i + 4], 0x31));
   }
 }
 
-// Rows of 32-bit words into lanes of a group of `width`: output[c * width + lane + r] = rows[r][c].
-static inline void scatter_words(const uint32_t* rows, int64_t stride, int64_t count, int64_t lane,
-                                 int64_t width, int64_t num_words, uint32_t* output) {
+// Rows [head_size] of C into lanes of a group of `width`, 32 bits at a time:
+// word c of row r becomes word c * width + lane + r.
+template <typename C>
+static inline void scatter_words(const C* const* rows, int64_t count, int64_t lane, int64_t width,
+                                 int64_t head_size, C* group) {
+  const int64_t num_words = head_size * static_cast<int64_t>(sizeof(C)) / 4;
+  auto* output = reinterpret_cast<uint32_t*>(group);
+  const uint32_t* words[16];
+  for (int64_t r = 0; r < count; ++r) words[r] = reinterpret_cast<const uint32_t*>(rows[r]);
   int64_t word = 0;
   if (count == 16 && width == 16) {
     for (; word + 8 <= num_words; word += 8) {
-      transpose_words(rows + word, stride, output + word * 16, 16);
-      transpose_words(rows + 8 * stride + word, stride, output + word * 16 + 8, 16);
+      transpose_words(words, word, output + word * 16);
+      transpose_words(words + 8, word, output + word * 16 + 8);
     }
   }
   for (int64_t r = 0; r < count; ++r) {
-    for (int64_t c = word; c < num_words; ++c) output[c * width + lane + r] = rows[r * stride + c];
+    for (int64_t c = word; c < num_words; ++c) output[c * width + lane + r] = words[r][c];
   }
 }
 
@@ -58,11 +63,11 @@ static inline void interleave(const uint16_t* a, const uint16_t* b, uint16_t* ou
   _mm256_storeu_si256(lines + 1, _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-// output[4 i + r] = rows[r][i], sixteen of each of four rows.
-static inline void interleave(const int8_t* rows, int64_t stride, int8_t* output) {
+// output[4 i + r] = rows[r][first + i], sixteen of each of four rows.
+static inline void interleave(const int8_t* const* rows, int64_t first, int8_t* output) {
   __m128i row[4];
   for (int r = 0; r < 4; ++r) {
-    row[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + r * stride));
+    row[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r] + first));
   }
   const __m128i low[2] = {_mm_unpacklo_epi8(row[0], row[1]), _mm_unpacklo_epi8(row[2], row[3])};
   const __m128i high[2] = {_mm_unpackhi_epi8(row[0], row[1]), _mm_unpackhi_epi8(row[2], row[3])};

@@ -57,10 +57,11 @@ inline float quantize_head(const float* x, int64_t head_size, int8_t* numbers) {
 // Up to sixteen slots of one group and one KV head, on their way into a cache of C.
 template <typename C>
 struct SlotRows {
+  const C* key[16];  // [D] each
+  const C* value[16];
+  // Where `key` and `value` point to if what was given had to be rotated or rounded.
   alignas(64) C keys[16][kMaxHeadSize];
   alignas(64) C values[16][kMaxHeadSize];
-  float key_scales[16];
-  float value_scales[16];
 };
 
 // Slot by slot, any D and S; queries stay in float32.
@@ -73,50 +74,61 @@ struct PlainLayout {
                     int64_t head_size, C* group, C* values) {
     const int64_t lane = slot % 16;
     for (int64_t i = 0; i < count; ++i) {
-      __builtin_memcpy(values + (lane + i) * head_size, rows.values[i], head_size * sizeof(C));
+      __builtin_memcpy(values + (lane + i) * head_size, rows.value[i], head_size * sizeof(C));
     }
-    constexpr int64_t kDepth = __is_same(C, Brain) ? 2 : 1;  // of a group's rows
-    if constexpr (kDepth * sizeof(C) == 4) {
-      scatter_words(reinterpret_cast<const uint32_t*>(rows.keys[0]), kMaxHeadSize / kDepth, count,
-                    lane, width, head_size / kDepth, reinterpret_cast<uint32_t*>(group));
-      return;
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      for (int64_t d = 0; d < head_size; ++d) {
-        group[key_offset<C>(d, lane + i, width)] = rows.keys[i][d];
+    if constexpr (__is_same(C, Brain) || __is_same(C, float)) {
+      scatter_words(rows.key, count, lane, width, head_size, group);
+    } else {
+      for (int64_t i = 0; i < count; ++i) {
+        for (int64_t d = 0; d < head_size; ++d) {
+          group[key_offset<C>(d, lane + i, width)] = rows.key[i][d];
+        }
       }
     }
   }
 };
 
-// Slots of one block and group: rows [first_row, first_row + count) of the sequence.
+// Brings slot i's key and value, given as T, into the cache's form.
+template <typename V, typename T, typename C>
+inline void convert_slot(const AttentionArgs& args, const T* key, const T* value,
+                         const Rotation& rotation, SlotRows<C>& rows, int64_t i, float* scales) {
+  const int64_t size = args.head_size;
+  const int64_t half = args.rotary_size / 2;
+  rows.key[i] = rows.keys[i];
+  rows.value[i] = rows.values[i];
+  if constexpr (__is_same(C, int8_t)) {
+    alignas(64) float wide[kMaxHeadSize];
+    rotate_head<V>(key, rotation, half, size, wide);
+    scales[0] = quantize_head<V>(wide, size, rows.keys[i]);
+    rotate_head<V>(value, rotation, 0, size, wide);
+    scales[args.block_size] = quantize_head<V>(wide, size, rows.values[i]);
+  } else {
+    rows.value[i] = value;
+    if (half == 0) {
+      rows.key[i] = key;
+    } else {
+      rotate_head<V>(key, rotation, half, size, rows.keys[i]);
+    }
+  }
+}
+
+// `count` slots of one block and group. keys: of the first row's first KV head.
 template <typename V, typename T, typename C, typename Layout>
 inline void write_slots(const AttentionArgs& args, const T* keys, const Rotation* rotations,
                         int64_t count, int64_t slot, C* block, SlotRows<C>& rows) {
   const int64_t size = args.head_size;
-  const int64_t half = args.rotary_size / 2;
   const int64_t stride = (args.num_heads + 2 * args.num_kv_heads) * size;
   const int64_t left = args.block_size - slot / 16 * 16;
   const int64_t width = left < 16 ? left : 16;
+  const int64_t group = slot / 16 * 16 * size;
   for (int64_t h = 0; h < args.num_kv_heads; ++h, keys += size, block += head_elements<C>(args)) {
+    float* scales = nullptr;
+    if constexpr (__is_same(C, int8_t)) scales = scales_of(block, args.block_size, size) + slot;
     for (int64_t i = 0; i < count; ++i) {
       const T* key = keys + i * stride;
-      const T* value = key + args.num_kv_heads * size;
-      if constexpr (__is_same(C, int8_t)) {
-        alignas(64) float wide[kMaxHeadSize];
-        rotate_head<V>(key, rotations[i], half, size, wide);
-        rows.key_scales[i] = quantize_head<V>(wide, size, rows.keys[i]);
-        rotate_head<V>(value, rotations[i], 0, size, wide);
-        rows.value_scales[i] = quantize_head<V>(wide, size, rows.values[i]);
-        float* scales = scales_of(block, args.block_size, size) + slot + i;
-        scales[0] = rows.key_scales[i];
-        scales[args.block_size] = rows.value_scales[i];
-      } else {
-        rotate_head<V>(key, rotations[i], half, size, rows.keys[i]);
-        rotate_head<V>(value, rotations[i], 0, size, rows.values[i]);
-      }
+      convert_slot<V, T, C>(args, key, key + args.num_kv_heads * size, rotations[i], rows, i,
+                            scales + i);
     }
-    const int64_t group = slot / 16 * 16 * size;
     Layout::write(rows, count, slot, width, size, block + group,
                   block + args.block_size * size + group);
   }
@@ -141,9 +153,14 @@ inline void write_kv(const AttentionArgs& args, int64_t sequence, int64_t first_
       rotations[i].cosine[k] = angle[0];
       rotations[i].sine[k] = angle[1];
     }
+    const T* heads = qkv + i * stride;
+    auto* rotated = query + i * args.num_heads * size;
+    if (half == 0 && __is_same(T, typename Layout::Query)) {
+      __builtin_memcpy(rotated, heads, args.num_heads * size * sizeof(T));
+      continue;
+    }
     for (int64_t h = 0; h < args.num_heads; ++h) {
-      rotate_head<V>(qkv + i * stride + h * size, rotations[i], half, size,
-                     query + (i * args.num_heads + h) * size);
+      rotate_head<V>(heads + h * size, rotations[i], half, size, rotated + h * size);
     }
   }
   for (int64_t i = 0; i < num_rows;) {
