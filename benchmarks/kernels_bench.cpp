@@ -1,23 +1,28 @@
 // Kernels against the machine's limits: bytes read per second beside the read bandwidth measured in
-// the same run, and arithmetic rates.
+// the same run (of_limit), and operations beside what the tile units do from registers (of_peak).
+// Each linear's result is checked first; a wrong one is an error.
 //
-//   kernels_bench --benchmark_filter=linears      one model step's linear layers and logits
+//   kernels_bench --benchmark_filter=_linears     one model step's linear layers and logits
 //   SLUICE_CPU_ISA=avx512 kernels_bench           another instruction set
 //
 // SLUICE_BENCH_THREADS sets the number of threads; all cores by default.
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,6 +31,8 @@
 #include "kernels/kv_layout.h"
 #include "kernels/operators.h"
 #include "kernels/packed_weight.h"
+#include "kernels/quantize.h"
+#include "tile_peak.h"
 
 namespace sluice::kernels {
 namespace {
@@ -89,32 +96,103 @@ void report_flops(benchmark::State& state, double flops_per_iteration) {
       Counter(flops_per_iteration * 1e-9, Counter::kIsIterationInvariantRate);
 }
 
-at::Tensor random_weight(int64_t n, int64_t k, at::ScalarType type) {
-  return pack_weight(at::randn({n, k}).div_(32).to(type)).value();
+// Arithmetic limit of all threads together, or 0 where it is not measured (without tiles).
+double arithmetic_limit(bool is_quantized) {
+  static const auto limits = []() -> std::pair<double, double> {
+    if (*cpu_isa() != Isa::kAmx) return {0, 0};
+    std::atomic<int64_t> bf16{0};
+    std::atomic<int64_t> int8{0};
+    auto measure = [&](int64_t) {
+      bf16 += static_cast<int64_t>(benchmarks::measure_bf16_tile_peak());
+      int8 += static_cast<int64_t>(benchmarks::measure_int8_tile_peak());
+    };
+    pool().run(pool().num_threads(), std::ref(measure));
+    return {static_cast<double>(bf16.load()), static_cast<double>(int8.load())};
+  }();
+  return is_quantized ? limits.second : limits.first;
 }
 
-// Enough copies of a weight that none is in a cache when its turn comes.
-std::vector<at::Tensor> many_weights(int64_t n, int64_t k, at::ScalarType type) {
-  constexpr int64_t kBytes = int64_t{768} << 20;
-  std::vector<at::Tensor> weights = {random_weight(n, k, type)};
-  const at::Tensor source = at::randn({n, k}).div_(32).to(type);
-  while (packed_bytes(weights[0]) * static_cast<int64_t>(weights.size()) < kBytes) {
-    weights.push_back(pack_weight(source).value());
+// How a weight is stored. Activations are of `type`.
+struct Kind {
+  const char* name;
+  at::ScalarType type;
+  WeightFormat format;
+  int64_t group_size;
+};
+constexpr Kind kKinds[] = {{"bf16", at::kBFloat16, WeightFormat::kPlain, 0},
+                           {"int8", at::kBFloat16, WeightFormat::kInt8, 0},
+                           {"int4g32", at::kBFloat16, WeightFormat::kInt4, 32},
+                           {"int4g128", at::kBFloat16, WeightFormat::kInt4, 128},
+                           {"f16", at::kHalf, WeightFormat::kPlain, 0},
+                           {"f32", at::kFloat, WeightFormat::kPlain, 0}};
+
+// `count` packed copies of one random weight [n, k].
+std::vector<at::Tensor> packed_copies(const Kind& kind, int64_t n, int64_t k, int64_t bytes) {
+  const at::Tensor source = at::randn({n, k}).div_(32).to(kind.type);
+  std::vector<at::Tensor> weights;
+  QuantizedWeight quantized;
+  if (kind.format != WeightFormat::kPlain) {
+    quantized = quantize(source, kind.format, kind.group_size).value();
+  }
+  do {
+    weights.push_back(kind.format == WeightFormat::kPlain
+                          ? pack_weight(source).value()
+                          : pack_weight(quantized, kind.type).value());
+  } while (packed_bytes(weights[0]) * static_cast<int64_t>(weights.size()) < bytes);
+  return weights;
+}
+
+// Enough copies of a weight that none is in a cache when its turn comes; kept for the next M.
+const std::vector<at::Tensor>& many_weights(const Kind& kind, int64_t n, int64_t k) {
+  constexpr int64_t kBytes = int64_t{512} << 20;
+  static std::string held;
+  static std::vector<at::Tensor> weights;
+  const std::string wanted =
+      std::string(kind.name) + "/" + std::to_string(n) + "/" + std::to_string(k);
+  if (held != wanted) {
+    weights.clear();
+    weights = packed_copies(kind, n, k, kBytes);
+    held = wanted;
   }
   return weights;
 }
 
-void linear_bench(benchmark::State& state, at::ScalarType type, int64_t m, int64_t n, int64_t k) {
+// True if y = x weight^T in its corners: within 1 % of the sum of the products' magnitudes, which
+// is far above any format's error and far below the value of a wrong sum.
+bool is_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& y) {
+  const at::Tensor ids = at::zeros({2}, at::TensorOptions().dtype(at::kInt));
+  ids.data_ptr<int32_t>()[1] = static_cast<int32_t>(weight.size(0) - 1);
+  const at::Tensor columns = embed(ids, weight).to(at::kFloat);
+  const at::Tensor rows = x.index_select(0, at::zeros({1}, at::kLong).add(x.size(0) - 1));
+  const at::Tensor wide = rows.to(at::kFloat);
+  const at::Tensor expected = at::matmul(wide, columns.t());
+  const at::Tensor bound = at::matmul(wide.abs(), columns.abs().t()) * 0.01;
+  const at::Tensor actual =
+      y.narrow(0, x.size(0) - 1, 1).index_select(1, ids.to(at::kLong)).to(at::kFloat);
+  return ((actual - expected).abs() <= bound).all().item<bool>();
+}
+
+void linear_bench(benchmark::State& state, const Kind& kind, int64_t m, int64_t n, int64_t k) {
   const ComputeScope scope(pool());
-  const std::vector<at::Tensor> weights = many_weights(n, k, type);
-  const at::Tensor x = at::randn({m, k}).to(type);
+  const std::vector<at::Tensor>& weights = many_weights(kind, n, k);
+  const at::Tensor x = at::randn({m, k}).to(kind.type);
+  if (!is_product(x, weights[0], linear(x, weights[0], std::nullopt, "", std::nullopt))) {
+    state.SkipWithError("the result is wrong");
+    return;
+  }
   size_t next = 0;
   for (auto _ : state) {
     benchmark::DoNotOptimize(linear(x, weights[next], std::nullopt, "", std::nullopt));
     next = (next + 1) % weights.size();
   }
+  const double flops = 2.0 * static_cast<double>(m * n * k);
   report_bytes(state, static_cast<double>(packed_bytes(weights[0])));
-  report_flops(state, 2.0 * static_cast<double>(m * n * k));
+  report_flops(state, flops);
+  if (const double limit = arithmetic_limit(kind.format != WeightFormat::kPlain);
+      limit > 0 && kind.type == at::kBFloat16) {
+    state.counters["of_peak"] =
+        benchmark::Counter(flops / limit, benchmark::Counter::kIsIterationInvariantRate);
+  }
 }
 
 // The linear layers of BLOOM 560M, and the logits of `m` rows (of the last one for a prefill).
@@ -127,17 +205,17 @@ struct BloomLinears {
   at::Tensor embedding;
   double bytes = 0;
 
-  explicit BloomLinears(at::ScalarType type) {
+  explicit BloomLinears(const Kind& kind) {
     const ComputeScope scope(pool());
+    auto make = [&](int64_t n, int64_t k) { return packed_copies(kind, n, k, 1)[0]; };
     for (int64_t i = 0; i < kLayers; ++i) {
-      layers.push_back(
-          {random_weight(3 * kHidden, kHidden, type), random_weight(kHidden, kHidden, type),
-           random_weight(4 * kHidden, kHidden, type), random_weight(kHidden, 4 * kHidden, type)});
+      layers.push_back({make(3 * kHidden, kHidden), make(kHidden, kHidden),
+                        make(4 * kHidden, kHidden), make(kHidden, 4 * kHidden)});
       for (const at::Tensor& w : {layers[i].qkv, layers[i].dense, layers[i].up, layers[i].down}) {
         bytes += static_cast<double>(packed_bytes(w));
       }
     }
-    embedding = random_weight(kVocabulary, kHidden, type);
+    embedding = make(kVocabulary, kHidden);
     bytes += static_cast<double>(packed_bytes(embedding));
   }
 
@@ -154,13 +232,19 @@ struct BloomLinears {
   }
 };
 
-void linears_bench(benchmark::State& state, at::ScalarType type, int64_t m) {
+void linears_bench(benchmark::State& state, const Kind& kind, int64_t m) {
   const ComputeScope scope(pool());
-  static const BloomLinears bf16(at::kBFloat16);
+  static std::string held;
+  static std::unique_ptr<BloomLinears> model;
+  if (held != kind.name) {
+    model.reset();
+    model = std::make_unique<BloomLinears>(kind);
+    held = kind.name;
+  }
   const bool is_decode = m <= 64;
-  const at::Tensor x = at::randn({m, BloomLinears::kHidden}).div_(64).to(type);
-  for (auto _ : state) bf16.run(x, is_decode);
-  report_bytes(state, bf16.bytes);
+  const at::Tensor x = at::randn({m, BloomLinears::kHidden}).div_(64).to(kind.type);
+  for (auto _ : state) model->run(x, is_decode);
+  report_bytes(state, model->bytes);
   state.counters["tokens/s"] =
       benchmark::Counter(static_cast<double>(m), benchmark::Counter::kIsIterationInvariantRate);
 }
@@ -205,27 +289,36 @@ void norm_bench(benchmark::State& state, int64_t rows) {
   for (auto _ : state) benchmark::DoNotOptimize(rms_norm(x, weight, 1e-5));
 }
 
-void register_benchmarks() {
+// K and N of the linear layers of bloom-560m and of Llama 3.2 1B.
+constexpr std::pair<int64_t, int64_t> kShapes[] = {{1024, 3072},  {1024, 1024}, {1024, 4096},
+                                                   {4096, 1024},  {2048, 3072}, {2048, 2048},
+                                                   {2048, 16384}, {8192, 2048}};
+
+void register_linears() {
   using benchmark::RegisterBenchmark;
-  const struct {
-    const char* name;
-    at::ScalarType type;
-  } types[] = {{"bf16", at::kBFloat16}, {"f16", at::kHalf}, {"f32", at::kFloat}};
-  for (const auto& [name, type] : types) {
-    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{4096, 4096}, {4096, 1024}}) {
+  for (const Kind& kind : kKinds) {
+    for (const auto& [k, n] : kShapes) {
       for (const int64_t m : {1, 4, 16, 64, 512}) {
-        const std::string title = std::string("linear/") + name + "/N" + std::to_string(n) + "/K" +
-                                  std::to_string(k) + "/M" + std::to_string(m);
-        RegisterBenchmark(title.c_str(), linear_bench, type, m, n, k)->UseRealTime();
+        const std::string title = std::string("linear/") + kind.name + "/K" + std::to_string(k) +
+                                  "/N" + std::to_string(n) + "/M" + std::to_string(m);
+        RegisterBenchmark(title.c_str(), linear_bench, kind, m, n, k)->UseRealTime();
       }
     }
   }
-  for (const int64_t m : {1, 4, 16, 64, 512}) {
-    RegisterBenchmark(("bloom560m_linears/bf16/M" + std::to_string(m)).c_str(), linears_bench,
-                      at::kBFloat16, m)
-        ->UseRealTime()
-        ->Unit(benchmark::kMillisecond);
+  for (const Kind& kind : {kKinds[0], kKinds[1], kKinds[2]}) {
+    for (const int64_t m : {1, 4, 16, 64, 512}) {
+      const std::string title =
+          std::string("bloom560m_linears/") + kind.name + "/M" + std::to_string(m);
+      RegisterBenchmark(title.c_str(), linears_bench, kind, m)
+          ->UseRealTime()
+          ->Unit(benchmark::kMillisecond);
+    }
   }
+}
+
+void register_benchmarks() {
+  using benchmark::RegisterBenchmark;
+  register_linears();
   const std::pair<const char*, AttentionCase> cases[] = {
       {"decode_B1_ctx4096_gqa", {1, 1, 4096, 32, 8, 64}},
       {"decode_B4_ctx4096_gqa", {4, 1, 4096, 32, 8, 64}},
