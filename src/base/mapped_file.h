@@ -35,6 +35,9 @@ class MappedFile final {
   size_t size_;
 };
 
+// Asks the system to read these bytes of a mapping ahead; returns at once. Any memory is allowed.
+void read_ahead(std::span<const std::byte> bytes);
+
 // A whole small file as a string. Errors as MappedFile::open; kInvalidArgument above `max_bytes`.
 Result<std::string> read_file(const std::filesystem::path& path, size_t max_bytes);
 

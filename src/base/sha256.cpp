@@ -29,49 +29,91 @@ uint32_t load_big_endian(const std::byte* data) {
 }
 
 #if defined(__x86_64__)
-// Four rounds an iteration; the message schedule lives in four registers of four words.
-__attribute__((target("sha,sse4.1,ssse3"))) void compress_sha_ni(uint32_t* state,
-                                                                 const std::byte* data,
-                                                                 size_t blocks) {
-  const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
-  // The instructions want the state as (A B E F) and (C D G H).
+// The instructions want the state as (A B E F) and (C D G H).
+struct ShaState {
+  __m128i abef;
+  __m128i cdgh;
+};
+
+__attribute__((target("sha,sse4.1,ssse3"), always_inline)) inline ShaState load_state(
+    const uint32_t* state) {
   const __m128i abcd = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state));
   const __m128i efgh = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state + 4));
   const __m128i cdab = _mm_shuffle_epi32(abcd, 0xB1);
   const __m128i hgfe = _mm_shuffle_epi32(efgh, 0x1B);
-  __m128i abef = _mm_alignr_epi8(cdab, hgfe, 8);
-  __m128i cdgh = _mm_blend_epi16(hgfe, cdab, 0xF0);
+  return {_mm_alignr_epi8(cdab, hgfe, 8), _mm_blend_epi16(hgfe, cdab, 0xF0)};
+}
 
-  for (size_t block = 0; block < blocks; ++block, data += 64) {
-    const __m128i abef_before = abef;
-    const __m128i cdgh_before = cdgh;
-    __m128i words[4];
-    for (int i = 0; i < 4; ++i) {
-      words[i] =
-          _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 16 * i)), swap);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      const __m128i current = words[i & 3];
-      const __m128i sum = _mm_add_epi32(
-          current, _mm_load_si128(reinterpret_cast<const __m128i*>(kRound.data() + 4 * i)));
-      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
-      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0E));
-      if (i < 12) {  // words of round 16 + 4 i: from the ones 16, 15, 7 and 2 rounds before
-        const __m128i shifted = _mm_alignr_epi8(words[(i + 3) & 3], words[(i + 2) & 3], 4);
-        __m128i next = _mm_sha256msg1_epu32(current, words[(i + 1) & 3]);
-        next = _mm_add_epi32(next, shifted);
-        words[i & 3] = _mm_sha256msg2_epu32(next, words[(i + 3) & 3]);
-      }
-    }
-    abef = _mm_add_epi32(abef, abef_before);
-    cdgh = _mm_add_epi32(cdgh, cdgh_before);
-  }
-
-  const __m128i feba = _mm_shuffle_epi32(abef, 0x1B);
-  const __m128i dchg = _mm_shuffle_epi32(cdgh, 0xB1);
+__attribute__((target("sha,sse4.1,ssse3"), always_inline)) inline void store_state(
+    const ShaState& from, uint32_t* state) {
+  const __m128i feba = _mm_shuffle_epi32(from.abef, 0x1B);
+  const __m128i dchg = _mm_shuffle_epi32(from.cdgh, 0xB1);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(state), _mm_blend_epi16(feba, dchg, 0xF0));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+// One block of each of N texts, four rounds an iteration; a message schedule lives in four
+// registers of four words.
+template <size_t N>
+__attribute__((target("sha,sse4.1,ssse3"), always_inline)) inline void compress_block(
+    ShaState* states, const std::byte* const* data) {
+  const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
+  ShaState before[N];
+  __m128i words[N][4];
+  for (size_t n = 0; n < N; ++n) {
+    before[n] = states[n];
+    for (int i = 0; i < 4; ++i) {
+      words[n][i] = _mm_shuffle_epi8(
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(data[n] + 16 * i)), swap);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    const __m128i round = _mm_load_si128(reinterpret_cast<const __m128i*>(kRound.data() + 4 * i));
+#pragma GCC unroll 2
+    for (size_t n = 0; n < N; ++n) {
+      ShaState& state = states[n];
+      const __m128i current = words[n][i & 3];
+      const __m128i sum = _mm_add_epi32(current, round);
+      state.cdgh = _mm_sha256rnds2_epu32(state.cdgh, state.abef, sum);
+      state.abef = _mm_sha256rnds2_epu32(state.abef, state.cdgh, _mm_shuffle_epi32(sum, 0x0E));
+      if (i < 12) {  // words of round 16 + 4 i: from the ones 16, 15, 7 and 2 rounds before
+        const __m128i shifted = _mm_alignr_epi8(words[n][(i + 3) & 3], words[n][(i + 2) & 3], 4);
+        __m128i next = _mm_sha256msg1_epu32(current, words[n][(i + 1) & 3]);
+        next = _mm_add_epi32(next, shifted);
+        words[n][i & 3] = _mm_sha256msg2_epu32(next, words[n][(i + 3) & 3]);
+      }
+    }
+  }
+  for (size_t n = 0; n < N; ++n) {
+    states[n].abef = _mm_add_epi32(states[n].abef, before[n].abef);
+    states[n].cdgh = _mm_add_epi32(states[n].cdgh, before[n].cdgh);
+  }
+}
+
+__attribute__((target("sha,sse4.1,ssse3"))) void compress_sha_ni(uint32_t* state,
+                                                                 const std::byte* data,
+                                                                 size_t blocks) {
+  ShaState loaded = load_state(state);
+  for (size_t block = 0; block < blocks; ++block, data += 64) {
+    compress_block<1>(&loaded, &data);
+  }
+  store_state(loaded, state);
+}
+
+__attribute__((target("sha,sse4.1,ssse3"))) void compress_pair_sha_ni(uint32_t* a, uint32_t* b,
+                                                                      const std::byte* x,
+                                                                      const std::byte* y,
+                                                                      size_t blocks) {
+  ShaState states[2] = {load_state(a), load_state(b)};
+  const std::byte* data[2] = {x, y};
+  for (size_t block = 0; block < blocks; ++block) {
+    compress_block<2>(states, data);
+    data[0] += 64;
+    data[1] += 64;
+  }
+  store_state(states[0], a);
+  store_state(states[1], b);
 }
 
 bool has_sha_ni() {
@@ -155,6 +197,20 @@ void Sha256::update(std::span<const std::byte> bytes) {
   tail_size_ = bytes.size();
 }
 
+void Sha256::update_pair(Sha256& a, Sha256& b, std::span<const std::byte> x,
+                         std::span<const std::byte> y) {
+#if defined(__x86_64__)
+  if (detail::sha256_compress_native() != nullptr) {
+    compress_pair_sha_ni(a.state_.data(), b.state_.data(), x.data(), y.data(), x.size() / 64);
+    a.num_bytes_ += x.size();
+    b.num_bytes_ += y.size();
+    return;
+  }
+#endif
+  a.update(x);
+  b.update(y);
+}
+
 std::string Sha256::finish() {
   const uint64_t num_bits = num_bytes_ * 8;
   std::array<std::byte, 72> padding{std::byte{0x80}};
@@ -176,6 +232,17 @@ std::string sha256_hex(std::span<const std::byte> bytes) {
   Sha256 hash;
   hash.update(bytes);
   return hash.finish();
+}
+
+std::pair<std::string, std::string> sha256_hex_pair(std::span<const std::byte> x,
+                                                    std::span<const std::byte> y) {
+  Sha256 a;
+  Sha256 b;
+  const size_t common = std::min(x.size(), y.size()) / 64 * 64;
+  Sha256::update_pair(a, b, x.first(common), y.first(common));
+  a.update(x.subspan(common));
+  b.update(y.subspan(common));
+  return {a.finish(), b.finish()};
 }
 
 std::string sha256_hex(std::string_view text) {

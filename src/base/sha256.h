@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace sluice {
 
@@ -16,6 +17,11 @@ class Sha256 final {
   Sha256();
   void update(std::span<const std::byte> bytes);
   void update(std::string_view text) { update(std::as_bytes(std::span(text))); }
+  // a.update(x) and b.update(y), at once: the processor's SHA instructions wait for each other's
+  // results most of the time, so that two independent texts take little longer than one.
+  // Requires: x and y of one size, a multiple of 64; so was all that came before.
+  static void update_pair(Sha256& a, Sha256& b, std::span<const std::byte> x,
+                          std::span<const std::byte> y);
   // 64 lower-case hexadecimal digits. The object must not be used afterwards.
   std::string finish();
 
@@ -28,6 +34,9 @@ class Sha256 final {
 
 std::string sha256_hex(std::span<const std::byte> bytes);
 std::string sha256_hex(std::string_view text);
+// Of both, in less time than one after the other.
+std::pair<std::string, std::string> sha256_hex_pair(std::span<const std::byte> x,
+                                                    std::span<const std::byte> y);
 
 namespace detail {
 // The same compression function twice, so that the tests can compare them. `blocks` is a number of

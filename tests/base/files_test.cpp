@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -113,6 +114,20 @@ TEST(Sha256Test, PiecesGiveTheDigestOfTheWhole) {
       begin += count;
     }
     EXPECT_EQ(hash.finish(), sha256_hex(text)) << size << " bytes";
+  }
+}
+
+TEST(Sha256Test, APairGivesTheDigestsOfEach) {
+  std::mt19937_64 random(4);  // seed
+  std::vector<std::byte> data(700);
+  for (std::byte& byte : data) byte = static_cast<std::byte>(random());
+  const std::span<const std::byte> bytes(data);
+  for (size_t size = 0; size < 260; ++size) {
+    for (const size_t other : {size_t{0}, size_t{63}, size_t{64}, size, size_t{400}}) {
+      const auto [x, y] = sha256_hex_pair(bytes.first(size), bytes.last(other));
+      EXPECT_EQ(x, sha256_hex(bytes.first(size))) << size << " bytes beside " << other;
+      EXPECT_EQ(y, sha256_hex(bytes.last(other))) << other << " bytes beside " << size;
+    }
   }
 }
 
