@@ -160,10 +160,7 @@ PackedWeight describe(const QuantizedWeight& weight, at::ScalarType activations)
   packed.group_size = weight.group_size;
   packed.rows = weight.values.size(0);
   packed.columns = weight.values.size(1) * (is_int8 ? 1 : 2);
-  packed.num_panels = (packed.rows + kPanelColumns - 1) / kPanelColumns;
-  packed.depth_tiles = (packed.columns + kByteTileDepth - 1) / kByteTileDepth;
-  packed.panel_bytes =
-      Place::head_bytes(packed) + packed.depth_tiles * 2 * Place::tile_bytes(packed);
+  set_geometry(packed);
   return packed;
 }
 

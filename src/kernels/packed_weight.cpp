@@ -80,8 +80,30 @@ HugeBuffer::HugeBuffer(int64_t bytes) : bytes_(bytes) {
   if (bytes >= kHugePageBytes) madvise(data, bytes, MADV_HUGEPAGE);
 }
 
+HugeBuffer::HugeBuffer(const void* data, int64_t bytes, std::shared_ptr<const void> owner)
+    : data_(const_cast<void*>(data), Free{std::move(owner)}), bytes_(bytes) {}
+
 void HugeBuffer::Free::operator()(void* data) const {
-  std::free(data);
+  if (!owner) std::free(data);
+}
+
+void set_geometry(PackedWeight& weight) {
+  const int64_t depth = cpu::tile_depth(weight.format);
+  weight.num_panels = (weight.rows + kPanelColumns - 1) / kPanelColumns;
+  weight.depth_tiles = (weight.columns + depth - 1) / depth;
+  switch (weight.format) {
+    case WeightFormat::kPlain:
+      weight.panel_bytes =
+          weight.depth_tiles * 2 * kTileElements * (weight.type == DType::kF32 ? 4 : 2);
+      return;
+    case WeightFormat::kInt8:
+      weight.panel_bytes = weight.depth_tiles * 2 * cpu::kByteTileBytes;
+      return;
+    case WeightFormat::kInt4:
+      weight.panel_bytes = cpu::multiplier_bytes(weight.depth_tiles, weight.group_size) +
+                           weight.depth_tiles * cpu::kByteTileBytes;
+      return;
+  }
 }
 
 Result<at::Tensor> pack_weight(const at::Tensor& weight) {
@@ -103,10 +125,7 @@ Result<at::Tensor> pack_weight(const at::Tensor& weight) {
   packed->type = type == at::kFloat ? DType::kF32 : type == at::kHalf ? DType::kF16 : DType::kBF16;
   packed->rows = weight.size(0);
   packed->columns = weight.size(1);
-  packed->num_panels = (packed->rows + kPanelColumns - 1) / kPanelColumns;
-  packed->depth_tiles = (packed->columns + kTileDepth - 1) / kTileDepth;
-  packed->panel_bytes =
-      packed->depth_tiles * 2 * kTileElements * static_cast<int64_t>(weight.element_size());
+  set_geometry(*packed);
   if (const Result<void> allocated = allocate(*packed); !allocated) {
     return std::unexpected(allocated.error());
   }

@@ -18,12 +18,15 @@ class HugeBuffer final {
   HugeBuffer() = default;
   // Throws std::bad_alloc.
   explicit HugeBuffer(int64_t bytes);
+  // A view of memory that `owner` keeps alive: a mapped file. Nobody may write to it.
+  HugeBuffer(const void* data, int64_t bytes, std::shared_ptr<const void> owner);
 
   void* data() const { return data_.get(); }
   int64_t bytes() const { return bytes_; }
 
  private:
   struct Free {
+    std::shared_ptr<const void> owner;  // of a view, which frees nothing
     void operator()(void* data) const;
   };
   std::unique_ptr<void, Free> data_;
@@ -47,6 +50,9 @@ struct PackedWeight {
 
 // What the opaque tensor holds. Copies of the tensor share it; nobody changes it.
 using PackedHandle = std::shared_ptr<const PackedWeight>;
+
+// Sets num_panels, depth_tiles and panel_bytes by the members before them.
+void set_geometry(PackedWeight& weight);
 
 // Memory for the weight that the other members describe.
 Result<void> allocate(PackedWeight& weight);
