@@ -10,20 +10,23 @@
 namespace sluice {
 
 struct ImportOptions {
-  std::filesystem::path source;    // a Hugging Face folder
-  std::filesystem::path package;   // made; must not exist, or `overwrite`
-  std::string dtype;               // "f32", "f16", "bf16" or empty: as the checkpoint has it
+  std::filesystem::path source;   // a Hugging Face folder
+  std::filesystem::path package;  // made; must not exist, or `overwrite`
+  std::string dtype;       // "f32", "f16", "bf16", "int8", "int4"; empty: as the checkpoint has it
+  int64_t group_size = 0;  // of int4: weights that share a scale, 32 or 128; 0: 32
   std::filesystem::path families;  // folder of NAME.py family files; empty: the built-in ones
   bool overwrite = false;
+  bool packed = false;  // the weights once more, as the kernels hold them: they are used mapped
   // Bytes written so far and in all; called on the importing thread. Returning false stops the
   // import (kCancelled) and leaves nothing behind.
   std::function<bool(int64_t, int64_t)> progress;
 };
 
 // Makes a package from a Hugging Face folder, without Python: compiles the family's TorchScript
-// source, writes weights, hashes and manifest. Written aside and renamed at the end, so that an
-// interrupt leaves no half package. kNotFound, kInvalidArgument (file and reason), kAlreadyExists,
-// kUnimplemented (a config field that changes the result and is not supported), kCancelled.
+// source, writes weights (quantized, if `dtype` says so), hashes and manifest. Written aside and
+// renamed at the end, so that an interrupt leaves no half package. kNotFound, kInvalidArgument
+// (file and reason), kAlreadyExists, kUnimplemented (a config field that changes the result and is
+// not supported), kCancelled.
 Result<void> import_model(const ImportOptions& options);
 
 }  // namespace sluice

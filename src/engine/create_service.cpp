@@ -71,7 +71,9 @@ class ServiceBuilder final {
 
  private:
   static std::unexpected<Error> named(const std::string& name, const Error& error) {
-    return fail(error.code, "model " + name + ": " + error.message);
+    // Messages about the folder itself begin with its name already.
+    const bool is_named = error.message.starts_with(name + ": ");
+    return fail(error.code, (is_named ? "model " : "model " + name + ": ") + error.message);
   }
 
   static std::string name_of(const ModelSource& source) {
@@ -112,6 +114,12 @@ class ServiceBuilder final {
                                at_least("stall_time", limits.stall_time.count(), 1),
                                at_least("max_n", limits.max_n, 1)}) {
       if (!result) return result;
+    }
+    // In other blocks the kernels take another way through their sums, and so give bits that are
+    // not the profile's.
+    if (options_.block_size % 16 != 0) {
+      return invalid_argument("block_size is " + std::to_string(options_.block_size) +
+                              ", must be a multiple of 16");
     }
     std::set<std::string> names;
     for (const ModelSource& source : options_.models) {
@@ -161,6 +169,7 @@ class ServiceBuilder final {
     load_options.max_model_len = options_.max_model_len;
     load_options.block_size = options_.block_size;
     load_options.kv_cache_dtype = options_.kv_cache_dtype;
+    load_options.dtype = options_.dtype;
     if (options_.progress) {
       load_options.progress = [this, &info](int64_t done, int64_t all) {
         options_.progress(info.name, done, all);
@@ -173,7 +182,7 @@ class ServiceBuilder final {
     if (!tokenizer) return std::unexpected(tokenizer.error());
     info.family = config.family;
     info.digest = config.digest;
-    info.dtype = config.dtype;
+    info.dtype = config.encoding.is_plain() ? config.dtype : format_name(config.encoding);
     info.profile = *profile + model::profile_suffix((*runner)->kv_format());
     info.num_parameters = config.num_parameters;
     info.vocabulary_size = config.vocabulary_size;

@@ -23,7 +23,7 @@ Result<MemoryPlan> plan_of(const model::ModelConfig& config, int64_t weight_byte
   if (!format) return std::unexpected(format.error());
   MemoryPlan plan;
   plan.family = config.family;
-  plan.dtype = config.dtype;
+  plan.dtype = config.encoding.is_plain() ? config.dtype : format_name(config.encoding);
   plan.num_parameters = config.num_parameters;
   plan.weight_bytes = weight_bytes;
   plan.kv_bytes_per_token =

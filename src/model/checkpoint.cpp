@@ -17,9 +17,18 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxIndexBytes = 64 << 20;
 const std::string kIndexName = "model.safetensors.index.json";
-constexpr const char* kConvert =
-    "convert it once with: python -c \"from transformers import AutoModelForCausalLM as M; "
-    "M.from_pretrained('.').save_pretrained('.', safe_serialization=True)\"";
+// Transformers' own files. 'auto' keeps their dtype, which would become float32.
+constexpr const char* kConvertPretrained =
+    "python -c \"from transformers import AutoModelForCausalLM as M; "
+    "M.from_pretrained('.', torch_dtype='auto').save_pretrained('.')\"";
+// A pickled state dict of the same names. Copies, as safetensors refuses tied tensors.
+constexpr const char* kConvertStateDict =
+    "python -c \"import torch, safetensors.torch as s; s.save_file({k: v.clone() for k, v in "
+    "torch.load('FILE', 'cpu', weights_only=True).items()}, 'model.safetensors')\"";
+// Meta's own layout, whose names and shapes are others.
+constexpr const char* kConvertMeta =
+    "python convert_llama_weights_to_hf.py --input_dir . --output_dir ../hf (of Transformers' "
+    "source, models/llama)";
 
 std::string shape_text(at::IntArrayRef shape) {
   std::string text = "[";
@@ -32,24 +41,48 @@ bool is_pickle(const std::string& name) {
          name.ends_with(".pkl") || name.ends_with(".ckpt");
 }
 
-// What to say of a folder without model.safetensors and its index.
-Error missing_weights(const fs::path& folder) {
-  std::error_code error;
-  for (const auto& item : fs::directory_iterator(folder, error)) {
-    const std::string name = item.path().filename().string();
-    if (is_pickle(name)) {
-      return {ErrorCode::kInvalidArgument,
-              name + ": is a pickle file, which may run code, and is not read; " + kConvert};
-    }
-  }
-  return {ErrorCode::kNotFound, "there is no model.safetensors in the folder"};
+bool is_plain_name(const std::string& name) {
+  return std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  });
+}
+
+// The command that converts a pickle file, run in its folder.
+std::string conversion(const std::string& name, bool is_meta) {
+  if (name.starts_with("pytorch_model") && name.ends_with(".bin")) return kConvertPretrained;
+  if (is_meta) return kConvertMeta;
+  std::string command = kConvertStateDict;
+  constexpr std::string_view kFile = "FILE";
+  if (is_plain_name(name)) command.replace(command.find(kFile), kFile.size(), name);
+  return command;
 }
 
 }  // namespace
 
+Error missing_weights(const fs::path& folder) {
+  std::error_code error;
+  std::set<std::string> names;
+  for (const auto& item : fs::directory_iterator(folder, error)) {
+    const std::string name = item.path().filename().string();
+    if (is_pickle(name)) names.insert(name);
+  }
+  if (names.empty()) return {ErrorCode::kNotFound, "there is no model.safetensors in the folder"};
+  const std::string& name = *names.begin();
+  const bool is_meta = fs::exists(folder / "params.json", error);
+  return {ErrorCode::kInvalidArgument,
+          name +
+              ": is a pickle file, which may run code, and is not read; convert it once, in "
+              "its folder, with: " +
+              conversion(name, is_meta)};
+}
+
 at::Tensor mapped_tensor(const SafetensorsFile& file, const TensorEntry& entry) {
   const auto bytes = file.bytes(entry);
-  const auto options = at::TensorOptions().dtype(find_dtype(entry.dtype)->scalar_type);
+  const auto plain = find_dtype(entry.dtype);
+  const auto options = at::TensorOptions().dtype(plain                 ? plain->scalar_type
+                                                 : entry.dtype == "I8" ? at::kChar
+                                                                       : at::kByte);
   auto* data = const_cast<std::byte*>(bytes.data());
   if (reinterpret_cast<uintptr_t>(data) % dtype_bytes(entry.dtype) != 0) {
     at::Tensor copy = at::empty(entry.shape, options);

@@ -56,9 +56,13 @@ class Checkpoint final {
   bool planning_ = false;
 };
 
+// What to say of a folder without model.safetensors and its index: pickle files, by name and with
+// the command that converts them, or nothing at all (kNotFound).
+Error missing_weights(const std::filesystem::path& folder);
+
 // A tensor that reads a mapped file's bytes in place and keeps the mapping alive. A tensor whose
 // bytes are not aligned to its element is copied.
-// Requires: dtype F32, F16 or BF16.
+// Requires: dtype F32, F16, BF16, I8 or U8.
 at::Tensor mapped_tensor(const SafetensorsFile& file, const TensorEntry& entry);
 
 }  // namespace sluice::model

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <exception>
 #include <filesystem>
+#include <future>
 #include <numeric>
 #include <system_error>
 #include <thread>
@@ -13,6 +14,8 @@
 #include "model/failure.h"
 #include "model/manifest.h"
 #include "model/package_writer.h"
+#include "model/packed_file.h"
+#include "model/program.h"
 #include "model/program_file.h"
 #include "model/source_model.h"
 #include "sluice/import.h"
@@ -106,27 +109,46 @@ class Progress final {
   int64_t done_bytes_ = 0;
 };
 
+int64_t num_elements(const std::vector<int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+// Of the weights as the package holds them.
 int64_t weight_bytes(const SourceModel& source) {
   int64_t bytes = 0;
   for (const model::PlannedWeight& weight : source.weights()) {
-    bytes +=
-        std::accumulate(weight.shape.begin(), weight.shape.end(), int64_t{1}, std::multiplies<>()) *
-        static_cast<int64_t>(c10::elementSize(weight.dtype));
+    const auto encoded = weight.is_quantized ? encoded_shape(weight.shape, source.config().encoding)
+                                             : Result<model::EncodedShape>{};
+    if (weight.is_quantized && encoded) {
+      bytes += num_elements(encoded->values) +
+               num_elements(encoded->scales) * static_cast<int64_t>(sizeof(float));
+    } else {
+      bytes += num_elements(weight.shape) * static_cast<int64_t>(c10::elementSize(weight.dtype));
+    }
   }
   return bytes;
 }
 
-Result<void> write_weights(SourceModel& source, const fs::path& folder, kernels::ThreadPool& pool,
-                           Progress& progress) {
+// The file is written, but not synced.
+Result<model::OutputFile> write_weights(SourceModel& source, const fs::path& folder,
+                                        kernels::ThreadPool& pool, Progress& progress) {
   const fs::path weights = folder / model::kWeightsFolder;
   std::error_code error;
   fs::create_directory(weights, error);
-  auto writer = model::WeightWriter::create(weights / "model.safetensors", source.weights(), pool,
-                                            [&](size_t bytes) { return progress.add(bytes); });
+  auto writer = model::WeightWriter::create(
+      weights / "model.safetensors", source.weights(),
+      {source.config().encoding, [&](size_t bytes) { return progress.add(bytes); }}, pool);
   if (!writer) return std::unexpected(writer.error());
-  if (auto sent = source.send_weights(**writer); !sent) return sent;
-  if (auto done = (*writer)->finish(); !done) return done;
-  return model::sync_folder(weights);
+  if (auto sent = source.send_weights(**writer); !sent) return std::unexpected(sent.error());
+  return (*writer)->finish();
+}
+
+Result<void> write_packed(const SourceModel& source, const fs::path& folder, Progress& progress) {
+  const auto weights = model::ProgramWeights::find(source.program());
+  if (!weights) return std::unexpected(weights.error());
+  return model::write_packed(folder, source.config(),
+                             model::packed_weights(source.program(), *weights, source.aliases()),
+                             [&progress](size_t bytes) { return progress.add(bytes); });
 }
 
 Result<void> write_program(const SourceModel& source, const fs::path& folder) {
@@ -169,13 +191,20 @@ Result<void> write_manifest(const SourceModel& source, const fs::path& folder,
 
 Result<void> write_package(const ImportOptions& options, SourceModel& source) {
   kernels::ThreadPool pool(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
-  Progress progress(options, 2 * weight_bytes(source));
+  const kernels::ComputeScope scope(pool);
+  Progress progress(options, (options.packed ? 4 : 2) * weight_bytes(source));
   auto partial = PartialFolder::create(options.package);
   if (!partial) return std::unexpected(partial.error());
-  auto done = write_weights(source, partial->path(), pool, progress);
+  auto weights = write_weights(source, partial->path(), pool, progress);
+  if (!weights) return std::unexpected(weights.error());
+  // The disk takes its time; the hashes are made meanwhile.
+  auto synced = std::async(std::launch::async, [&weights] { return weights->sync(); });
+  auto done = options.packed ? write_packed(source, partial->path(), progress) : Result<void>{};
   if (done) done = write_program(source, partial->path());
   if (done) done = copy_companions(options.source, partial->path());
   if (done) done = write_manifest(source, partial->path(), pool, progress);
+  if (const auto on_disk = synced.get(); !on_disk) return on_disk;
+  if (done) done = model::sync_folder(partial->path() / model::kWeightsFolder);
   if (done) done = partial->become(options.package);
   return done;
 }
@@ -186,7 +215,8 @@ Result<void> import_model(const ImportOptions& options) {
   const at::NoGradGuard no_grad;
   if (auto checked = check_target(options); !checked) return checked;
   try {
-    auto source = SourceModel::open(options.source, {options.families, options.dtype});
+    auto source =
+        SourceModel::open(options.source, {options.families, options.dtype, options.group_size});
     if (!source) return std::unexpected(source.error());
     return write_package(options, *source);
   } catch (const std::exception& exception) {

@@ -9,10 +9,12 @@
 #include "kernels/compute.h"
 #include "model/dtype.h"
 #include "model/manifest.h"
+#include "model/packed_file.h"
 #include "model/program.h"
 #include "model/program_file.h"
 #include "model/safetensors.h"
 #include "model/source_model.h"
+#include "model/weight_encoding.h"
 #include "model/weight_loader.h"
 
 namespace sluice::model {
@@ -121,14 +123,22 @@ Result<void> check_sizes(const ModelConfig& manifest, const ModelConfig& program
   return {};
 }
 
-// The dtype that the user asked for, or the model's own.
-Result<at::ScalarType> wanted_dtype(const LoadOptions& options, const std::string& own) {
-  const auto dtype = find_dtype(options.dtype.empty() ? own : options.dtype);
-  if (!dtype) {
-    return invalid_argument("dtype is '" + options.dtype.substr(0, 32) +
-                            "', supported: f32, f16, bf16");
+// Sets the package's dtype and encoding to what the user asked for. What it computes is then
+// another model, so the digest says it too.
+Result<void> apply_dtype(const LoadOptions& options, ModelConfig& config) {
+  const auto wanted = parse_dtype(options.dtype, 0);
+  if (!wanted) return std::unexpected(wanted.error());
+  if (!wanted->numbers) return {};
+  const std::string own = format_name(config.encoding);
+  if (options.dtype == (own.empty() ? config.dtype : own)) return {};
+  if (!own.empty()) {
+    return invalid_argument("dtype is " + options.dtype + ", but the package's weights are " + own +
+                            "; import the original model again");
   }
-  return dtype->scalar_type;
+  config.dtype = dtype_of(*wanted->numbers).name;
+  config.encoding = wanted->encoding;
+  config.digest = sha256_hex(config.digest + " " + options.dtype);
+  return {};
 }
 
 // Shortens the context to what the user asked for.
@@ -142,21 +152,68 @@ Result<void> limit_context(const LoadOptions& options, ModelConfig& config) {
   return {};
 }
 
-Result<void> load_weights(const fs::path& folder, const Manifest& manifest, WeightSink& sink) {
+// The weights of one file of a package, put into the program one by one.
+class FileLoader final {
+ public:
+  FileLoader(const SafetensorsFile& file, const ModelConfig& config, WeightLoader& loader)
+      : file_(file), config_(config), loader_(loader) {
+    for (const TensorEntry& entry : file.tensors()) entries_.emplace(entry.name, &entry);
+  }
+
+  Result<void> load(const TensorEntry& entry) {
+    if (is_scale(entry.name)) return {};  // comes with its values
+    if (const auto dtype = find_dtype(entry.dtype)) {
+      const bool is_table = dtype->name != config_.dtype;
+      return loader_.add(entry.name, {mapped_tensor(file_, entry)}, is_table);
+    }
+    const auto scales = entries_.find(entry.name + kScaleSuffix);
+    const bool is_int8 = config_.encoding.format == kernels::WeightFormat::kInt8;
+    const char* dtype = is_int8 ? "I8" : "U8";
+    if (config_.encoding.is_plain() || entry.dtype != dtype || scales == entries_.end() ||
+        scales->second->dtype != "F32") {
+      return invalid_argument(file_.file_name() + ": weight '" + entry.name + "' is " +
+                              entry.dtype + (scales == entries_.end() ? " without scales" : ""));
+    }
+    kernels::QuantizedWeight weight;
+    weight.values = mapped_tensor(file_, entry);
+    weight.scales = mapped_tensor(file_, *scales->second);
+    weight.group_size = config_.encoding.group_size;
+    return loader_.add_quantized(entry.name, weight);
+  }
+
+ private:
+  // A tensor with the scales of another one.
+  bool is_scale(const std::string& name) const {
+    if (!name.ends_with(kScaleSuffix)) return false;
+    const auto values = entries_.find(
+        std::string_view(name).substr(0, name.size() - std::string_view(kScaleSuffix).size()));
+    return values != entries_.end() && !find_dtype(values->second->dtype);
+  }
+
+  const SafetensorsFile& file_;
+  const ModelConfig& config_;  // as the package has it
+  WeightLoader& loader_;
+  std::map<std::string, const TensorEntry*, std::less<>> entries_;
+};
+
+Result<void> load_weights(const fs::path& folder, const Manifest& manifest, WeightLoader& loader,
+                          Progress& progress) {
   for (const auto& [path, file] : manifest.files) {
     if (!path.starts_with(std::string(kWeightsFolder) + "/")) continue;
-    auto weights = SafetensorsFile::open(folder / path);
+    const auto weights = SafetensorsFile::open(folder / path);
     if (!weights) return std::unexpected(weights.error());
+    FileLoader file_loader(*weights, manifest.config, loader);
     for (const TensorEntry& entry : weights->tensors()) {
-      const auto dtype = find_dtype(entry.dtype);
-      if (!dtype) return invalid_argument(path + ": weight '" + entry.name + "' is " + entry.dtype);
-      const bool is_table = dtype->name != manifest.config.dtype;
-      auto added = sink.add(entry.name, {mapped_tensor(*weights, entry)}, is_table);
-      if (!added) return added;
+      if (auto loaded = file_loader.load(entry); !loaded) return loaded;
+      progress.add(entry.end - entry.begin);
     }
   }
+  return {};
+}
+
+Result<void> add_aliases(const Manifest& manifest, WeightLoader& loader) {
   for (const auto& [path, target] : manifest.aliases) {
-    if (auto added = sink.alias(path, target); !added) return added;
+    if (auto added = loader.alias(path, target); !added) return added;
   }
   return {};
 }
@@ -169,48 +226,67 @@ Result<void> check_program(const torch::jit::Module& program, const ModelConfig&
   return check_sizes(config, *sizes);
 }
 
-int64_t total_bytes(const Manifest& manifest) {
+template <typename IsUsed>
+int64_t total_bytes(const Manifest& manifest, const IsUsed& is_used) {
   int64_t bytes = 0;
-  for (const auto& [path, file] : manifest.files) bytes += static_cast<int64_t>(file.num_bytes);
+  for (const auto& [path, file] : manifest.files) {
+    if (is_used(path)) bytes += static_cast<int64_t>(file.num_bytes);
+  }
   return bytes;
 }
 
 Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& options,
                                  kernels::ThreadPool& pool) {
-  const auto text = read_file(folder / kManifestFile, kMaxManifestBytes);
+  const auto place = inside(folder, kManifestFile);
+  if (!place) return std::unexpected(place.error());
+  const auto text = read_file(*place, kMaxManifestBytes);
   if (!text) return std::unexpected(text.error());
   const auto manifest = parse_manifest(*text);
   if (!manifest) return std::unexpected(manifest.error());
-  Progress progress(options.progress, 2 * total_bytes(*manifest));
-  for (const auto& [path, file] : manifest->files) {
-    if (auto verified = verify_file(folder, path, file, pool); !verified) {
-      return std::unexpected(verified.error());
-    }
-    progress.add(file.num_bytes);
-  }
-  if (auto checked = check_companions(folder, *manifest); !checked) {
-    return std::unexpected(checked.error());
-  }
-
   LoadedModel model;
   model.config = manifest->config;
   model.config.digest = sha256_hex(*text);
+  if (auto applied = apply_dtype(options, model.config); !applied) {
+    return std::unexpected(applied.error());
+  }
+  // Of the same weights in two forms only those that are used are read, and so checked.
+  const bool use_packed = manifest->files.contains(packed_path()) &&
+                          model.config.dtype == manifest->config.dtype &&
+                          model.config.encoding == manifest->config.encoding;
+  const auto is_used = [use_packed](const std::string& path) {
+    if (path.starts_with(std::string(kPackedFolder) + "/")) {
+      return use_packed && path == packed_path();
+    }
+    return !use_packed || !path.starts_with(std::string(kWeightsFolder) + "/");
+  };
+  Progress progress(options.progress, 2 * total_bytes(*manifest, is_used));
+  for (const auto& [path, file] : manifest->files) {
+    if (!is_used(path)) continue;
+    auto verified = verify_file(folder, path, file, pool);
+    if (!verified) return std::unexpected(verified.error());
+    progress.add(file.num_bytes);
+  }
+  auto checked = check_companions(folder, *manifest);
+  if (!checked) return std::unexpected(checked.error());
   auto program = load_program(folder / kProgramFile, ProgramOrigin::kPackage);
   if (!program) return std::unexpected(program.error());
   model.program = *std::move(program);
-  if (auto checked = check_program(model.program, model.config); !checked) {
+  checked = check_program(model.program, model.config);
+  if (!checked) {
     return fail(checked.error().code, std::string(kProgramFile) + ": " + checked.error().message);
   }
-  if (auto limited = limit_context(options, model.config); !limited) {
-    return std::unexpected(limited.error());
-  }
-  const auto dtype = wanted_dtype(options, model.config.dtype);
-  if (!dtype) return std::unexpected(dtype.error());
-  model.dtype = *dtype;
-  auto loader = WeightLoader::create(model.program, {manifest->aliases, *dtype}, pool);
+  checked = limit_context(options, model.config);
+  if (!checked) return std::unexpected(checked.error());
+  model.dtype = find_dtype(model.config.dtype)->scalar_type;
+  const bool is_quantized = !manifest->config.encoding.is_plain();
+  const WeightEncoding still_to_quantize = is_quantized ? WeightEncoding{} : model.config.encoding;
+  auto loader = WeightLoader::create(model.program,
+                                     {manifest->aliases, model.dtype, still_to_quantize}, pool);
   if (!loader) return std::unexpected(loader.error());
-  CountingSink sink(**loader, progress);
-  auto loaded = load_weights(folder, *manifest, sink);
+  auto loaded = use_packed ? load_packed(folder, model.config, **loader,
+                                         [&progress](size_t bytes) { progress.add(bytes); })
+                           : load_weights(folder, *manifest, **loader, progress);
+  if (loaded) loaded = add_aliases(*manifest, **loader);
   if (loaded) loaded = (*loader)->finish();
   if (!loaded) return std::unexpected(loaded.error());
   model.weight_bytes = (*loader)->weight_bytes();
@@ -256,7 +332,8 @@ Result<LoadedModel> load_source(const fs::path& folder, const LoadOptions& optio
   auto digest = source_digest(folder, *source, pool, progress);
   if (!digest) return std::unexpected(digest.error());
   model.config.digest = *std::move(digest);
-  auto loader = WeightLoader::create(model.program, {source->aliases(), model.dtype}, pool);
+  auto loader = WeightLoader::create(model.program,
+                                     {source->aliases(), model.dtype, model.config.encoding}, pool);
   if (!loader) return std::unexpected(loader.error());
   CountingSink sink(**loader, progress);
   auto loaded = source->send_weights(sink);

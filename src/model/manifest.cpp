@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <initializer_list>
 #include <limits>
+#include <tuple>
 
 #include "base/json.h"
 #include "base/sha256.h"
 #include "kernels/compute.h"
 #include "model/dtype.h"
+#include "model/weight_encoding.h"
 
 namespace sluice::model {
 namespace {
@@ -54,18 +56,41 @@ bool is_int32(const Json& value, int64_t lowest) {
          value.get<int64_t>() <= std::numeric_limits<int32_t>::max();
 }
 
-// Exactly these keys, no others.
-Result<void> check_keys(const Json& json, std::initializer_list<const char*> keys) {
+// Exactly these keys, perhaps the optional ones, no others.
+Result<void> check_keys(const Json& json, std::initializer_list<const char*> keys,
+                        std::initializer_list<const char*> optional = {}) {
   if (!json.is_object()) return invalid_argument("is no object");
   for (const char* key : keys) {
     if (!json.contains(key)) return invalid_argument(std::string("lacks ") + key);
   }
   for (const auto& [key, value] : json.items()) {
-    if (std::ranges::none_of(keys, [&](const char* known) { return key == known; })) {
+    const auto is_key = [&](const char* known) { return key == known; };
+    if (std::ranges::none_of(keys, is_key) && std::ranges::none_of(optional, is_key)) {
       return invalid_argument("has an unknown field '" + key.substr(0, 64) + "'");
     }
   }
   return {};
+}
+
+// weight_format and, of int4, group_size; both are absent where weights are plain.
+Result<WeightEncoding> parse_encoding(const Json& json) {
+  if (!json.contains("weight_format")) {
+    if (json.contains("group_size")) return invalid_argument("group_size without weight_format");
+    return WeightEncoding{};
+  }
+  const Json& format = json["weight_format"];
+  const bool is_int4 = format == "int4";
+  if (!is_int4 && format != "int8") {
+    return invalid_argument("weight_format is not one of int8, int4");
+  }
+  if (is_int4 != json.contains("group_size")) {
+    return invalid_argument(is_int4 ? "lacks group_size" : "group_size goes with int4 only");
+  }
+  if (!is_int4) return parse_dtype("int8", 0)->encoding;
+  if (!is_int32(json["group_size"], 1)) return invalid_argument("group_size is no positive number");
+  const auto wanted = parse_dtype("int4", json["group_size"].get<int64_t>());
+  if (!wanted) return std::unexpected(wanted.error());
+  return wanted->encoding;
 }
 
 Result<ModelConfig> parse_config(const Json& json) {
@@ -94,6 +119,9 @@ Result<ModelConfig> parse_config(const Json& json) {
     return invalid_argument("dtype is not one of f32, f16, bf16");
   }
   config.dtype = json["dtype"].get<std::string>();
+  auto encoding = parse_encoding(json);
+  if (!encoding) return std::unexpected(encoding.error());
+  config.encoding = *encoding;
   return config;
 }
 
@@ -134,9 +162,11 @@ Result<std::map<std::string, ManifestFile>> parse_files(const Json& json) {
 
 Result<Manifest> parse_fields(const Json& json) {
   if (auto checked =
-          check_keys(json, {"format", "format_version", "family", "dtype", "vocabulary_size",
-                            "context_length", "num_layers", "num_heads", "num_kv_heads",
-                            "head_size", "num_parameters", "end_token_ids", "aliases", "files"});
+          check_keys(json,
+                     {"format", "format_version", "family", "dtype", "vocabulary_size",
+                      "context_length", "num_layers", "num_heads", "num_kv_heads", "head_size",
+                      "num_parameters", "end_token_ids", "aliases", "files"},
+                     {"weight_format", "group_size"});
       !checked) {
     return std::unexpected(checked.error());
   }
@@ -167,6 +197,9 @@ std::string write_manifest(const Manifest& manifest) {
   json["format_version"] = kFormatVersion;
   json["family"] = manifest.config.family;
   json["dtype"] = manifest.config.dtype;
+  const WeightEncoding& encoding = manifest.config.encoding;
+  if (!encoding.is_plain()) json["weight_format"] = format_name(encoding);
+  if (encoding.group_size > 0) json["group_size"] = encoding.group_size;
   for (const SizeField& size : kSizes) json[size.name] = manifest.config.*size.member;
   json["num_parameters"] = manifest.config.num_parameters;
   json["end_token_ids"] = manifest.config.end_token_ids;
@@ -193,10 +226,21 @@ ManifestFile digest_file(std::span<const std::byte> bytes, kernels::ThreadPool& 
   const size_t chunks =
       std::max<size_t>(1, (bytes.size() + kDigestChunkBytes - 1) / kDigestChunkBytes);
   ManifestFile file{bytes.size(), std::vector<std::string>(chunks)};
-  pool.run(static_cast<int64_t>(chunks), [&](int64_t task) {
-    const size_t begin = static_cast<size_t>(task) * kDigestChunkBytes;
-    const size_t count = std::min(kDigestChunkBytes, bytes.size() - begin);
-    file.sha256[static_cast<size_t>(task)] = sha256_hex(bytes.subspan(begin, count));
+  const auto chunk = [&](size_t i) {
+    const size_t begin = i * kDigestChunkBytes;
+    return bytes.subspan(begin, std::min(kDigestChunkBytes, bytes.size() - begin));
+  };
+  // Two chunks a task; one, while that leaves no thread without.
+  const size_t per_task = chunks >= 2 * static_cast<size_t>(pool.num_threads()) ? 2 : 1;
+  const size_t tasks = (chunks + per_task - 1) / per_task;
+  pool.run(static_cast<int64_t>(tasks), [&](int64_t task) {
+    const size_t first = static_cast<size_t>(task) * per_task;
+    if (first + 1 < std::min(first + per_task, chunks)) {
+      std::tie(file.sha256[first], file.sha256[first + 1]) =
+          sha256_hex_pair(chunk(first), chunk(first + 1));
+    } else {
+      file.sha256[first] = sha256_hex(chunk(first));
+    }
   });
   return file;
 }

@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/mapped_file.h"
+#include "kernels/quantize.h"
 #include "model/dtype.h"
 #include "model/finite.h"
 
@@ -45,6 +47,8 @@ Result<void> OutputFile::write(size_t offset, std::span<const std::byte> bytes) 
     const ssize_t count = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return cannot_write(name_, errno);
+    // Only a wish, so that sync() finds little left to do.
+    (void)::sync_file_range(fd_, static_cast<off_t>(offset), count, SYNC_FILE_RANGE_WRITE);
     offset += static_cast<size_t>(count);
     bytes = bytes.subspan(static_cast<size_t>(count));
   }
@@ -74,15 +78,24 @@ Result<void> sync_folder(const fs::path& folder) {
 }
 
 Result<std::unique_ptr<WeightWriter>> WeightWriter::create(
-    const fs::path& path, const std::vector<PlannedWeight>& weights, kernels::ThreadPool& pool,
-    Written written) {
+    const fs::path& path, const std::vector<PlannedWeight>& weights, Options options,
+    kernels::ThreadPool& pool) {
   std::vector<TensorEntry> entries;
+  const auto plan = [&entries](std::string name, std::string_view dtype,
+                               std::vector<int64_t> shape) {
+    entries.push_back({std::move(name), std::string(dtype), std::move(shape)});
+  };
   for (const PlannedWeight& weight : weights) {
-    TensorEntry entry;
-    entry.name = weight.path;
-    entry.dtype = dtype_of(weight.dtype).safetensors;
-    entry.shape = weight.shape;
-    entries.push_back(std::move(entry));
+    if (!weight.is_quantized) {
+      plan(weight.path, dtype_of(weight.dtype).safetensors, weight.shape);
+      continue;
+    }
+    auto encoded = encoded_shape(weight.shape, options.encoding);
+    if (!encoded) {
+      return fail(encoded.error().code, "weight '" + weight.path + "': " + encoded.error().message);
+    }
+    plan(weight.path, encoded->values_dtype, std::move(encoded->values));
+    plan(weight.path + kScaleSuffix, "F32", std::move(encoded->scales));
   }
   const std::string header = lay_out_safetensors(entries);
   auto file = OutputFile::create(path);
@@ -91,7 +104,7 @@ Result<std::unique_ptr<WeightWriter>> WeightWriter::create(
     return std::unexpected(done.error());
   }
   std::unique_ptr<WeightWriter> writer(
-      new WeightWriter(*std::move(file), pool, std::move(written)));
+      new WeightWriter(*std::move(file), std::move(options), pool));
   for (TensorEntry& entry : entries) {
     std::string name = entry.name;
     if (!writer->missing_.emplace(name, std::move(entry)).second) {
@@ -103,39 +116,72 @@ Result<std::unique_ptr<WeightWriter>> WeightWriter::create(
 
 Result<void> WeightWriter::add(const std::string& path, const std::vector<at::Tensor>& parts,
                                bool) {
-  const auto place = missing_.extract(path);
-  if (place.empty()) return invalid_argument("weight '" + path + "' was not planned");
-  const TensorEntry& entry = place.mapped();
-  const at::ScalarType dtype = find_dtype(entry.dtype)->scalar_type;
-  size_t offset = entry.begin;
-  for (const at::Tensor& part : parts) {
-    const size_t num_bytes = static_cast<size_t>(part.numel()) * dtype_bytes(entry.dtype);
-    if (num_bytes > entry.end - offset) {
-      return invalid_argument("weight '" + path + "' is larger than planned");
-    }
-    if (auto done = write_part(path, part, dtype, offset); !done) return done;
-    offset += num_bytes;
+  auto values = missing_.extract(path);
+  if (values.empty()) return invalid_argument("weight '" + path + "' was not planned");
+  Place place{values.mapped(), std::nullopt, values.mapped().begin, 0};
+  if (!find_dtype(place.values.dtype)) {
+    place.scales = missing_.extract(path + kScaleSuffix).mapped();
+    place.scales_end = place.scales->begin;
   }
-  if (offset != entry.end) return invalid_argument("weight '" + path + "' is smaller than planned");
+  for (const at::Tensor& part : parts) {
+    if (auto done = write_part(path, part, place); !done) return done;
+  }
+  if (place.values_end != place.values.end) {
+    return invalid_argument("weight '" + path + "' is smaller than planned");
+  }
   return {};
 }
 
 Result<void> WeightWriter::write_part(const std::string& path, const at::Tensor& part,
-                                      at::ScalarType dtype, size_t offset) {
+                                      Place& place) {
   const at::Tensor rows = part.dim() == 0 ? part.reshape({1}) : part;
   const int64_t num_rows = rows.size(0);
   const int64_t row_bytes =
-      part.numel() / std::max<int64_t>(1, num_rows) * static_cast<int64_t>(c10::elementSize(dtype));
+      part.numel() / std::max<int64_t>(1, num_rows) * static_cast<int64_t>(sizeof(float));
   const int64_t slab_rows = std::max<int64_t>(1, kSlabBytes / std::max<int64_t>(1, row_bytes));
+  const std::span bytes(static_cast<const std::byte*>(part.const_data_ptr()), part.nbytes());
+  const size_t slab_bytes = static_cast<size_t>(slab_rows) * part.nbytes() /
+                            static_cast<size_t>(std::max<int64_t>(1, num_rows));
   for (int64_t row = 0; row < num_rows; row += slab_rows) {
     const int64_t count = std::min(slab_rows, num_rows - row);
-    const at::Tensor slab = rows.narrow(0, row, count).to(dtype).contiguous();
-    if (auto finite = check_finite(path, slab, pool_); !finite) return finite;
-    const std::span bytes(static_cast<const std::byte*>(slab.const_data_ptr()), slab.nbytes());
-    if (auto done = file_.write(offset, bytes); !done) return done;
-    offset += bytes.size();
-    if (!written_(bytes.size())) return fail(ErrorCode::kCancelled, "the import was stopped");
+    // The next slab comes from the disk while this one is worked on.
+    const size_t next = static_cast<size_t>(row / slab_rows + 1) * slab_bytes;
+    if (next < bytes.size())
+      read_ahead(bytes.subspan(next, std::min(slab_bytes, bytes.size() - next)));
+    const size_t written = place.values_end + place.scales_end;
+    if (auto done = write_slab(path, rows.narrow(0, row, count), place); !done) return done;
+    if (!options_.written(place.values_end + place.scales_end - written)) {
+      return fail(ErrorCode::kCancelled, "the import was stopped");
+    }
   }
+  return {};
+}
+
+Result<void> WeightWriter::write_slab(const std::string& path, const at::Tensor& slab,
+                                      Place& place) {
+  if (!place.scales) {
+    const at::Tensor converted = slab.to(find_dtype(place.values.dtype)->scalar_type).contiguous();
+    if (auto finite = check_finite(path, converted, pool_); !finite) return finite;
+    return write(converted, place.values, place.values_end);
+  }
+  const auto quantized =
+      kernels::quantize(slab.contiguous(), options_.encoding.format, options_.encoding.group_size);
+  if (!quantized) {
+    return fail(quantized.error().code, "weight '" + path + "': " + quantized.error().message);
+  }
+  auto done = write(quantized->values, place.values, place.values_end);
+  if (done) done = write(quantized->scales, *place.scales, place.scales_end);
+  return done;
+}
+
+// The next rows of an entry.
+Result<void> WeightWriter::write(const at::Tensor& tensor, const TensorEntry& entry, size_t& end) {
+  const std::span bytes(static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes());
+  if (bytes.size() > entry.end - end) {
+    return invalid_argument("weight '" + entry.name + "' is larger than planned");
+  }
+  if (auto done = file_.write(end, bytes); !done) return done;
+  end += bytes.size();
   return {};
 }
 
@@ -147,11 +193,11 @@ Result<void> WeightWriter::absent(const std::string&) {
   return {};  // the program says it
 }
 
-Result<void> WeightWriter::finish() {
+Result<OutputFile> WeightWriter::finish() {
   if (!missing_.empty()) {
     return invalid_argument("weight '" + missing_.begin()->first + "' did not come");
   }
-  return file_.sync();
+  return std::move(file_);
 }
 
 }  // namespace sluice::model

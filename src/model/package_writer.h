@@ -6,12 +6,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "model/safetensors.h"
+#include "model/weight_encoding.h"
 #include "model/weight_sink.h"
 #include "sluice/error.h"
 
@@ -30,7 +32,7 @@ class OutputFile final {
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&&) = delete;
 
-  // kResourceExhausted if the disk is full.
+  // kResourceExhausted if the disk is full. What was written begins its way to the disk at once.
   Result<void> write(size_t offset, std::span<const std::byte> bytes);
   // Returns once the bytes are on the disk.
   Result<void> sync();
@@ -46,34 +48,47 @@ Result<void> write_file(const std::filesystem::path& path, std::span<const std::
 // Puts a folder's entries (new and renamed files) on the disk.
 Result<void> sync_folder(const std::filesystem::path& folder);
 
-// Writes weights into one safetensors file whose layout is known beforehand. Weights are joined and
-// converted in slabs of a few MiB, so memory does not grow with them.
+// Writes weights into one safetensors file whose layout is known beforehand. Weights are joined,
+// converted and quantized in slabs of a few MiB, so memory does not grow with them.
 class WeightWriter final : public WeightSink {
  public:
   // Called after each slab with its bytes; false stops with kCancelled.
   using Written = std::function<bool(size_t)>;
 
+  struct Options {
+    WeightEncoding encoding;  // of the weights that are planned as quantized
+    Written written;
+  };
   static Result<std::unique_ptr<WeightWriter>> create(const std::filesystem::path& path,
                                                       const std::vector<PlannedWeight>& weights,
-                                                      kernels::ThreadPool& pool, Written written);
+                                                      Options options, kernels::ThreadPool& pool);
 
   // kInvalidArgument: not finite, or not as planned.
   Result<void> add(const std::string& path, const std::vector<at::Tensor>& parts,
                    bool is_table) override;
   Result<void> alias(const std::string& path, const std::string& target) override;
   Result<void> absent(const std::string& path) override;
-  // All planned weights must have come. Puts the file on the disk.
-  Result<void> finish();
+  // The file, to be synced: all planned weights must have come, and none may follow.
+  Result<OutputFile> finish();
 
  private:
-  WeightWriter(OutputFile file, kernels::ThreadPool& pool, Written written)
-      : file_(std::move(file)), pool_(pool), written_(std::move(written)) {}
-  Result<void> write_part(const std::string& path, const at::Tensor& part, at::ScalarType dtype,
-                          size_t offset);
+  // Where a weight's next rows go.
+  struct Place {
+    TensorEntry values;
+    std::optional<TensorEntry> scales;  // of a quantized weight
+    size_t values_end = 0;              // bytes of the file that are written
+    size_t scales_end = 0;
+  };
+
+  WeightWriter(OutputFile file, Options options, kernels::ThreadPool& pool)
+      : file_(std::move(file)), options_(std::move(options)), pool_(pool) {}
+  Result<void> write_part(const std::string& path, const at::Tensor& part, Place& place);
+  Result<void> write_slab(const std::string& path, const at::Tensor& slab, Place& place);
+  Result<void> write(const at::Tensor& tensor, const TensorEntry& entry, size_t& end);
 
   OutputFile file_;
+  Options options_;
   kernels::ThreadPool& pool_;
-  Written written_;
   std::map<std::string, TensorEntry> missing_;  // planned, not written yet
 };
 

@@ -191,6 +191,18 @@ std::set<std::string> multiplied_weights(const jit::Module& program) {
   return paths;
 }
 
+std::set<std::string> packed_weights(const jit::Module& program, const ProgramWeights& weights,
+                                     const std::map<std::string, std::string>& aliases) {
+  const std::set<std::string> multiplied = multiplied_weights(program);
+  std::set<std::string> packed;
+  for (const std::string& path : weights.paths()) {
+    if (!is_among(multiplied, path)) continue;
+    const auto target = aliases.find(path);
+    packed.insert(target == aliases.end() ? path : target->second);
+  }
+  return packed;
+}
+
 bool is_among(const std::set<std::string>& patterns, const std::string& path) {
   if (patterns.contains(path)) return true;
   const size_t dot = path.rfind('.');

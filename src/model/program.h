@@ -58,6 +58,12 @@ class ProgramWeights final {
 // list. They are what a kernel profile wants packed.
 std::set<std::string> multiplied_weights(const torch::jit::Module& program);
 
+// The tensors that multiplied_weights() means, by the paths of those that are no alias of another.
+//   aliases: path -> target
+std::set<std::string> packed_weights(const torch::jit::Module& program,
+                                     const ProgramWeights& weights,
+                                     const std::map<std::string, std::string>& aliases);
+
 // True if `path` is in the set, by itself or by its list.
 bool is_among(const std::set<std::string>& patterns, const std::string& path);
 

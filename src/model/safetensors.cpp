@@ -166,7 +166,7 @@ Result<SafetensorsHeader> read_safetensors_header(std::span<const std::byte> byt
   const auto text = header_text(bytes);
   if (!text) return std::unexpected(text.error());
   const auto json = parse_json(*text, 4);
-  if (!json) return fail(json.error().code, "header is " + json.error().message);
+  if (!json) return fail(json.error().code, "header: " + json.error().message);
   if (!json->is_object()) return invalid_argument("header is no JSON object");
 
   const size_t data_begin = kLengthBytes + text->size();
@@ -193,12 +193,14 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path)
   return result;
 }
 
-std::string lay_out_safetensors(std::vector<TensorEntry>& entries) {
+std::string lay_out_safetensors(std::vector<TensorEntry>& entries,
+                                const std::map<std::string, std::string>& metadata) {
   std::ranges::stable_sort(entries, [](const TensorEntry& a, const TensorEntry& b) {
     return dtype_bytes(a.dtype) > dtype_bytes(b.dtype);
   });
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   header["__metadata__"] = {{"format", "pt"}};
+  for (const auto& [key, value] : metadata) header["__metadata__"][key] = value;
   size_t offset = 0;
   for (TensorEntry& entry : entries) {
     entry.begin = offset;

@@ -64,7 +64,8 @@ class SafetensorsFile final {
 
 // Gives each entry its place in a new file and returns the bytes that precede the data. Entries
 // with wider elements come first and the data start at a multiple of 64 bytes, so that every tensor
-// is aligned to its element at least. Reorders `entries`.
-std::string lay_out_safetensors(std::vector<TensorEntry>& entries);
+// is aligned to its element at least. Reorders `entries`. `metadata` is added to __metadata__.
+std::string lay_out_safetensors(std::vector<TensorEntry>& entries,
+                                const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace sluice::model

@@ -119,13 +119,22 @@ Result<SourceModel> SourceModel::open(const fs::path& folder, const SourceOption
   if (!fs::is_directory(folder, error)) {
     return fail(ErrorCode::kNotFound, folder.filename().string() + ": there is no such folder");
   }
-  if (!options.dtype.empty() && !find_dtype(options.dtype)) {
-    return invalid_argument("dtype is '" + options.dtype.substr(0, 32) +
-                            "', supported: f32, f16, bf16");
+  if (fs::exists(folder / kManifestFile, error)) {
+    return invalid_argument(folder.filename().string() + ": is a package already");
   }
-  auto model = fs::exists(folder / kProgramFile, error) ? open_scripted(folder, options)
-                                                        : open_family(folder, options);
+  if (fs::exists(folder / kProgramFile, error) &&
+      fs::is_directory(folder / kWeightsFolder, error)) {
+    return fail(ErrorCode::kNotFound, std::string(kManifestFile) +
+                                          ": is missing from the package; copy it again, or "
+                                          "import the model again");
+  }
+  const auto wanted = parse_dtype(options.dtype, options.group_size);
+  if (!wanted) return std::unexpected(wanted.error());
+  auto model = fs::exists(folder / kProgramFile, error) ? open_scripted(folder, *wanted)
+                                                        : open_family(folder, options, *wanted);
   if (!model) return model;
+  model->config_.encoding = wanted->encoding;
+  if (auto marked = model->mark_quantized(); !marked) return std::unexpected(marked.error());
   auto end_token_ids = end_tokens(folder, model->config_.vocabulary_size);
   if (!end_token_ids) return std::unexpected(end_token_ids.error());
   model->folder_ = folder;
@@ -135,9 +144,15 @@ Result<SourceModel> SourceModel::open(const fs::path& folder, const SourceOption
   return model;
 }
 
-Result<SourceModel> SourceModel::open_family(const fs::path& folder, const SourceOptions& options) {
+Result<SourceModel> SourceModel::open_family(const fs::path& folder, const SourceOptions& options,
+                                             const WantedDType& wanted) {
   const auto config = ConfigFile::open(folder / kConfigFile);
-  if (!config) return std::unexpected(config.error());
+  if (!config) {
+    const Error weights = missing_weights(folder);  // Meta's own folders have no config.json
+    const bool is_pickled =
+        config.error().code == ErrorCode::kNotFound && weights.code == ErrorCode::kInvalidArgument;
+    return std::unexpected(is_pickled ? weights : config.error());
+  }
   if (config->has("quantization_config")) {
     return fail(ErrorCode::kUnimplemented,
                 "config.json: quantization_config is set; quantized checkpoints are not read, "
@@ -163,8 +178,7 @@ Result<SourceModel> SourceModel::open_family(const fs::path& folder, const Sourc
   auto checkpoint = Checkpoint::open(folder);
   if (!checkpoint) return std::unexpected(checkpoint.error());
   model.checkpoint_ = *std::move(checkpoint);
-  model.dtype_ = options.dtype.empty() ? model.checkpoint_->main_dtype()
-                                       : find_dtype(options.dtype)->scalar_type;
+  model.dtype_ = wanted.numbers.value_or(model.checkpoint_->main_dtype());
   if (auto planned = model.plan(); !planned) return std::unexpected(planned.error());
   return model;
 }
@@ -186,9 +200,18 @@ Result<void> SourceModel::plan() {
   return {};
 }
 
-Result<SourceModel> SourceModel::open_scripted(const fs::path& folder,
-                                               const SourceOptions& options) {
-  if (!options.dtype.empty()) {
+// Notes which weights the encoding is for.
+Result<void> SourceModel::mark_quantized() {
+  if (config_.encoding.is_plain()) return {};
+  const auto weights = ProgramWeights::find(program_);
+  if (!weights) return std::unexpected(weights.error());
+  const std::set<std::string> packed = packed_weights(program_, *weights, aliases_);
+  for (PlannedWeight& weight : weights_) weight.is_quantized = packed.contains(weight.path);
+  return {};
+}
+
+Result<SourceModel> SourceModel::open_scripted(const fs::path& folder, const WantedDType& wanted) {
+  if (wanted.numbers) {
     return fail(ErrorCode::kUnimplemented,
                 "program.pt keeps the dtypes it was exported with; leave dtype out");
   }
@@ -272,7 +295,7 @@ std::vector<fs::path> SourceModel::files() const {
 
 std::string SourceModel::origin() const {
   return (family_ ? "family " + family_->name() + " " + family_->source_digest() : "scripted") +
-         " " + config_.dtype;
+         " " + config_.dtype + format_name(config_.encoding);
 }
 
 Result<void> SourceModel::send_weights(WeightSink& sink) {

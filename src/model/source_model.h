@@ -19,7 +19,8 @@ namespace sluice::model {
 
 struct SourceOptions {
   std::filesystem::path families;  // folder of family files; empty: the built-in ones
-  std::string dtype;               // "f32", "f16", "bf16"; empty: as the files have it
+  std::string dtype;       // "f32", "f16", "bf16", "int8", "int4"; empty: as the files have it
+  int64_t group_size = 0;  // of int4; 0: the default
 };
 
 // A model that is not a package yet: a Hugging Face folder (config.json, safetensors), whose
@@ -48,11 +49,12 @@ class SourceModel final {
 
  private:
   static Result<SourceModel> open_family(const std::filesystem::path& folder,
-                                         const SourceOptions& options);
+                                         const SourceOptions& options, const WantedDType& wanted);
   static Result<SourceModel> open_scripted(const std::filesystem::path& folder,
-                                           const SourceOptions& options);
+                                           const WantedDType& wanted);
   Result<void> plan();
   Result<void> take_weights();
+  Result<void> mark_quantized();
 
   std::filesystem::path folder_;
   std::optional<Family> family_;  // of a Hugging Face folder

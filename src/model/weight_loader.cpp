@@ -27,13 +27,7 @@ Result<std::unique_ptr<WeightLoader>> WeightLoader::create(const torch::jit::Mod
                                                            kernels::ThreadPool& pool) {
   auto weights = ProgramWeights::find(program);
   if (!weights) return std::unexpected(weights.error());
-  const std::set<std::string> multiplied = multiplied_weights(program);
-  std::set<std::string> packed;
-  for (const std::string& path : weights->paths()) {
-    if (!is_among(multiplied, path)) continue;
-    const auto target = options.aliases.find(path);
-    packed.insert(target == options.aliases.end() ? path : target->second);
-  }
+  std::set<std::string> packed = packed_weights(program, *weights, options.aliases);
   std::unique_ptr<WeightLoader> loader(
       new WeightLoader(*std::move(weights), std::move(options), pool));
   loader->packed_ = std::move(packed);
@@ -42,11 +36,15 @@ Result<std::unique_ptr<WeightLoader>> WeightLoader::create(const torch::jit::Mod
 
 Result<void> WeightLoader::add(const std::string& path, const std::vector<at::Tensor>& parts,
                                bool is_table) {
-  if (!weights_.contains(path)) {
-    return invalid_argument("the program has no weight '" + path + "'");
-  }
-  if (!loaded_.insert(path).second) return invalid_argument("weight '" + path + "' comes twice");
+  if (auto expected = expect(path); !expected) return expected;
   try {
+    if (packed_.contains(path) && !options_.encoding.is_plain()) {
+      const auto packed = quantize_and_pack(parts);
+      if (!packed) return invalid_argument("weight '" + path + "': " + packed.error().message);
+      weight_bytes_ += kernels::packed_bytes(*packed);
+      weights_.set(path, *packed);
+      return {};
+    }
     at::Tensor weight = join_parts(parts, is_table ? parts[0].scalar_type() : options_.dtype);
     if (auto finite = check_finite(path, weight, pool_); !finite) return finite;
     if (packed_.contains(path)) {
@@ -64,6 +62,45 @@ Result<void> WeightLoader::add(const std::string& path, const std::vector<at::Te
     return fail(ErrorCode::kResourceExhausted,
                 "weight '" + path + "' cannot be prepared: " + one_line(exception));
   }
+}
+
+Result<void> WeightLoader::add_quantized(const std::string& path,
+                                         const kernels::QuantizedWeight& weight) {
+  try {
+    const auto packed = kernels::pack_weight(weight, options_.dtype);
+    if (!packed) return invalid_argument("weight '" + path + "': " + packed.error().message);
+    return add_packed(path, *packed);
+  } catch (const std::exception& exception) {
+    return fail(ErrorCode::kResourceExhausted,
+                "weight '" + path + "' cannot be prepared: " + one_line(exception));
+  }
+}
+
+Result<void> WeightLoader::add_packed(const std::string& path, const at::Tensor& packed) {
+  if (auto expected = expect(path); !expected) return expected;
+  if (!packed_.contains(path)) {
+    return invalid_argument("weight '" + path + "' is packed, but no product uses it");
+  }
+  weight_bytes_ += kernels::packed_bytes(packed);
+  weights_.set(path, packed);
+  return {};
+}
+
+Result<void> WeightLoader::expect(const std::string& path) {
+  if (!weights_.contains(path)) {
+    return invalid_argument("the program has no weight '" + path + "'");
+  }
+  if (!loaded_.insert(path).second) return invalid_argument("weight '" + path + "' comes twice");
+  return {};
+}
+
+// From the checkpoint's own numbers, as the importer does it: the bits are the package's.
+Result<at::Tensor> WeightLoader::quantize_and_pack(const std::vector<at::Tensor>& parts) const {
+  const at::Tensor weight = parts.size() == 1 ? parts[0].contiguous() : at::cat(parts);
+  const auto quantized =
+      kernels::quantize(weight, options_.encoding.format, options_.encoding.group_size);
+  if (!quantized) return std::unexpected(quantized.error());
+  return kernels::pack_weight(*quantized, options_.dtype);
 }
 
 Result<void> WeightLoader::alias(const std::string& path, const std::string& target) {

@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "kernels/quantize.h"
 #include "model/program.h"
+#include "model/weight_encoding.h"
 #include "model/weight_sink.h"
 
 namespace sluice::kernels {
@@ -29,6 +31,7 @@ class WeightLoader final : public WeightSink {
   struct Options {
     std::map<std::string, std::string> aliases;  // all that will come, path -> target
     at::ScalarType dtype = at::kFloat;
+    WeightEncoding encoding;  // what products' weights become; how they come, if add_quantized()
   };
   static Result<std::unique_ptr<WeightLoader>> create(const torch::jit::Module& program,
                                                       Options options, kernels::ThreadPool& pool);
@@ -40,6 +43,13 @@ class WeightLoader final : public WeightSink {
   Result<void> alias(const std::string& path, const std::string& target) override;
   Result<void> absent(const std::string& path) override;
 
+  // The same for a weight that is quantized already. kInvalidArgument also if no product uses it,
+  // or its values or scales are not as kernels/quantize.h says.
+  Result<void> add_quantized(const std::string& path, const kernels::QuantizedWeight& weight);
+
+  // The same for one that is packed already.
+  Result<void> add_packed(const std::string& path, const at::Tensor& packed);
+
   // kInvalidArgument, naming one, if a weight of the program has not come.
   Result<void> finish() const;
   int64_t weight_bytes() const { return weight_bytes_; }
@@ -47,6 +57,9 @@ class WeightLoader final : public WeightSink {
  private:
   WeightLoader(ProgramWeights weights, Options options, kernels::ThreadPool& pool)
       : weights_(std::move(weights)), options_(std::move(options)), pool_(pool) {}
+
+  Result<void> expect(const std::string& path);
+  Result<at::Tensor> quantize_and_pack(const std::vector<at::Tensor>& parts) const;
 
   ProgramWeights weights_;
   Options options_;

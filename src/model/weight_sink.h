@@ -16,6 +16,7 @@ struct PlannedWeight {
   std::vector<int64_t> shape;
   at::ScalarType dtype = at::kFloat;
   bool is_table = false;
+  bool is_quantized = false;  // a product's, in a model whose weights are quantized
 };
 
 // Takes a model's weights one by one, by the path of the program's attribute ("embedding",

@@ -1,6 +1,7 @@
 // The row law from end to end: a request's tokens and logprobs are the same bits alone, in crowds,
 // in chunks, after preemptions and on any number of threads.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -10,9 +11,11 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "engine/engine_service.h"
+#include "sluice/import.h"
 #include "sluice/runtime.h"
 #include "tests/engine/waiting_observer.h"
 
@@ -72,10 +75,12 @@ struct Setting {
   int64_t kv_tokens;  // 0: plenty
 };
 
-// A model's folder, and the dtype of its KV cache.
+// A model's folder, the dtype of its KV cache, and the dtype that it is imported as first (empty:
+// it is served as it is).
 struct Subject {
   std::string folder;
   std::string kv_cache_dtype = "auto";
+  std::string dtype = "";
 };
 
 std::unique_ptr<Service> make_service(const Subject& subject, const Setting& setting) {
@@ -84,7 +89,7 @@ std::unique_ptr<Service> make_service(const Subject& subject, const Setting& set
   options.kv_cache_dtype = subject.kv_cache_dtype;
   options.device = "cpu";
   options.num_threads = setting.num_threads;
-  options.block_size = 8;
+  options.block_size = 16;
   options.max_num_seqs = setting.max_num_seqs;
   options.max_num_batched_tokens = setting.max_num_batched_tokens;
   options.kv_cache_bytes = int64_t{64} << 20;
@@ -121,13 +126,33 @@ std::vector<Answer> answers_of(Service& service, int begin, int end) {
 
 class RowLawTest : public testing::TestWithParam<Subject> {
  protected:
-  static fs::path folder() { return fs::path(SLUICE_SOURCE_DIR) / GetParam().folder; }
+  void SetUp() override {
+    subject_ = GetParam();
+    const fs::path folder = fs::path(SLUICE_SOURCE_DIR) / subject_.folder;
+    if (!fs::exists(folder)) GTEST_SKIP() << "there is no " << subject_.folder;
+    if (subject_.dtype.empty()) return;
+    package_ = fs::temp_directory_path() /
+               ("sluice-row-law-" + std::to_string(::getpid()) + "-" + subject_.dtype);
+    ImportOptions options;
+    options.source = folder;
+    options.package = package_;
+    options.dtype = subject_.dtype;
+    const auto imported = import_model(options);
+    ASSERT_TRUE(imported.has_value()) << imported.error().message;
+    subject_.folder = package_.string();
+  }
+  void TearDown() override {
+    std::error_code error;
+    if (!package_.empty()) fs::remove_all(package_, error);
+  }
+
+  Subject subject_;
+  fs::path package_;
 };
 
 TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
-  if (!fs::exists(folder())) GTEST_SKIP() << "there is no " << GetParam().folder;
   constexpr Setting kAlone{"alone", 1, 4096, 1, 0};
-  const auto alone_service = make_service(GetParam(), kAlone);
+  const auto alone_service = make_service(subject_, kAlone);
   ASSERT_NE(alone_service, nullptr);
   std::vector<Answer> alone;
   for (int i = 0; i < kCrowd; ++i) alone.push_back(answers_of(*alone_service, i, i + 1)[0]);
@@ -137,7 +162,7 @@ TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
         Setting{"chunks_of_1", 1, 1, 1, 0}, Setting{"chunks_of_16", 16, 16, 2, 0},
         Setting{"preempted", 33, 48, 2, 160}}) {
     SCOPED_TRACE(setting.name);
-    const auto service = make_service(GetParam(), setting);
+    const auto service = make_service(subject_, setting);
     ASSERT_NE(service, nullptr);
     for (const int size : {2, 7, kCrowd}) {
       const auto together = answers_of(*service, kCrowd - size, kCrowd);
@@ -155,11 +180,16 @@ TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
   }
 }
 
-// The variants, the default packages, and a model of the caller's own.
+// The variants, packages with quantized weights, a user's own program, the default packages, and a
+// model of the caller's own.
 std::vector<Subject> models() {
   std::vector<Subject> subjects = {{"tests/golden/variants/llama_mha_untied_f32"},
                                    {"tests/golden/variants/llama_gqa_tied_bf16"},
                                    {"tests/golden/variants/bloom_3_heads_f32"},
+                                   {"tests/golden/variants/llama_gqa_tied_bf16", "auto", "int8"},
+                                   {"tests/golden/variants/llama_mha_untied_f32", "auto", "int4"},
+                                   {"tests/golden/variants/bloom_4_heads_bf16", "auto", "int8"},
+                                   {"tests/golden/scripted"},
                                    {"tests/golden/variants/bloom_4_heads_bf16"},
                                    {"tests/golden/variants/llama_dynamic_rope_f32"},
                                    {"tests/golden/variants/mistral_window_bf16"},

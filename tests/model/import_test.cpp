@@ -245,14 +245,40 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& item) { return std::string(item.param.what); });
 
 TEST(Import, RefusesPickleFilesWithTheCommandThatConverts) {
-  for (const char* name : {"pytorch_model.bin", "consolidated.00.pth", "model.pt"}) {
+  struct Case {
+    const char* name;
+    const char* command;
+  };
+  for (const Case& pickle :
+       {Case{"pytorch_model.bin", "M.from_pretrained('.', torch_dtype='auto').save_pretrained"},
+        Case{"pytorch_model-00001-of-00002.bin", "M.from_pretrained('.', torch_dtype='auto')"},
+        Case{"weights.pth", "torch.load('weights.pth', 'cpu', weights_only=True)"},
+        Case{"a'b.pt", "torch.load('FILE', 'cpu', weights_only=True)"}}) {
     const TemporaryFolder folder;
     copy_variant("llama_gqa_tied_bf16", folder / "source");
-    fs::rename(folder / "source/model.safetensors", folder / "source" / name);
+    fs::rename(folder / "source/model.safetensors", folder / "source" / pickle.name);
     const std::string message = load_error(folder / "source");
-    EXPECT_NE(message.find(std::string(name) + ": is a pickle file"), std::string::npos) << message;
-    EXPECT_NE(message.find("save_pretrained"), std::string::npos) << message;
+    EXPECT_NE(message.find(std::string(pickle.name) + ": is a pickle file"), std::string::npos)
+        << message;
+    EXPECT_NE(message.find(pickle.command), std::string::npos) << message;
   }
+}
+
+TEST(Import, RefusesMetasLayoutWithTheScriptThatConverts) {
+  const TemporaryFolder folder;
+  write_text(folder / "params.json", "{}");
+  write_text(folder / "consolidated.00.pth", "PK");
+  const std::string message = load_error(folder.path());
+  EXPECT_NE(message.find("consolidated.00.pth: is a pickle file"), std::string::npos) << message;
+  EXPECT_NE(message.find("convert_llama_weights_to_hf.py"), std::string::npos) << message;
+}
+
+TEST(Import, RefusesAPackage) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(import_to(variant("bloom_3_heads_f32"), folder / "package").has_value());
+  const auto imported = import_to(folder / "package", folder / "other");
+  ASSERT_FALSE(imported.has_value());
+  EXPECT_EQ(imported.error().message, "package: is a package already");
 }
 
 TEST(Import, NamesWhatIsMissing) {

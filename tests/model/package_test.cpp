@@ -162,6 +162,17 @@ TEST_F(Package, ALinkThatLeadsOutsideIsRefused) {
   expect_refused("tokenizer.json: lies outside the package");
 }
 
+TEST_F(Package, AManifestThatIsALinkOutsideIsRefused) {
+  fs::rename(package_ / "manifest.json", folder_ / "elsewhere.json");
+  fs::create_symlink(folder_ / "elsewhere.json", package_ / "manifest.json");
+  expect_refused("manifest.json: lies outside the package");
+}
+
+TEST_F(Package, AMissingManifestIsNamed) {
+  fs::remove(package_ / "manifest.json");
+  expect_refused("manifest.json: is missing from the package");
+}
+
 TEST_F(Package, ATokenizerThatTheManifestDoesNotKnowIsRefused) {
   write_text(package_ / "tokenizer.model", "x");
   expect_refused("tokenizer.model: is in the package's folder, but not in its manifest");
