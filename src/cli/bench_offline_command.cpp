@@ -11,6 +11,7 @@
 #include "cli/flags.h"
 #include "cli/format.h"
 #include "cli/machine.h"
+#include "cli/model_path.h"
 #include "cli/parse.h"
 #include "cli/runtime_flags.h"
 #include "cli/signals.h"
@@ -251,7 +252,9 @@ int run_bench_offline(Arguments arguments) {
 
   const SignalWatcher watcher([](int) { std::_Exit(kExitFailed); });
   const int32_t most = *std::max_element(options.concurrency.begin(), options.concurrency.end());
-  options.runtime.models = {{"", options.model}};
+  auto source = find_model(options.model);
+  if (!source) return flags.wrong_use("--model: " + source.error().message);
+  options.runtime.models = {*std::move(source)};
   options.runtime.limits.max_queued_requests =
       std::max(options.runtime.limits.max_queued_requests, most);
   options.runtime.limits.max_request_age = std::chrono::hours(24);

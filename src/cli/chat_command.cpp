@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/format.h"
+#include "cli/model_path.h"
 #include "cli/parse.h"
 #include "cli/request_fields.h"
 #include "cli/request_source.h"
@@ -220,7 +221,9 @@ class Chat {
 
 Result<std::unique_ptr<ChatBackend>> make_backend(Options& options) {
   if (!options.target.empty()) return make_remote_backend(options.target, options.model);
-  options.runtime.models = {{"", options.model}};
+  auto model = find_model(options.model);
+  if (!model) return std::unexpected(model.error());
+  options.runtime.models = {*std::move(model)};
   options.runtime.limits.max_request_age = std::chrono::hours(24 * 365);
   auto service = load_service(options.runtime, options.quiet);
   if (!service) return std::unexpected(service.error());

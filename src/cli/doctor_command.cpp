@@ -7,6 +7,7 @@
 #include "cli/flags.h"
 #include "cli/format.h"
 #include "cli/machine.h"
+#include "cli/model_path.h"
 #include "cli/runtime_flags.h"
 #include "cli/terminal.h"
 
@@ -94,7 +95,9 @@ int run_doctor(Arguments arguments) {
 
   Result<MemoryPlan> plan;
   if (!model.empty()) {
-    plan = plan_memory(model, kv_cache_dtype);
+    const auto source = find_model(model);
+    if (!source) return flags.wrong_use("--model: " + source.error().message);
+    plan = plan_memory(source->path, kv_cache_dtype);
     if (!plan) {
       print_error("doctor", plan.error().message);
       return load_exit_code(plan.error());

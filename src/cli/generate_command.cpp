@@ -5,16 +5,19 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <sstream>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "cli/batch.h"
 #include "cli/commands.h"
 #include "cli/event_queue.h"
 #include "cli/flags.h"
+#include "cli/model_path.h"
 #include "cli/parse.h"
 #include "cli/printer.h"
 #include "cli/request_fields.h"
@@ -40,7 +43,9 @@ struct Options {
 
 void add_flags(Flags& flags, Options& options) {
   flags.group("Model and deadline");
-  flags.add_text({"--model", "PATH", "A package or a Hugging Face folder", ""}, options.model);
+  flags.add_text(
+      {"--model", "PATH", "A package, a Hugging Face folder or its downloaded ORG/NAME", ""},
+      options.model);
   flags.add_duration({"--timeout", "TIME", "End a completion after this", "none"}, options.timeout);
   // The one model that is loaded is the one that answers, so requests need not name it.
   constexpr std::array<std::string_view, 2> kWithout{"model", "request_id"};
@@ -146,35 +151,56 @@ class OutputFile {
     if (path.empty()) return OutputFile(-1);
     const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (fd < 0 || ::ftruncate(fd, keep_bytes) != 0) {
+      const int reason = errno;
       if (fd >= 0) ::close(fd);
-      return invalid_argument("--output: cannot write " + quote(path));
+      return cannot_write(path, reason);
     }
-    return OutputFile(fd);
+    OutputFile file(fd);
+    file.path_ = path;
+    return file;
   }
-  OutputFile(OutputFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  OutputFile(OutputFile&& other) noexcept
+      : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
   OutputFile& operator=(OutputFile&&) = delete;
   ~OutputFile() {
     if (fd_ >= 0) ::close(fd_);
   }
 
-  // Straight to the kernel: what is written survives the end of this process.
-  bool write(std::string_view text) const {
+  // Straight to the kernel: what is written survives the end of this process. False: failure()
+  // says why, unless it is stdout, which speaks for itself.
+  bool write(std::string_view text) {
     if (fd_ < 0) return write_stdout(text);
     while (!text.empty()) {
       const ssize_t count = ::write(fd_, text.data(), text.size());
       if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return false;
+      if (count < 0) {
+        failure_ = cannot_write(path_, errno).error().message;
+        return false;
+      }
       text.remove_prefix(count);
     }
     return true;
   }
+  const std::string& failure() const { return failure_; }
 
  private:
   explicit OutputFile(int fd) : fd_(fd) {}
+  static std::unexpected<Error> cannot_write(const std::string& path, int reason) {
+    return invalid_argument("--output: cannot write " + quote(path) + " (" +
+                            std::generic_category().message(reason) + ")");
+  }
+
+  std::string path_;
+  std::string failure_;
   int fd_;
 };
 
 Result<ResumePoint> resume_point(const Options& options, const std::vector<int32_t>& lines) {
+  std::error_code error;
+  if (std::filesystem::exists(options.output_file, error) &&
+      !std::filesystem::is_regular_file(options.output_file, error)) {
+    return invalid_argument("--output: " + quote(options.output_file) + " is not a regular file");
+  }
   std::ifstream existing(options.output_file, std::ios::binary);
   if (options.output_file.empty() || !existing) {
     std::istringstream nothing;
@@ -211,6 +237,10 @@ int generate_batch(Service& service, Options& options, const std::shared_ptr<Eve
   if (!outcome) {
     print_error(kCommand, outcome.error().message);
     return kExitWrongUse;
+  }
+  if (outcome->interrupted && !output->failure().empty()) {
+    print_error(kCommand, output->failure());
+    return kExitFailed;
   }
   if (outcome->interrupted) {
     print_error(
@@ -268,7 +298,9 @@ int run_generate(Arguments arguments) {
 
   const auto queue = std::make_shared<EventQueue>();
   Interrupt interrupt(queue);
-  options.runtime.models = {{"", options.model}};
+  auto model = find_model(options.model);
+  if (!model) return flags.wrong_use("--model: " + model.error().message);
+  options.runtime.models = {*std::move(model)};
   // Nobody else waits here, so nothing is too old.
   options.runtime.limits.max_request_age = std::chrono::hours(24 * 365);
   const auto service = load_service(options.runtime, options.output.quiet);

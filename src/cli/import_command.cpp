@@ -3,6 +3,8 @@
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/model_path.h"
+#include "cli/parse.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "sluice/import.h"
@@ -18,10 +20,25 @@ int run_import(Arguments arguments) {
               "Makes a package from a Hugging Face folder (config.json, safetensors, tokenizer): "
               "compiles the family's TorchScript program, writes weights and hashes. Without "
               "Python. An interrupt leaves no half package.");
-  flags.add_positional("HF_DIR", "The folder to read", source);
+  flags.add_positional("HF_DIR", "The folder to read, or the ORG/NAME of a downloaded model",
+                       source);
   flags.add_positional("PACKAGE", "The folder to make", package);
-  flags.add_choice({"--dtype", "DTYPE", "Of the weights: f32, f16 or bf16", "as the checkpoint"},
-                   options.dtype, {"f32", "f16", "bf16"});
+  flags.add_choice({"--dtype", "DTYPE",
+                    "Of the weights: f32, f16, bf16, int8 or int4 (these two compute in bf16)",
+                    "as the checkpoint"},
+                   options.dtype, {"f32", "f16", "bf16", "int8", "int4"});
+  flags.add({"--group-size", "N", "Weights that share a scale in int4: 32 or 128", "32"},
+            [&options](const std::string& text) -> Result<void> {
+              if (text != "32" && text != "128") {
+                return invalid_argument(quote(text) + " is not one of 32, 128");
+              }
+              options.group_size = std::stoll(text);
+              return {};
+            });
+  flags.add_switch(
+      {"--packed", "",
+       "Hold the weights as the kernels use them too: starts at once, twice the disk", ""},
+      options.packed);
   flags.add_switch({"--overwrite", "", "Replace PACKAGE if it exists", ""}, options.overwrite);
   std::string families;
   flags.add_text({"--families", "FOLDER", "Family files (NAME.py) to use", "the built-in ones"},
@@ -29,8 +46,13 @@ int run_import(Arguments arguments) {
   flags.add_switch({"--quiet", "", "No progress and no notices on stderr", ""}, quiet);
   flags.example("sluice import ~/Llama-3.2-1B llama-1b --dtype bf16", "a package in bfloat16");
   if (const auto code = flags.parse(arguments)) return *code;
+  if (options.group_size > 0 && options.dtype != "int4") {
+    return flags.wrong_use("--group-size goes with --dtype int4");
+  }
 
-  options.source = source;
+  const auto found = find_model(source);
+  if (!found) return flags.wrong_use(found.error().message);
+  options.source = found->path;
   options.package = package;
   options.families = families;
   std::atomic<bool> interrupted = false;

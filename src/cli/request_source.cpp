@@ -55,8 +55,11 @@ RequestSource::RequestSource(std::string name, std::ifstream file, GenerateReque
 Result<RequestSource> RequestSource::open(const std::filesystem::path& path,
                                           GenerateRequest defaults) {
   std::error_code ignored;
-  if (!std::filesystem::is_regular_file(path, ignored)) {
+  if (!std::filesystem::exists(path, ignored)) {
     return fail(ErrorCode::kNotFound, "--input: there is no file " + quote(path.string()));
+  }
+  if (!std::filesystem::is_regular_file(path, ignored)) {
+    return invalid_argument("--input: " + quote(path.string()) + " is not a regular file");
   }
   std::ifstream file(path, std::ios::binary);
   if (!file) return invalid_argument("--input: cannot read " + quote(path.string()));

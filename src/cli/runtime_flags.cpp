@@ -11,6 +11,10 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
   flags.add_text(
       {"--device", "DEVICE", "auto, cpu or cuda[:N]; auto takes a GPU if there is one", ""},
       options.device);
+  flags.add_choice({"--dtype", "DTYPE",
+                    "Of the weights: f32, f16, bf16, int8 or int4 (these two compute in bf16)",
+                    "as the model has it"},
+                   options.dtype, {"f32", "f16", "bf16", "int8", "int4"});
   flags.add_int({"--num-threads", "N", "Compute threads", "one per core"}, options.num_threads, 1,
                 1024);
   flags.add_int({"--max-num-seqs", "N", "Most sequences in one step", ""}, options.max_num_seqs, 1,
@@ -83,14 +87,6 @@ void add_limit_flags(Flags& flags, ServiceLimits& limits) {
                 limits.max_stop_token_ids, 1);
   flags.add_int({"--max-logit-bias", "N", "Logit biases of a request", ""}, limits.max_logit_bias,
                 1);
-}
-
-ModelSource parse_model_source(const std::string& text) {
-  const size_t equals = text.find('=');
-  if (equals == std::string::npos || text.substr(0, equals).find('/') != std::string::npos) {
-    return {"", text};
-  }
-  return {text.substr(0, equals), text.substr(equals + 1)};
 }
 
 Result<std::unique_ptr<Service>> load_service(RuntimeOptions options, bool quiet) {

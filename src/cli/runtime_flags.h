@@ -20,9 +20,6 @@ void add_kv_dtype_flag(Flags& flags, std::string& target);
 // The flags of every limit in ServiceLimits, for `serve`.
 void add_limit_flags(Flags& flags, ServiceLimits& limits);
 
-// "PATH" or "NAME=PATH"; what stands before "=" is a name if it has no "/".
-ModelSource parse_model_source(const std::string& text);
-
 // create_service with a progress bar. Notices go to options.notice, or to stderr (unless `quiet`)
 // if that is empty.
 Result<std::unique_ptr<Service>> load_service(RuntimeOptions options, bool quiet);

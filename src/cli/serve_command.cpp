@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/format.h"
+#include "cli/model_path.h"
 #include "cli/runtime_flags.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
@@ -34,12 +35,13 @@ struct Options {
 void add_flags(Flags& flags, Options& options) {
   flags.group("Models");
   flags.add_repeated(
-      {"--model", "[NAME=]PATH", "A package or a Hugging Face folder, and how requests name it",
+      {"--model", "[NAME=]PATH",
+       "A package, a Hugging Face folder or its downloaded ORG/NAME, and how requests name it",
        "the folder's name"},
       [&options](const std::string& text) -> Result<void> {
-        options.runtime.models.push_back(parse_model_source(text));
-        if (options.runtime.models.back().path.empty())
-          return invalid_argument("the path is empty");
+        auto source = find_model(text, true);
+        if (!source) return std::unexpected(source.error());
+        options.runtime.models.push_back(*std::move(source));
         return {};
       });
   flags.add_text(

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <system_error>
 #include <utility>
 
 #include "cli/format.h"
@@ -80,8 +82,16 @@ int exit_code(const Error& error) {
 }
 
 bool write_stdout(std::string_view text) {
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
-         std::fflush(stdout) == 0;
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) {
+    return true;
+  }
+  const int reason = errno;
+  static bool is_told = false;
+  if (reason != EPIPE && !std::exchange(is_told, true)) {
+    print_notice("sluice: cannot write to stdout (" + std::generic_category().message(reason) + ")",
+                 false);
+  }
+  return false;
 }
 
 ProgressBar::ProgressBar(std::string label, bool quiet)

@@ -31,7 +31,8 @@ void print_notice(const std::string& message, bool quiet);
 // request or file is 2, the rest is 1.
 int exit_code(const Error& error);
 
-// Writes all of `text` to stdout and flushes. False if nobody reads it any more.
+// Writes all of `text` to stdout and flushes. False if nobody reads it any more, or it cannot be
+// written (a full disk); the latter is said on stderr, once.
 bool write_stdout(std::string_view text);
 
 // A progress bar on stderr: only on a terminal, at most ten times a second, gone when it ends.
