@@ -2,13 +2,13 @@
 """Sluice against its peers on one random checkpoint, in turns, in one run.
 
 Makes a checkpoint of each published shape with random bf16 weights, converts it for everyone, and
-checks that Sluice's greedy tokens are Transformers' in float32. Then, for each row: Sluice, the
-best peer, Sluice, the best peer, ... with the same number of threads. Prints Markdown with medians,
+checks that Sluice's greedy tokens are Transformers' in float32. Then, for each row: Sluice, the best
+peer, Sluice, the best peer, ... with the same number of threads. Prints Markdown with medians,
 spreads, ratios and the fraction of the byte limit (weights and KV cache of a step by the read
 bandwidth measured in the same turn), and writes JSON. Exits 1 if a goal is missed.
 
 Everything is installed and made on first use, in ignored folders: the peers take 13 GB, the models
-of both shapes 20 GB. A peer other than Transformers reads the base environment's packages too.
+of both shapes 25 GB. A peer other than Transformers reads the base environment's packages too.
 
   benchmarks/peers/compare.py --prepare          installs and converts only
   benchmarks/peers/compare.py --minutes 35       the best peer of each row

@@ -1,7 +1,7 @@
 """The peers' Python environments: installed once from the package registry, ignored by git.
 
 One folder holds them all. `base` has torch and Transformers; CTranslate2, llama.cpp and OpenVINO
-GenAI have a small environment each that sees base's packages; vLLM needs another torch, alone.
+GenAI have a small environment each that sees base's packages; vLLM needs another torch and is alone.
 """
 
 import os

@@ -2,8 +2,8 @@
 
     greedy_tokens.py HF_FOLDER < {"prompts": [[...], ...], "answers": [[...], ...]}
 
-One pass over each prompt with its answer gives the logits at every place. Prints {"tokens",
-"equal", "largest_gap", "bound"}: how far the logit of a token that is not the likeliest lies below it, and
+One pass over each prompt with its answer gives the logits at every place. Prints {"tokens", "equal",
+"largest_gap", "bound"}: how far the logit of a token that is not the likeliest lies below it, and
 what float32 arithmetic in another order can make of it.
 """
 

@@ -1,8 +1,8 @@
 """What every peer's process does: load a model, then measure what it is asked on stdin.
 
 A peer is a file NAME_peer.py with `load(options) -> generate`, where
-`generate(prompts, num_new, sampled) -> streams` takes lists of token ids and gives exactly
-`num_new` new ids for each (temperature 0.7 and top-p 0.9 if `sampled`, else greedy).
+`generate(prompts, num_new, sampled) -> streams` takes lists of token ids and gives exactly `num_new`
+new ids for each (temperature 0.7 and top-p 0.9 if `sampled`, else greedy).
 
   NAME_peer.py --model PATH --precision bf16|int8|int4 --vocabulary-size N
 

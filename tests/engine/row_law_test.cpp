@@ -211,6 +211,7 @@ std::vector<Subject> models() {
 INSTANTIATE_TEST_SUITE_P(Models, RowLawTest, testing::ValuesIn(models()), [](const auto& info) {
   std::string name = fs::path(info.param.folder).filename().string();
   if (info.param.kv_cache_dtype != "auto") name += "_kv_" + info.param.kv_cache_dtype;
+  if (!info.param.dtype.empty()) name += "_" + info.param.dtype;
   std::ranges::replace_if(name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
   return name;
 });
