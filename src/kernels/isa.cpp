@@ -16,7 +16,7 @@ constexpr int kXfeatureTileData = 18;
 
 // Grows when a kernel's order of operations changes, so that a replay on other arithmetic is
 // refused and not silently different.
-constexpr const char* kArithmeticVersion = "/1";
+constexpr const char* kArithmeticVersion = "/2";
 
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
