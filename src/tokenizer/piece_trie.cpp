@@ -96,6 +96,9 @@ class PieceTrie::Builder {
 
 PieceTrie::PieceTrie(std::vector<std::pair<std::string_view, int32_t>> strings) {
   std::ranges::sort(strings);
+  // Of equal strings the lowest id stays.
+  const auto same = [](const auto& a, const auto& b) { return a.first == b.first; };
+  strings.erase(std::unique(strings.begin(), strings.end(), same), strings.end());
   Builder(strings, &units_);
 }
 
