@@ -462,8 +462,8 @@ TEST_F(Package, AFailingStepDoesNotEndTheRunner) {
   ASSERT_TRUE(runner->allocate_kv(4).has_value());
   StepBatch batch;
   batch.clear();
-  batch.tokens = {1, 2};
-  batch.positions = {0};  // one is missing
+  batch.tokens = {1, 1 << 30};  // beyond the vocabulary
+  batch.positions = {0, 1};
   batch.sequence_starts = {0, 2};
   batch.context_lengths = {2};
   batch.block_tables = {0};
@@ -474,7 +474,7 @@ TEST_F(Package, AFailingStepDoesNotEndTheRunner) {
   EXPECT_EQ(failed.error().code, ErrorCode::kInternal);
   EXPECT_EQ(failed.error().message, "the model's program failed in this step");
   EXPECT_NE(runner->failure_detail(), "");
-  batch.positions = {0, 1};
+  batch.tokens = {1, 2};
   EXPECT_TRUE(runner->forward(batch).has_value());
 }
 
