@@ -213,7 +213,9 @@ Result<void> load_weights(const fs::path& folder, const Manifest& manifest, Weig
 
 Result<void> add_aliases(const Manifest& manifest, WeightLoader& loader) {
   for (const auto& [path, target] : manifest.aliases) {
-    if (auto added = loader.alias(path, target); !added) return added;
+    if (auto added = loader.alias(path, target); !added) {
+      return fail(added.error().code, std::string(kManifestFile) + ": " + added.error().message);
+    }
   }
   return {};
 }
