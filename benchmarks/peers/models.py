@@ -78,7 +78,7 @@ class Models:
     def package(self, shape, dtype):
         checkpoint = self.checkpoint(shape)
         return self._make(f"{shape}.sluice.{dtype}", lambda path: [
-            self._sluice, "import", checkpoint, path, "--dtype", dtype, "--quiet"])
+            self._sluice, "import", checkpoint, path, "--dtype", dtype, "--packed", "--quiet"])
 
     def drop_package(self, shape, dtype):
         shutil.rmtree(self._folder / f"{shape}.sluice.{dtype}", ignore_errors=True)
