@@ -3,6 +3,8 @@
 #include <ATen/ops/from_blob.h>
 #include <sys/mman.h>
 
+#include <cstddef>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -21,7 +23,28 @@ at::Tensor map_tensor(const std::vector<int64_t>& shape, at::ScalarType dtype, s
       at::TensorOptions().dtype(dtype));
 }
 
+std::vector<std::span<std::byte>> memory_of(const std::vector<at::Tensor>& layers) {
+  std::vector<std::span<std::byte>> memory;
+  memory.reserve(layers.size());
+  for (const at::Tensor& layer : layers) {
+    memory.emplace_back(static_cast<std::byte*>(layer.data_ptr()), layer.nbytes());
+  }
+  return memory;
+}
+
 }  // namespace
+
+KvPool::KvPool(std::vector<at::Tensor> layers)
+    : layers_(std::move(layers)), pages_(std::make_unique<PageToucher>(memory_of(layers_))) {
+  if (!layers_.empty())
+    block_bytes_ = layers_[0].nbytes() / static_cast<size_t>(layers_[0].size(0));
+  uses(0);
+}
+
+void KvPool::uses(int32_t block) {
+  if (layers_.empty()) return;
+  pages_->want((static_cast<size_t>(block) + 1) * block_bytes_ + kAheadBytes / layers_.size());
+}
 
 Result<std::unique_ptr<KvPool>> KvPool::create(const std::vector<int64_t>& layer_shape,
                                                int64_t num_layers, at::ScalarType dtype) {

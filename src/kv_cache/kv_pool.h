@@ -6,14 +6,15 @@
 #include <memory>
 #include <vector>
 
+#include "kv_cache/page_toucher.h"
 #include "sluice/error.h"
 
 namespace sluice::kv_cache {
 
 // The memory of the KV cache: one tensor a layer, indexed by BlockId in its first dimension.
 //
-// Pages come from the system zeroed and on first use only, in huge pages where it has them, so a
-// pool costs what its blocks in use cost.
+// Pages come from the system zeroed, in huge pages where it has them, and not long before their
+// use: a pool costs what its blocks in use cost, and kAheadBytes.
 // Threads: engine thread only.
 class KvPool final {
  public:
@@ -24,10 +25,17 @@ class KvPool final {
 
   const std::vector<at::Tensor>& layers() const { return layers_; }
 
+  // `block` is in use, so those up to kAheadBytes behind it may be next.
+  void uses(int32_t block);
+
  private:
-  explicit KvPool(std::vector<at::Tensor> layers) : layers_(std::move(layers)) {}
+  static constexpr size_t kAheadBytes = size_t{256} << 20;  // over all layers
+
+  explicit KvPool(std::vector<at::Tensor> layers);
 
   std::vector<at::Tensor> layers_;
+  size_t block_bytes_ = 0;  // of one layer
+  std::unique_ptr<PageToucher> pages_;
 };
 
 }  // namespace sluice::kv_cache

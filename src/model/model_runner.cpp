@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <utility>
@@ -91,6 +92,18 @@ void fill_inputs(const StepBatch& batch, const ProgramInputs& inputs) {
   fill_plan(kernels::kContextLengths, batch.context_lengths, {num_sequences});
   fill_plan(kernels::kBlockTables, batch.block_tables, {num_sequences, batch.max_blocks});
   fill_plan(kernels::kLogitRows, batch.logit_rows, {length_of(batch.logit_rows)});
+}
+
+// Tells the pool how far into it the step reaches: the allocator hands out low blocks first, and a
+// sequence's newest block stands last in its table.
+void announce_blocks(const StepBatch& batch, int32_t block_size, kv_cache::KvPool& kv) {
+  int32_t highest = 0;
+  for (size_t b = 0; b < batch.context_lengths.size(); ++b) {
+    const auto last = static_cast<size_t>((batch.context_lengths[b] - 1) / block_size);
+    highest =
+        std::max(highest, batch.block_tables[b * static_cast<size_t>(batch.max_blocks) + last]);
+  }
+  kv.uses(highest);
 }
 
 // One token of one sequence: runs every operator once, so that a program whose weights do not fit
@@ -192,6 +205,7 @@ Result<at::Tensor> ModelRunner::forward(const StepBatch& batch) {
   const c10::InferenceMode inference;
   try {
     fill_inputs(batch, state_->inputs);
+    announce_blocks(batch, state_->block_size, *state_->kv);
     at::Tensor logits = state_->run();
     if (logits.scalar_type() != at::kFloat || logits.dim() != 2 || !logits.is_contiguous() ||
         logits.size(0) != length_of(batch.logit_rows) ||
