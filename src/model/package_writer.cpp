@@ -180,9 +180,16 @@ Result<void> WeightWriter::write(const at::Tensor& tensor, const TensorEntry& en
   if (bytes.size() > entry.end - end) {
     return invalid_argument("weight '" + entry.name + "' is larger than planned");
   }
-  if (auto done = file_.write(end, bytes); !done) return done;
+  if (auto done = written(); !done) return done;
+  // The tensor goes along: it owns the bytes, or keeps the mapped file that does.
+  writing_ = std::async(std::launch::async,
+                        [this, tensor, bytes, offset = end] { return file_.write(offset, bytes); });
   end += bytes.size();
   return {};
+}
+
+Result<void> WeightWriter::written() {
+  return writing_.valid() ? writing_.get() : Result<void>{};
 }
 
 Result<void> WeightWriter::alias(const std::string&, const std::string&) {
@@ -194,6 +201,7 @@ Result<void> WeightWriter::absent(const std::string&) {
 }
 
 Result<OutputFile> WeightWriter::finish() {
+  if (auto done = written(); !done) return std::unexpected(done.error());
   if (!missing_.empty()) {
     return invalid_argument("weight '" + missing_.begin()->first + "' did not come");
   }

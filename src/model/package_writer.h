@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -49,7 +50,8 @@ Result<void> write_file(const std::filesystem::path& path, std::span<const std::
 Result<void> sync_folder(const std::filesystem::path& folder);
 
 // Writes weights into one safetensors file whose layout is known beforehand. Weights are joined,
-// converted and quantized in slabs of a few MiB, so memory does not grow with them.
+// converted and quantized in slabs of a few MiB, so memory does not grow with them. One slab is
+// written while the next is worked on, so an error of the system may come a call later.
 class WeightWriter final : public WeightSink {
  public:
   // Called after each slab with its bytes; false stops with kCancelled.
@@ -85,11 +87,15 @@ class WeightWriter final : public WeightSink {
   Result<void> write_part(const std::string& path, const at::Tensor& part, Place& place);
   Result<void> write_slab(const std::string& path, const at::Tensor& slab, Place& place);
   Result<void> write(const at::Tensor& tensor, const TensorEntry& entry, size_t& end);
+  // Waits for the slab on its way, if there is one.
+  Result<void> written();
 
   OutputFile file_;
   Options options_;
   kernels::ThreadPool& pool_;
   std::map<std::string, TensorEntry> missing_;  // planned, not written yet
+  // Of the slab on its way into file_. Last: its end waits for it.
+  std::future<Result<void>> writing_;
 };
 
 }  // namespace sluice::model
