@@ -154,4 +154,21 @@ std::vector<std::vector<float>> prompt_logits(ModelRunner& runner,
   return rows;
 }
 
+void expect_stops_leave_nothing(ImportOptions options, int stride) {
+  int calls = 0;
+  options.progress = [&calls](int64_t done, int64_t total) {
+    EXPECT_LE(done, total);
+    return ++calls > 0;
+  };
+  ASSERT_TRUE(import_model(options).has_value());
+  std::filesystem::remove_all(options.package);
+  for (int stop_at = 1; stop_at <= calls; stop_at += stride) {
+    int count = 0;
+    options.progress = [&](int64_t, int64_t) { return ++count < stop_at; };
+    EXPECT_FALSE(import_model(options).has_value());
+    EXPECT_TRUE(std::filesystem::is_empty(options.package.parent_path()))
+        << "after " << stop_at << " calls";
+  }
+}
+
 }  // namespace sluice::model

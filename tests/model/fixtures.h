@@ -11,6 +11,7 @@
 
 #include "kernels/compute.h"
 #include "model/model_runner.h"
+#include "sluice/import.h"
 
 namespace sluice::model {
 
@@ -27,6 +28,10 @@ class TemporaryFolder final {
  private:
   std::filesystem::path path_;
 };
+
+// Imports, then stops the same import at every `stride`-th report of progress, and expects an empty
+// folder each time. Requires: options.package is in a folder that is empty so far.
+void expect_stops_leave_nothing(ImportOptions options, int stride);
 
 void write_text(const std::filesystem::path& path, const std::string& text);
 std::string read_text(const std::filesystem::path& path);

@@ -124,19 +124,7 @@ TEST(PackedFiles, AStopLeavesNothing) {
   options.source = variant("bloom_3_heads_f32");
   options.package = folder / "package";
   options.packed = true;
-  int calls = 0;
-  options.progress = [&calls](int64_t done, int64_t total) {
-    EXPECT_LE(done, total);
-    return ++calls > 0;
-  };
-  ASSERT_TRUE(import_model(options).has_value());
-  fs::remove_all(folder / "package");
-  for (int stop_at = 1; stop_at <= calls; stop_at += 2) {
-    int count = 0;
-    options.progress = [&](int64_t, int64_t) { return ++count < stop_at; };
-    EXPECT_FALSE(import_model(options).has_value());
-    EXPECT_TRUE(fs::is_empty(folder.path())) << "after " << stop_at << " calls";
-  }
+  expect_stops_leave_nothing(options, 2);
 }
 
 }  // namespace
