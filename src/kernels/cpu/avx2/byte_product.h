@@ -30,6 +30,7 @@ struct ByteProduct {
   using Sum = IntVec;
   using SumElement = int32_t;
   static constexpr int kRows = 4;
+  static constexpr int kSums = 4;
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 4 * kTileColumns;
   struct Weights {

@@ -10,8 +10,8 @@ namespace sluice::kernels::cpu::avx2 {
 // Sixteen float32 lanes in two registers. Loads widen and stores round to nearest even; those with
 // a count touch the first `count` lanes only, and load zeros into the others.
 struct Vec {
-  static constexpr int kInputRows = 6;     // rows of a linear micro-kernel
-  static constexpr int kColumnGroups = 1;  // its width in vectors
+  static constexpr int kWideRows = 6;  // rows of a float32 micro-kernel of `linear`
+  static constexpr int kWideSums = 6;  // its sums at most
   static constexpr int kAccumulators = 4;
 
   __m256 a, b;

@@ -22,7 +22,8 @@ struct ByteProduct {
   using Operand = uint32_t;  // four bytes
   using Sum = IntVec;
   using SumElement = int32_t;
-  static constexpr int kRows = Vec::kInputRows;
+  static constexpr int kRows = 12;
+  static constexpr int kSums = 24;
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 4 * kTileColumns;
   struct Weights {

@@ -11,7 +11,8 @@ struct PairProduct {
   using Operand = uint32_t;  // a pair
   using Sum = Vec;
   using SumElement = float;
-  static constexpr int kRows = Vec::kInputRows;
+  static constexpr int kRows = 12;
+  static constexpr int kSums = 24;
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 2 * kTileColumns;
   struct Weights {

@@ -10,8 +10,8 @@ namespace sluice::kernels::cpu::avx512 {
 // Sixteen float32 lanes. Loads widen and stores round to nearest even; those with a count touch
 // the first `count` lanes only, and load zeros into the others.
 struct Vec {
-  static constexpr int kInputRows = 8;     // rows of a linear micro-kernel
-  static constexpr int kColumnGroups = 2;  // its width in vectors
+  static constexpr int kWideRows = 12;  // rows of a float32 micro-kernel of `linear`
+  static constexpr int kWideSums = 24;  // its sums at most
   static constexpr int kAccumulators = 16;
 
   __m512 v;

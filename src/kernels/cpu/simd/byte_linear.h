@@ -83,49 +83,59 @@ inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t f
   return unpacked;
 }
 
-// A few rows times an int4 panel, unpacked in registers.
+// Adds the products of a tile's codes of sixteen columns, unpacked in registers, to the sums of its
+// even and odd fours.
+template <typename P, int R>
+__attribute__((always_inline)) inline void add_code_tile(const LinearArgs& args,
+                                                         const uint8_t* panel, int64_t tile,
+                                                         int half, const typename P::Operand* input,
+                                                         typename P::Sum* even_sums,
+                                                         typename P::Sum* odd_sums) {
+#pragma GCC unroll 2
+  for (int64_t part = tile * kCodeParts; part < (tile + 1) * kCodeParts; ++part) {
+    const CodePlace place = code_place<P>(args, panel, part, half);
+    const typename P::Multipliers by = P::load_multipliers(place.multipliers);
+#pragma GCC unroll 4
+    for (int64_t offset = 0; offset < kCodeBytes; offset += 64) {
+      typename P::Weights even, odd;
+      prefetch_stream(place.codes + offset, 64);
+      P::expand(place.codes + offset, by, even, odd);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        even_sums[r] = P::step(even_sums[r], even, input + r);
+        odd_sums[r] = P::step(odd_sums[r], odd, input + P::kRows + r);
+      }
+      input += 2 * P::kRows;
+    }
+  }
+}
+
+// A few rows times an int4 panel, tile by tile in the order of memory.
 // Input [steps][P::kRows], sums [R][32].
-template <typename V, typename P, int R>
+template <typename P, int R>
 inline void multiply_codes(const LinearArgs& args, const uint8_t* panel,
                            const typename P::Operand* input, int32_t* sums) {
-  constexpr int kColumns = V::kColumnGroups;
-  for (int c = 0; c < 2; c += kColumns) {
-    typename P::Sum even_sums[R][kColumns], odd_sums[R][kColumns];
+  constexpr int kColumns = 4 * R <= P::kSums ? 2 : 1;
+  for (int first = 0; first < 2; first += kColumns) {
+    typename P::Sum even_sums[kColumns][R], odd_sums[kColumns][R];
+#pragma GCC unroll 2
+    for (int c = 0; c < kColumns; ++c) {
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-      for (int i = 0; i < kColumns; ++i) even_sums[r][i] = odd_sums[r][i] = P::Sum::zero();
+      for (int r = 0; r < R; ++r) even_sums[c][r] = odd_sums[c][r] = P::Sum::zero();
     }
     const typename P::Operand* operands = input;
-    for (int64_t part = 0; part < args.depth_tiles * kCodeParts; ++part) {
-      CodePlace places[kColumns];
-      typename P::Multipliers by[kColumns];
-#pragma GCC unroll 16
-      for (int i = 0; i < kColumns; ++i) {
-        places[i] = code_place<P>(args, panel, part, c + i);
-        by[i] = P::load_multipliers(places[i].multipliers);
+    for (int64_t tile = 0; tile < args.depth_tiles; ++tile) {
+#pragma GCC unroll 2
+      for (int c = 0; c < kColumns; ++c) {
+        add_code_tile<P, R>(args, panel, tile, first + c, operands, even_sums[c], odd_sums[c]);
       }
-#pragma GCC unroll 4
-      for (int64_t offset = 0; offset < kCodeBytes; offset += 64) {
-#pragma GCC unroll 16
-        for (int i = 0; i < kColumns; ++i) {
-          typename P::Weights even, odd;
-          prefetch_stream(places[i].codes + offset, 64);
-          P::expand(places[i].codes + offset, by[i], even, odd);
-#pragma GCC unroll 16
-          for (int r = 0; r < R; ++r) {
-            even_sums[r][i] = P::step(even_sums[r][i], even, operands + r);
-            odd_sums[r][i] = P::step(odd_sums[r][i], odd, operands + P::kRows + r);
-          }
-        }
-        operands += 2 * P::kRows;
-      }
+      operands += kStepsPerTile * P::kRows;
     }
+#pragma GCC unroll 2
+    for (int c = 0; c < kColumns; ++c) {
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-      for (int i = 0; i < kColumns; ++i) {
-        (even_sums[r][i] + odd_sums[r][i]).store(sums + r * kPanelColumns + (c + i) * 16);
+      for (int r = 0; r < R; ++r) {
+        (even_sums[c][r] + odd_sums[c][r]).store(sums + r * kPanelColumns + (first + c) * 16);
       }
     }
   }
@@ -134,20 +144,20 @@ inline void multiply_codes(const LinearArgs& args, const uint8_t* panel,
 // Rows whose weights are unpacked in registers: more of them would not fit beside the sums.
 inline constexpr int kCodeRows = 4;
 
-template <typename V, typename P, int R = kCodeRows>
+template <typename P, int R = kCodeRows>
 inline void multiply_few_rows(const LinearArgs& args, const LinearBlock& block, int64_t panel,
                               int32_t* sums) {
   if constexpr (R > 1) {
-    if (block.num_rows < R) return multiply_few_rows<V, P, R - 1>(args, block, panel, sums);
+    if (block.num_rows < R) return multiply_few_rows<P, R - 1>(args, block, panel, sums);
   }
   const auto* bytes = static_cast<const uint8_t*>(args.panels) + panel * args.panel_bytes;
   const auto* input = static_cast<const typename P::Operand*>(args.input) +
                       block.first_row * args.depth_tiles * kStepsPerTile;
-  multiply_codes<V, P, R>(args, bytes, input, sums);
+  multiply_codes<P, R>(args, bytes, input, sums);
 }
 
 // Rows times a panel, part after part where more than one micro-kernel's rows meet it.
-template <typename V, typename P>
+template <typename P>
 inline void multiply_panel(const LinearArgs& args, const LinearBlock& block, int64_t panel,
                            int32_t* sums, int8_t* unpacked) {
   const bool is_whole = args.format == WeightFormat::kInt8 && block.num_rows <= P::kRows;
@@ -155,7 +165,7 @@ inline void multiply_panel(const LinearArgs& args, const LinearBlock& block, int
   for (int64_t t = 0; t < args.depth_tiles; t += pass) {
     const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;
     const int8_t* tiles = byte_tiles<P>(args, panel, t, depth, unpacked);
-    multiply_block<V, P>(args, block, t, depth, tiles, sums);
+    multiply_block<P>(args, block, t, depth, tiles, sums);
   }
 }
 
@@ -166,9 +176,9 @@ inline void linear_bytes(const LinearArgs& args, const LinearBlock& block, void*
   const bool is_few = args.format == WeightFormat::kInt4 && block.num_rows <= kCodeRows;
   for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
     if (is_few) {
-      multiply_few_rows<V, P>(args, block, panel, sums);
+      multiply_few_rows<P>(args, block, panel, sums);
     } else {
-      multiply_panel<V, P>(args, block, panel, sums, unpacked);
+      multiply_panel<P>(args, block, panel, sums, unpacked);
     }
     finish<V, T>(args, block, panel, byte_sums<V, P>(args, block, panel, sums));
   }

@@ -20,7 +20,8 @@ struct WideProduct {
   using Operand = float;
   using Sum = V;
   using SumElement = float;
-  static constexpr int kRows = V::kInputRows;
+  static constexpr int kRows = V::kWideRows;
+  static constexpr int kSums = V::kWideSums;
   static constexpr int kOperandsPerStep = 2;
   static constexpr int kStepElements = 2 * kTileColumns;
   struct Weights {
@@ -65,71 +66,85 @@ inline void prefetch_stream(const T* p, int count) {
   }
 }
 
-// Rows of a micro-kernel times one or two groups of sixteen columns. The loops over R and C are
-// unrolled whole, so that the sums live in registers.
+// Rows of a micro-kernel times one or two groups of sixteen columns, from column `first` on. The
+// loops over R are unrolled whole, so that the sums live in registers. Tiles are read in the order
+// of memory: taking two of them by turns halves what a core gets from it.
 // Input [steps][operands][P::kRows], sums [R][32].
 template <typename P, int R, int C, bool kStream>
 struct MicroKernel {
   using Sum = typename P::Sum;
+  static constexpr int kStride = P::kOperandsPerStep * P::kRows;
+  static constexpr int kTile = kStepsPerTile * P::kStepElements;
 
   static void run(const typename P::Element* tiles, const typename P::Operand* input,
                   int64_t depth_tiles, typename P::SumElement* sums, bool resume) {
-    constexpr int kStride = P::kOperandsPerStep * P::kRows;
-    constexpr int kTile = kStepsPerTile * P::kStepElements;
-    Sum acc[R][C];
+    Sum acc[C][R];
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) {
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-      for (int c = 0; c < C; ++c) {
-        acc[r][c] = resume ? Sum::load(sums + r * kPanelColumns + c * 16) : Sum::zero();
+      for (int r = 0; r < R; ++r) {
+        acc[c][r] = resume ? Sum::load(sums + r * kPanelColumns + c * 16) : Sum::zero();
       }
     }
     for (int64_t t = 0; t < depth_tiles; ++t) {
-      for (int step = 0; step < kStepsPerTile; ++step) {
-        typename P::Weights weights[C];
-#pragma GCC unroll 16
-        for (int c = 0; c < C; ++c) {
-          const typename P::Element* from = tiles + c * kTile + step * P::kStepElements;
-          if constexpr (kStream) prefetch_stream(from, P::kStepElements);
-          weights[c] = P::load(from);
-        }
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-          for (int c = 0; c < C; ++c) acc[r][c] = P::step(acc[r][c], weights[c], input + r);
-        }
-        input += kStride;
-      }
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) add_tile(tiles + c * kTile, input, acc[c]);
+      input += kStepsPerTile * kStride;
       tiles += 2 * kTile;
     }
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) {
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
+      for (int r = 0; r < R; ++r) acc[c][r].store(sums + r * kPanelColumns + c * 16);
+    }
+  }
+
+ private:
+  __attribute__((always_inline)) static void add_tile(const typename P::Element* tile,
+                                                      const typename P::Operand* input, Sum* acc) {
+#pragma GCC unroll 4
+    for (int step = 0; step < kStepsPerTile; ++step) {
+      if constexpr (kStream) prefetch_stream(tile, P::kStepElements);
+      const typename P::Weights weights = P::load(tile);
 #pragma GCC unroll 16
-      for (int c = 0; c < C; ++c) acc[r][c].store(sums + r * kPanelColumns + c * 16);
+      for (int r = 0; r < R; ++r) acc[r] = P::step(acc[r], weights, input + r);
+      tile += P::kStepElements;
+      input += kStride;
     }
   }
 };
 
-template <typename V, typename P, bool kStream, int R = P::kRows>
+inline constexpr int64_t kTurnTiles = 2;
+
+template <typename P, bool kStream, int R = P::kRows>
 inline void multiply_rows(int rows, const typename P::Element* tiles,
                           const typename P::Operand* input, int64_t depth_tiles,
                           typename P::SumElement* sums, bool resume) {
   if constexpr (R > 1) {
     if (rows < R) {
-      multiply_rows<V, P, kStream, R - 1>(rows, tiles, input, depth_tiles, sums, resume);
+      multiply_rows<P, kStream, R - 1>(rows, tiles, input, depth_tiles, sums, resume);
       return;
     }
   }
-  constexpr int kColumns = V::kColumnGroups;
-  for (int c = 0; c < 2; c += kColumns) {
-    MicroKernel<P, R, kColumns, kStream>::run(tiles + c * kStepsPerTile * P::kStepElements, input,
-                                              depth_tiles, sums + c * 16, resume);
+  constexpr int kColumns = 2 * R <= P::kSums ? 2 : 1;
+  // Where the sums of one half of the panel fill the registers, the halves take turns, so that both
+  // are read nearly in the order of memory.
+  const int64_t turn = kColumns == 1 && kStream ? kTurnTiles : depth_tiles;
+  for (int64_t t = 0; t < depth_tiles; t += turn) {
+    const int64_t depth = depth_tiles - t < turn ? depth_tiles - t : turn;
+    for (int c = 0; c < 2; c += kColumns) {
+      const int64_t tile = (2 * t + c) * kStepsPerTile;
+      MicroKernel<P, R, kColumns, kStream>::run(
+          tiles + tile * P::kStepElements,
+          input + t * kStepsPerTile * P::kOperandsPerStep * P::kRows, depth, sums + c * 16,
+          resume || t > 0);
+    }
   }
 }
 
 // A block's rows times a part of a panel, P::kRows at a time. The first of them bring the part into
 // the first-level cache.
-template <typename V, typename P>
+template <typename P>
 inline void multiply_block(const LinearArgs& args, const LinearBlock& block, int64_t first_tile,
                            int64_t num_tiles, const typename P::Element* tiles,
                            typename P::SumElement* sums) {
@@ -139,12 +154,12 @@ inline void multiply_block(const LinearArgs& args, const LinearBlock& block, int
                       block.first_row / P::kRows * row_stride + first_tile * kOperandsPerTile;
   const bool resume = first_tile > 0;
   const int first_rows = static_cast<int>(block.num_rows < P::kRows ? block.num_rows : P::kRows);
-  multiply_rows<V, P, true>(first_rows, tiles, input, num_tiles, sums, resume);
+  multiply_rows<P, true>(first_rows, tiles, input, num_tiles, sums, resume);
   for (int64_t r = P::kRows; r < block.num_rows; r += P::kRows) {
     const int64_t left = block.num_rows - r;
     const int rows = static_cast<int>(left < P::kRows ? left : P::kRows);
-    multiply_rows<V, P, false>(rows, tiles, input + r / P::kRows * row_stride, num_tiles,
-                               sums + r * kPanelColumns, resume);
+    multiply_rows<P, false>(rows, tiles, input + r / P::kRows * row_stride, num_tiles,
+                            sums + r * kPanelColumns, resume);
   }
 }
 
@@ -165,7 +180,7 @@ inline void linear(const LinearArgs& args, const LinearBlock& block, void* scrat
         static_cast<const T*>(args.panels) + panel * args.depth_tiles * 2 * kTileElements;
     for (int64_t t = 0; t < args.depth_tiles; t += pass) {
       const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;
-      multiply_block<V, P>(args, block, t, depth, tiles + t * 2 * kTileElements, sums);
+      multiply_block<P>(args, block, t, depth, tiles + t * 2 * kTileElements, sums);
     }
     finish<V, T>(args, block, panel, FloatSums<V>{sums});
   }
