@@ -31,7 +31,7 @@ void Drawer::reserve(int32_t size) {
   const auto num_groups = static_cast<size_t>(size / kGroup + 1);
   bucket_mass_.reserve(kNumBuckets);
   bucket_count_.reserve(kNumBuckets);
-  max_bucket_mass_.reserve(kNumBuckets);
+  known_mass_.reserve(kNumBuckets);
   group_max_.reserve(num_groups);
   group_max_mass_.reserve(num_groups);
   group_mass_.reserve(num_groups);
@@ -269,10 +269,8 @@ Drawer::Candidate Drawer::find_last(std::span<Candidate> open, uint64_t& rest) {
   return open[0];
 }
 
-// Logits between which the cut should fall, from a sample of the row: the first elements of evenly
-// spaced groups. Nullopt if that says too little.
+// Logits between which the cut should fall. Nullopt if that cannot be told.
 std::optional<Bracket> Drawer::bracket(const Row& row, float top_p) {
-  constexpr double kDeviations = 2.5;
   constexpr double kWideMargin = 0.015;
   constexpr double kWidestMargin = 0.03;
   constexpr double kHopelessMargin = 0.06;
@@ -280,77 +278,116 @@ std::optional<Bracket> Drawer::bracket(const Row& row, float top_p) {
   constexpr int kManyElements = 64;
   if (row.num_groups() < kSampledGroups) return std::nullopt;
   set_buckets(row);
+  Estimate estimate;
+  weigh_heavy_groups(row, estimate);
   const double p = static_cast<double>(top_p);
-  const auto margin_of = [p](const Sample& sample) {
-    return kDeviations * std::sqrt(p * (1 - p) * sample.squares) / sample.mass;
-  };
-  Sample sample = draw_sample(row, kFewElements);
-  double margin = margin_of(sample);
+  draw_sample(row, kFewElements, estimate);
+  double margin = margin_of(estimate, p);
   if (margin > kWideMargin && margin < kHopelessMargin) {
-    sample = draw_sample(row, kManyElements);
-    margin = margin_of(sample);
+    draw_sample(row, kManyElements, estimate);
+    margin = margin_of(estimate, p);
   }
-  if (!(margin <= kWidestMargin)) return bracket_of_few(row, p, sample);
-  const auto place = [&](double share) {
-    int32_t b = 0;
-    for (double sum = 0; b < kNumBuckets - 1; ++b) {
-      sum += static_cast<double>(bucket_mass_[b]);
-      if (sum >= share * sample.mass) break;
-    }
-    return b;
-  };
-  return Bracket{logit_at(row, place(p + margin) + 1), logit_at(row, place(p - margin))};
+  if (!(margin <= kWidestMargin)) return bracket_of_few(row, p, estimate);
+  return Bracket{logit_at(row, bucket_of_share(estimate, p + margin) + 1),
+                 logit_at(row, bucket_of_share(estimate, p - margin))};
 }
 
-// For a row whose mass lies in few elements, so that a sample says little about it: what lies below
-// the bracket is small and even, and the sample tells its mass; of what lies above, the groups'
-// maxima give a lower bound.
-std::optional<Bracket> Drawer::bracket_of_few(const Row& row, double p, const Sample& sample) {
-  constexpr double kCaution = 1.5;
-  weigh_group_maxima(row);
+// Groups of which the largest element alone is a good part of the row are weighed whole: a sample
+// would miss them or make too much of them.
+void Drawer::weigh_heavy_groups(const Row& row, Estimate& estimate) {
+  constexpr uint64_t kMostHeavyGroups = 64;
+  heavy_mass_ = weigh_group_maxima(row) / kMostHeavyGroups;
+  known_mass_.assign(kNumBuckets, 0);
+  std::array<uint64_t, kGroup> mass;
   std::array<int32_t, kGroup> bucket;
-  max_bucket_mass_.assign(kNumBuckets, 0);
-  double top = 0;
+  estimate.num_sampled_from = row.size();
+  for (int32_t g = 0; g < row.num_groups(); ++g) {
+    if (group_max_mass_[g] < heavy_mass_) continue;
+    const auto part = row.group(g);
+    const auto size = static_cast<int>(part.size());
+    estimate.num_sampled_from -= size;
+    estimate.known += static_cast<double>(
+        row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data()));
+    row_kernels().bucket(part.data(), size, scale_, buckets_per_unit_, bucket.data());
+    for (int i = 0; i < size; ++i) known_mass_[bucket[i]] += mass[i];
+  }
+}
+
+// Of each of evenly spaced groups the first `num_elements`, at most kGroup.
+void Drawer::draw_sample(const Row& row, int num_elements, Estimate& estimate) {
+  bucket_mass_.assign(kNumBuckets, 0);
+  std::array<uint64_t, kGroup> mass;
+  std::array<int32_t, kGroup> bucket;
+  double sum = 0;
+  int32_t count = 0;
+  estimate.squares = 0;
+  for (int32_t g = 0; g < row.num_groups(); g += row.num_groups() / kSampledGroups) {
+    if (group_max_mass_[g] >= heavy_mass_) continue;
+    const auto part = row.group(g);
+    const int size = std::min(num_elements, static_cast<int>(part.size()));
+    count += size;
+    sum +=
+        static_cast<double>(row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data()));
+    row_kernels().bucket(part.data(), size, scale_, buckets_per_unit_, bucket.data());
+    for (int i = 0; i < size; ++i) {
+      bucket_mass_[bucket[i]] += mass[i];
+      estimate.squares += static_cast<double>(mass[i]) * static_cast<double>(mass[i]);
+    }
+  }
+  estimate.enlargement = estimate.num_sampled_from / static_cast<double>(std::max(count, 1));
+  estimate.sampled = estimate.enlargement * sum;
+}
+
+// By how much the estimated share of the mass above the bucket that holds share p may be off.
+double Drawer::margin_of(const Estimate& estimate, double p) const {
+  constexpr double kDeviations = 2.5;
+  const int32_t end = bucket_of_share(estimate, p);
+  double above = 0;
+  for (int32_t b = 0; b <= end; ++b) above += static_cast<double>(bucket_mass_[b]);
+  above = std::min(1.0, above * estimate.enlargement / std::max(estimate.sampled, 1.0));
+  const double squares = estimate.squares * ((1 - p) * (1 - p) * above + p * p * (1 - above));
+  return kDeviations * estimate.enlargement * std::sqrt(squares) / estimate.mass();
+}
+
+// The bucket at whose far end the share of the mass is reached.
+int32_t Drawer::bucket_of_share(const Estimate& estimate, double share) const {
+  const double wanted = share * estimate.mass();
+  int32_t b = 0;
+  for (double sum = 0; b < kNumBuckets - 1; ++b) {
+    sum += static_cast<double>(known_mass_[b]) +
+           estimate.enlargement * static_cast<double>(bucket_mass_[b]);
+    if (sum >= wanted) break;
+  }
+  return b;
+}
+
+// For a row of which a sample says little: what lies below the bracket is small and even, and the
+// sample tells its mass; of what lies above, the maxima of the light groups give a lower bound.
+std::optional<Bracket> Drawer::bracket_of_few(const Row& row, double p, const Estimate& estimate) {
+  constexpr double kCaution = 1.5;
+  std::array<int32_t, kGroup> bucket;
+  double top = estimate.known;
   for (int32_t g = 0; g < row.num_groups(); g += kGroup) {
     const int32_t count = std::min(kGroup, row.num_groups() - g);
     row_kernels().bucket(&group_max_[g], count, scale_, buckets_per_unit_, bucket.data());
     for (int32_t i = 0; i < count; ++i) {
-      max_bucket_mass_[bucket[i]] += group_max_mass_[g + i];
+      if (group_max_mass_[g + i] >= heavy_mass_) continue;
+      known_mass_[bucket[i]] += group_max_mass_[g + i];
       top += static_cast<double>(group_max_mass_[g + i]);
     }
   }
-  const double enlargement = kCaution * static_cast<double>(row.size()) / sample.num_elements;
+  const double enlargement = kCaution * estimate.enlargement;
   double below = 0;
   int32_t b = kNumBuckets - 1;
   for (; b > 0; --b) {
-    const double next_below = below + enlargement * static_cast<double>(bucket_mass_[b]);
-    top -= static_cast<double>(max_bucket_mass_[b]);
+    const auto known = static_cast<double>(known_mass_[b]);
+    const double next_below = below + known + enlargement * static_cast<double>(bucket_mass_[b]);
+    top -= known;
     if (next_below > (1 - p) * (next_below + top)) break;
     below = next_below;
   }
   if (b == kNumBuckets - 1) return std::nullopt;
   return Bracket{logit_at(row, b + 1), row.max()};
-}
-
-// Of each of evenly spaced groups the first `num_elements`, at most kGroup.
-Drawer::Sample Drawer::draw_sample(const Row& row, int num_elements) {
-  bucket_mass_.assign(kNumBuckets, 0);
-  std::array<uint64_t, kGroup> mass;
-  std::array<int32_t, kGroup> bucket;
-  Sample sample;
-  for (int32_t g = 0; g < row.num_groups(); g += row.num_groups() / kSampledGroups) {
-    const auto part = row.group(g);
-    const int size = std::min(num_elements, static_cast<int>(part.size()));
-    sample.num_elements += size;
-    sample.mass +=
-        static_cast<double>(row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data()));
-    row_kernels().bucket(part.data(), size, scale_, buckets_per_unit_, bucket.data());
-    for (int i = 0; i < size; ++i) {
-      bucket_mass_[bucket[i]] += mass[i];
-      sample.squares += static_cast<double>(mass[i]) * static_cast<double>(mass[i]);
-    }
-  }
-  return sample;
 }
 
 void Drawer::set_buckets(const Row& row) {

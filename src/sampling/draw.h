@@ -12,11 +12,11 @@ namespace sluice::sampling {
 
 // Steps 2 to 4 of sampler.h for one row after its penalties: cuts and the draw.
 //
-// Nothing sorts the row. A cut by mass is looked for inside a bracket that a sample of the row
-// suggests: one pass sums what lies above it and collects what lies inside, an exact selection
-// among those follows. Where the sample says too little or misleads, and for a cut by rank, one
-// histogram of weights over the distance from the maximum does the same. Three passes at most: the
-// scan, the bracket or the histogram, the weights that are left.
+// Nothing sorts the row. A cut by mass is looked for inside a bracket that the row's largest
+// elements and a sample of the others suggest: one pass sums what lies above it and collects what
+// lies inside, an exact selection among those follows. Where the sample says too little or misleads,
+// and for a cut by rank, one histogram of weights over the distance from the maximum does the same.
+// Three passes at most: the scan, the bracket or the histogram, the weights that are left.
 // Reused from row to row for its memory. Threads: one.
 class Drawer final {
  public:
@@ -49,16 +49,24 @@ class Drawer final {
 
   bool narrow_to_top_k(Row& row, int32_t top_k);
   int32_t draw_row(const Row& row, const SamplingParams& params, uint64_t bits);
-  // Some elements of a row, by buckets in bucket_mass_.
-  struct Sample {
-    double mass = 0;
-    double squares = 0;  // sum of the squares of the masses
-    int32_t num_elements = 0;
+  // What a row's mass is thought to be: that of its heavy groups, by buckets in known_mass_, and of
+  // the others what a sample, by buckets in bucket_mass_, tells.
+  struct Estimate {
+    double known = 0;
+    double sampled = 0;      // of all that the sample was drawn from
+    double enlargement = 0;  // that by the sample itself
+    double squares = 0;      // sum of the squares of the sample's masses
+    int32_t num_sampled_from = 0;
+
+    double mass() const { return known + sampled; }
   };
 
   std::optional<Bracket> bracket(const Row& row, float top_p);
-  std::optional<Bracket> bracket_of_few(const Row& row, double p, const Sample& sample);
-  Sample draw_sample(const Row& row, int num_elements);
+  std::optional<Bracket> bracket_of_few(const Row& row, double p, const Estimate& estimate);
+  void weigh_heavy_groups(const Row& row, Estimate& estimate);
+  void draw_sample(const Row& row, int num_elements, Estimate& estimate);
+  double margin_of(const Estimate& estimate, double p) const;
+  int32_t bucket_of_share(const Estimate& estimate, double share) const;
   void set_buckets(const Row& row);
   float logit_at(const Row& row, int32_t bucket) const;
   uint64_t weigh_group_maxima(const Row& row);
@@ -85,7 +93,8 @@ class Drawer final {
   std::vector<uint32_t> bucket_count_;  // [kNumBuckets], if a rank is looked for
   std::vector<float> group_max_;
   std::vector<uint64_t> group_max_mass_;
-  std::vector<uint64_t> max_bucket_mass_;  // [kNumBuckets], of the groups' maxima
+  std::vector<uint64_t> known_mass_;  // [kNumBuckets], see Estimate
+  uint64_t heavy_mass_ = 0;           // a group is heavy if its maximum has it
   std::vector<Candidate> candidates_;
   // Elements inside the bracket, in order of their indexes; more room than elements.
   std::vector<float> inside_z_;

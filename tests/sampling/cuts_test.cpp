@@ -73,6 +73,7 @@ struct Case {
   float spread;
   float step;
   SamplingParams params;
+  std::vector<float> spikes = {};  // logits of a few ids
 };
 
 SamplingParams make(float temperature, int32_t top_k, float top_p, float min_p) {
@@ -90,6 +91,7 @@ TEST_P(CutsTest, DrawsWhatTheSortedRowDraws) {
   const Case& c = GetParam();
   for (uint32_t row_seed = 1; row_seed <= 3; ++row_seed) {
     auto row = random_row(c.size, c.spread, row_seed, c.step);
+    for (size_t i = 0; i < c.spikes.size(); ++i) row[(i + 1) * 977] = c.spikes[i];
     SamplingParams params = c.params;
     params.seed = 1000 + row_seed;
     const Oracle oracle(row, params);
@@ -132,6 +134,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"sampled_uneven", 70001, 1.5f, 0, make(0.7f, 0, 0.9f, 0)},
                     Case{"sampled_peaked", 250880, 3, 0, make(0.7f, 0, 0.9f, 0)},
                     Case{"sampled_very_peaked", 70001, 12, 0, make(0.7f, 0, 0.9f, 0)},
+                    // What a sample misses and what the rest's sample must be set against.
+                    Case{"sampled_spiked", 250880, 0.5f, 0, make(0.7f, 0, 0.9f, 0), {9.3f}},
+                    Case{"sampled_spikes", 70001, 0.5f, 0, make(1, 0, 0.8f, 0), {9, 8.5f, 8, 6}},
+                    Case{"sampled_spike_only", 70001, 0.5f, 0, make(1, 0, 0.9f, 0), {30}},
                     Case{"sampled_ties", 70001, 0.5f, 0.25f, make(1, 0, 0.6f, 0)},
                     Case{"sampled_all_equal", 70001, 0, 0, make(1, 0, 0.3f, 0)},
                     Case{"sampled_tiny", 70001, 0.5f, 0, make(1, 0, 1e-6f, 0)},
