@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -22,16 +23,25 @@ void pause_cpu() {
 
 }  // namespace
 
-// The loop in progress is one 64-bit ticket: the loop's number above, its unclaimed tasks below.
-// A thread claims a task by taking one off with compare-and-swap. A late worker that still holds an
-// old loop's number fails to swap, so the caller need not wait for workers that found nothing, and
-// a machine whose other cores are busy costs no more than the lack of their help.
+// Every thread has a range of a loop's tasks, so that what it reads is one stream: one 64-bit
+// ticket holds the loop's number and the range's unclaimed tasks. The owner claims from the front,
+// threads that have nothing left of their own from the back, both by compare-and-swap. A late
+// worker that still holds an old loop's ticket fails to swap, so the caller need not wait for
+// workers that found nothing, and a machine whose other cores are busy costs no more than the lack
+// of their help.
 struct ThreadPool::State {
-  static constexpr uint64_t kCountMask = 0xffffffffu;
+  static constexpr int64_t kMostTasks = 0xffff;  // of one loop
 
-  std::atomic<uint64_t> ticket{0};
+  struct alignas(64) Range {
+    std::atomic<uint64_t> ticket{0};  // loop << 32 | begin << 16 | end
+  };
+  static uint64_t begin_of(uint64_t ticket) { return ticket >> 16 & 0xffff; }
+  static uint64_t end_of(uint64_t ticket) { return ticket & 0xffff; }
+
+  std::vector<Range> ranges;      // one a thread; the caller's is the first
+  std::atomic<uint64_t> loop{0};  // the number of the latest one
   std::atomic<int64_t> tasks_done{0};
-  int64_t num_tasks = 0;                               // stable while a task is claimed
+  int64_t first_task = 0;                              // stable while a task is claimed
   const std::function<void(int64_t)>* body = nullptr;  // the same
 
   std::atomic<int> num_parked{0};
@@ -40,44 +50,95 @@ struct ThreadPool::State {
   std::condition_variable wake;
   std::vector<std::thread> workers;
 
-  bool has_tasks() const { return (ticket.load() & kCountMask) != 0; }
+  explicit State(size_t num_threads) : ranges(num_threads) {}
 
-  // Runs one task of the current loop; false if none is left.
-  bool run_one() {
-    uint64_t seen = ticket.load();
+  // Runs one task of a range; false if none is left there.
+  bool run_one(Range& range, bool is_own) {
+    uint64_t seen = range.ticket.load();
+    uint64_t rest = 0;
     do {
-      if ((seen & kCountMask) == 0) return false;
-    } while (!ticket.compare_exchange_weak(seen, seen - 1));
-    (*body)(num_tasks - static_cast<int64_t>(seen & kCountMask));
+      if (begin_of(seen) == end_of(seen)) return false;
+      rest = is_own ? seen + (uint64_t{1} << 16) : seen - 1;
+    } while (!range.ticket.compare_exchange_weak(seen, rest));
+    const uint64_t task = is_own ? begin_of(seen) : end_of(rest);
+    (*body)(first_task + static_cast<int64_t>(task));
     tasks_done.fetch_add(1, std::memory_order_acq_rel);
     return true;
   }
 
-  void park() {
+  // Runs what is left of the loop in progress.
+  void run_tasks(size_t thread) {
+    while (run_one(ranges[thread], true)) {
+    }
+    for (size_t i = 1; i < ranges.size(); ++i) {
+      while (run_one(ranges[(thread + i) % ranges.size()], false)) {
+      }
+    }
+  }
+
+  void share_out(int64_t num_tasks) {
+    const uint64_t number = loop.load(std::memory_order_relaxed) + 1;
+    const auto count = static_cast<uint64_t>(num_tasks);
+    const auto num_threads = static_cast<uint64_t>(ranges.size());
+    for (uint64_t i = 0; i < num_threads; ++i) {
+      const uint64_t begin = count * i / num_threads;
+      const uint64_t end = count * (i + 1) / num_threads;
+      ranges[i].ticket.store(number << 32 | begin << 16 | end);
+    }
+    loop.store(number);
+  }
+
+  void park(uint64_t seen_loop) {
     std::unique_lock lock(mutex);
     num_parked.fetch_add(1);
-    wake.wait(lock, [this] { return has_tasks() || stopping.load(); });
+    wake.wait(lock, [&] { return loop.load() != seen_loop || stopping.load(); });
     num_parked.fetch_sub(1);
   }
 
-  void work() {
+  void work(size_t thread) {
+    uint64_t seen_loop = 0;
     int spins = 0;
     while (!stopping.load(std::memory_order_relaxed)) {
-      if (run_one()) {
+      const uint64_t now = loop.load();
+      if (now != seen_loop) {
+        run_tasks(thread);
+        seen_loop = now;
         spins = 0;
       } else if (++spins < kSpinsBeforePark) {
         pause_cpu();
       } else {
-        park();
+        park(seen_loop);
         spins = 0;
+      }
+    }
+  }
+
+  void run_loop(int64_t first, int64_t num_tasks) {
+    first_task = first;
+    tasks_done.store(0, std::memory_order_relaxed);
+    share_out(num_tasks);
+    if (num_parked.load() > 0) {
+      // The empty critical section orders this against a worker between its check and its wait.
+      {
+        std::lock_guard lock(mutex);
+      }
+      wake.notify_all();
+    }
+    run_tasks(0);
+    for (int spins = 0; tasks_done.load(std::memory_order_acquire) < num_tasks; ++spins) {
+      if (spins < kSpinsBeforePark) {
+        pause_cpu();
+      } else {
+        std::this_thread::yield();
       }
     }
   }
 };
 
-ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
-  for (int i = 1; i < num_threads; ++i) {
-    state_->workers.emplace_back([state = state_.get()] { state->work(); });
+ThreadPool::ThreadPool(int num_threads)
+    : state_(std::make_unique<State>(static_cast<size_t>(num_threads))) {
+  for (size_t i = 1; i < static_cast<size_t>(num_threads); ++i) {
+    state_->workers.emplace_back([state = state_.get(), i] { state->work(i); });
   }
 }
 
@@ -104,26 +165,9 @@ void ThreadPool::run(int64_t num_tasks, const std::function<void(int64_t)>& body
     pool_in_force = outer;
     return;
   }
-  state.num_tasks = num_tasks;
   state.body = &body;
-  state.tasks_done.store(0, std::memory_order_relaxed);
-  const uint64_t loop = (state.ticket.load(std::memory_order_relaxed) >> 32) + 1;
-  state.ticket.store(loop << 32 | static_cast<uint64_t>(num_tasks));
-  if (state.num_parked.load() > 0) {
-    // The empty critical section orders this against a worker between its check and its wait.
-    {
-      std::lock_guard lock(state.mutex);
-    }
-    state.wake.notify_all();
-  }
-  while (state.run_one()) {
-  }
-  for (int spins = 0; state.tasks_done.load(std::memory_order_acquire) < num_tasks; ++spins) {
-    if (spins < kSpinsBeforePark) {
-      pause_cpu();
-    } else {
-      std::this_thread::yield();
-    }
+  for (int64_t first = 0; first < num_tasks; first += State::kMostTasks) {
+    state.run_loop(first, std::min(State::kMostTasks, num_tasks - first));
   }
   pool_in_force = outer;
 }
