@@ -15,20 +15,15 @@
 #include <ATen/ops/zeros.h>
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <functional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "kernels/compute.h"
 #include "kernels/kv_layout.h"
 #include "kernels/operators.h"
 #include "kv_cache/kv_pool.h"
+#include "machine.h"
 
 namespace sluice::kernels {
 namespace {
@@ -36,40 +31,8 @@ namespace {
 constexpr int64_t kBlock = 16;
 constexpr int64_t kPoolBytes = int64_t{768} << 20;
 
-ThreadPool& pool() {
-  static ThreadPool* const pool = [] {
-    const char* threads = std::getenv("SLUICE_BENCH_THREADS");
-    const int all = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-    return new ThreadPool(threads == nullptr ? all : std::max(1, std::atoi(threads)));
-  }();
-  return *pool;
-}
-
-// Bytes per second that all threads read together, in huge pages: the best of five.
-double read_bandwidth() {
-  static const double bandwidth = [] {
-    constexpr int64_t kPart = int64_t{1} << 20;
-    const auto words = kv_cache::KvPool::create({kPoolBytes / 8}, 1, at::kLong);
-    at::Tensor memory = (*words)->layers()[0].fill_(1);
-    const auto* data = memory.const_data_ptr<int64_t>();
-    double best = 0;
-    for (int round = 0; round < 5; ++round) {
-      const auto begin = std::chrono::steady_clock::now();
-      auto part = [&](int64_t i) {
-        int64_t sums[8] = {};
-        for (int64_t w = i * kPart / 8; w < (i + 1) * kPart / 8; w += 8) {
-          for (int lane = 0; lane < 8; ++lane) sums[lane] ^= data[w + lane];
-        }
-        benchmark::DoNotOptimize(sums);
-      };
-      pool().run(kPoolBytes / kPart, std::ref(part));
-      const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
-      best = std::max(best, static_cast<double>(kPoolBytes) / time.count());
-    }
-    return best;
-  }();
-  return bandwidth;
-}
+using benchmarks::pool;
+using benchmarks::read_bandwidth;
 
 // A model's heads: BLOOM 560M's (MHA, ALiBi) or Llama 3.2 1B's (GQA, RoPE).
 struct Heads {
@@ -162,17 +125,6 @@ void register_benchmarks() {
 }  // namespace sluice::kernels
 
 int main(int argc, char** argv) {
-  using namespace sluice::kernels;
-  benchmark::Initialize(&argc, argv);
-  const auto profile = cpu_profile();
-  if (!profile) {
-    std::fprintf(stderr, "%s\n", profile.error().message.c_str());
-    return 1;
-  }
-  register_operators();
-  register_benchmarks();
-  std::printf("profile %s, %d threads, read limit %.1f GB/s\n", profile->c_str(),
-              pool().num_threads(), read_bandwidth() * 1e-9);
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  sluice::kernels::register_operators();
+  return sluice::benchmarks::run(argc, argv, sluice::kernels::register_benchmarks);
 }

@@ -15,16 +15,10 @@
 #include <ATen/ops/zeros.h>
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "kernels/compute.h"
@@ -32,56 +26,14 @@
 #include "kernels/operators.h"
 #include "kernels/packed_weight.h"
 #include "kernels/quantize.h"
+#include "machine.h"
 #include "tile_peak.h"
 
 namespace sluice::kernels {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-ThreadPool& pool() {
-  static ThreadPool* const pool = [] {
-    const char* threads = std::getenv("SLUICE_BENCH_THREADS");
-    return new ThreadPool(threads == nullptr
-                              ? static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))
-                              : std::max(1, std::atoi(threads)));
-  }();
-  return *pool;
-}
-
-uint64_t sum_words(const uint64_t* words, int64_t count) {
-  uint64_t sums[8] = {};
-  for (int64_t i = 0; i < count; i += 8) {
-    for (int lane = 0; lane < 8; ++lane) sums[lane] ^= words[i + lane];
-  }
-  uint64_t sum = 0;
-  for (const uint64_t lane : sums) sum ^= lane;
-  return sum;
-}
-
-// Bytes per second that all threads read together from memory in huge pages: the best of five.
-double read_bandwidth() {
-  static const double bandwidth = [] {
-    constexpr int64_t kBytes = int64_t{1} << 29;
-    constexpr int64_t kPart = int64_t{1} << 20;
-    at::Tensor words = at::zeros({kBytes}, at::TensorOptions().dtype(at::kByte));
-    std::memset(words.data_ptr(), 1, kBytes);
-    double best = 0;
-    for (int round = 0; round < 5; ++round) {
-      const auto begin = Clock::now();
-      auto part = [&](int64_t i) {
-        const auto* p =
-            reinterpret_cast<const uint64_t*>(words.const_data_ptr<uint8_t>() + i * kPart);
-        benchmark::DoNotOptimize(sum_words(p, kPart / 8));
-      };
-      pool().run(kBytes / kPart, std::ref(part));
-      const std::chrono::duration<double> time = Clock::now() - begin;
-      best = std::max(best, static_cast<double>(kBytes) / time.count());
-    }
-    return best;
-  }();
-  return bandwidth;
-}
+using benchmarks::pool;
+using benchmarks::read_bandwidth;
 
 void report_bytes(benchmark::State& state, double bytes_per_iteration) {
   using benchmark::Counter;
@@ -343,17 +295,6 @@ void register_benchmarks() {
 }  // namespace sluice::kernels
 
 int main(int argc, char** argv) {
-  using namespace sluice::kernels;
-  benchmark::Initialize(&argc, argv);
-  const auto profile = cpu_profile();
-  if (!profile) {
-    std::fprintf(stderr, "%s\n", profile.error().message.c_str());
-    return 1;
-  }
-  register_operators();
-  register_benchmarks();
-  std::printf("profile %s, %d threads, read limit %.1f GB/s\n", profile->c_str(),
-              pool().num_threads(), read_bandwidth() * 1e-9);
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  sluice::kernels::register_operators();
+  return sluice::benchmarks::run(argc, argv, sluice::kernels::register_benchmarks);
 }

@@ -2,8 +2,10 @@
 //
 //   sampler_bench --benchmark_filter=top_p
 //
-// flat: logits of a model with random weights, where a cut keeps most of the vocabulary; peaked:
-// logits of a trained one's spread. The rows are written anew before every call, as a model does,
+// flat: normal logits of a small spread, where a cut keeps most of the vocabulary; spiked: the same
+// with one token that has about half of all, as a model with random weights gives; peaked: normal
+// logits of a large spread; tailed: logits that fall with the logarithm of their rank, as a trained
+// model's. The rows are written anew before every call, as a model does,
 // and only the call is timed. Exit code 1 if the median of a case that draws without logprobs needs
 // 3 ms or more.
 // SLUICE_BENCH_THREADS sets the number of threads; all cores by default.
@@ -11,50 +13,59 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "kernels/compute.h"
+#include "machine.h"
 #include "sampling/sampler.h"
 
 namespace sluice::sampling {
 namespace {
 
+using benchmarks::pool;
 using Clock = std::chrono::steady_clock;
 
 constexpr int32_t kVocabulary = 250880;
 constexpr int64_t kRows = 16;
 constexpr double kLimitMs = 3;
 
-kernels::ThreadPool& pool() {
-  static kernels::ThreadPool* const pool = [] {
-    const char* threads = std::getenv("SLUICE_BENCH_THREADS");
-    return new kernels::ThreadPool(
-        threads == nullptr ? static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))
-                           : std::max(1, std::atoi(threads)));
-  }();
-  return *pool;
-}
-
 bool any_too_slow = false;
 
-// Normal logits of one spread, [kRows][kVocabulary].
-const std::vector<float>& logits(float spread) {
-  static std::vector<std::pair<float, std::vector<float>>> made;
-  for (const auto& [of, rows] : made) {
-    if (of == spread) return rows;
+enum class Shape : uint8_t { kFlat, kSpiked, kPeaked, kTailed };
+constexpr std::pair<const char*, Shape> kShapes[] = {{"flat", Shape::kFlat},
+                                                     {"spiked", Shape::kSpiked},
+                                                     {"peaked", Shape::kPeaked},
+                                                     {"tailed", Shape::kTailed}};
+
+std::vector<float> make_row(Shape shape, std::mt19937& engine) {
+  std::normal_distribution<float> normal(0, shape == Shape::kPeaked ? 3.0f : 0.5f);
+  std::vector<float> row(kVocabulary);
+  for (int32_t i = 0; i < kVocabulary; ++i) {
+    row[i] = shape == Shape::kTailed ? -1.2f * std::log(1 + static_cast<float>(i)) : normal(engine);
   }
+  if (shape == Shape::kTailed) std::shuffle(row.begin(), row.end(), engine);
+  if (shape == Shape::kSpiked) row[engine() % kVocabulary] = 9.3f;
+  return row;
+}
+
+// [kRows][kVocabulary]
+const std::vector<float>& logits(Shape shape) {
+  static std::map<Shape, std::vector<float>> made;
+  std::vector<float>& rows = made[shape];
+  if (!rows.empty()) return rows;
   std::mt19937 engine(1);
-  std::normal_distribution<float> normal(0, spread);
-  std::vector<float> rows(static_cast<size_t>(kRows) * kVocabulary);
-  for (float& x : rows) x = normal(engine);
-  return made.emplace_back(spread, std::move(rows)).second;
+  for (int64_t i = 0; i < kRows; ++i) {
+    const std::vector<float> row = make_row(shape, engine);
+    rows.insert(rows.end(), row.begin(), row.end());
+  }
+  return rows;
 }
 
 // Seconds to read all rows once with all threads: the best of ten.
@@ -76,9 +87,9 @@ double read_time(const std::vector<float>& rows) {
   return best;
 }
 
-void sample(benchmark::State& state, const SamplingParams& params, float spread) {
+void sample(benchmark::State& state, const SamplingParams& params, Shape shape) {
   const kernels::ComputeScope scope(pool());
-  const std::vector<float>& source = logits(spread);
+  const std::vector<float>& source = logits(shape);
   std::vector<float> rows = source;
   TokenCounts counts;
   std::vector<int32_t> touched;
@@ -120,10 +131,10 @@ void sample(benchmark::State& state, const SamplingParams& params, float spread)
 }
 
 void add(const std::string& name, const SamplingParams& params) {
-  for (const auto& [kind, spread] : {std::pair("flat", 0.5f), std::pair("peaked", 3.0f)}) {
+  for (const auto& [kind, shape] : kShapes) {
     benchmark::RegisterBenchmark(
         (name + "/" + kind).c_str(),
-        [params, spread](benchmark::State& state) { sample(state, params, spread); })
+        [params, shape](benchmark::State& state) { sample(state, params, shape); })
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond);
   }
@@ -158,10 +169,8 @@ void add_all() {
 }  // namespace sluice::sampling
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  sluice::sampling::add_all();
-  benchmark::RunSpecifiedBenchmarks();
-  if (!sluice::sampling::any_too_slow) return 0;
+  const int status = sluice::benchmarks::run(argc, argv, sluice::sampling::add_all);
+  if (status != 0 || !sluice::sampling::any_too_slow) return status;
   (void)std::fprintf(stderr, "a case without logprobs took %.0f ms or more\n",
                      sluice::sampling::kLimitMs);
   return 1;
