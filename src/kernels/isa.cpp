@@ -14,10 +14,6 @@ namespace {
 constexpr int kArchReqXcompPerm = 0x1023;
 constexpr int kXfeatureTileData = 18;
 
-// Grows when a kernel's order of operations changes, so that a replay on other arithmetic is
-// refused and not silently different.
-constexpr const char* kArithmeticVersion = "/2";
-
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("f16c");
@@ -67,13 +63,20 @@ Result<Isa> cpu_isa() {
   return isa;
 }
 
+// The number grows when the order of operations of an instruction set's kernels changes, so that a
+// replay on other arithmetic is refused and not silently different.
 Result<std::string> cpu_profile() {
   const Result<Isa> isa = cpu_isa();
   if (!isa) return std::unexpected(isa.error());
-  const char* name = *isa == Isa::kAmx      ? "cpu-amx"
-                     : *isa == Isa::kAvx512 ? "cpu-avx512"
-                                            : "cpu-avx2";
-  return name + std::string(kArithmeticVersion);
+  switch (*isa) {
+    case Isa::kAmx:
+      return "cpu-amx/2";
+    case Isa::kAvx512:
+      return "cpu-avx512/3";
+    case Isa::kAvx2:
+      break;
+  }
+  return "cpu-avx2/2";
 }
 
 }  // namespace sluice::kernels

@@ -136,7 +136,8 @@ struct SwigluArgs {
 //
 //   keys:   groups of 16 slots (the last one of S % 16), each [D][slots], or for bfloat16
 //           [D / 2][slots][2]: sixteen positions' scores are one vector, and no sum goes across it
-//   values: [S][D]; for bfloat16 under AMX [S / 2][D][2] where S and D are multiples of 16
+//   values: [S][D]; for bfloat16 under AMX and AVX-512 [S / 2][D][2] where S and D are multiples
+//           of 16
 //
 // An int8 cache has int8 numbers and behind them a float32 scale for each slot's key, [S], and one
 // for each slot's value, [S]. Keys are groups of [D][slots], values [S][D]; where bfloat16 is tiled

@@ -1,6 +1,7 @@
 #include "kernels/cpu/amx/attention.h"
-#include "kernels/cpu/amx/query_tile.h"
 #include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/avx512/vec.h"
+#include "kernels/cpu/simd/query_tile.h"
 #include "kernels/cpu/simd/write_kv.h"
 
 // bfloat16 attention over an int8 cache on AMX's tile registers, without widening the cache.
@@ -14,6 +15,11 @@
 // fast as one part alone where the tile would be mostly empty.
 namespace sluice::kernels::cpu::amx {
 namespace {
+
+using avx512::Vec;
+using simd::kAhead, simd::kGroup, simd::kGroupsAtOnce, simd::kSplitGroups, simd::kTileRows;
+using simd::prefetch, simd::prefetch_first, simd::prefetch_starts;
+using simd::QueryTile, simd::TiledCache, simd::TileSplit;
 
 constexpr int64_t kScoreBytes = simd::kScoreStride * sizeof(int32_t);
 constexpr float kQueryLevels = 127 * 128;
@@ -105,8 +111,8 @@ void score_one(const int8_t* queries, const int8_t* keys, int64_t head_size, int
 // Scores of two groups for sixteen queries: high parts in one tile, low ones in another.
 void score_pair(const int8_t* queries, const int8_t* const* keys, int64_t head_size, int64_t depth,
                 int32_t* scores) {
-  const int8_t* low = queries + kRows * head_size;
-  int32_t* low_scores = scores + kRows * simd::kScoreStride;
+  const int8_t* low = queries + kTileRows * head_size;
+  int32_t* low_scores = scores + kTileRows * simd::kScoreStride;
   memory_fence();
   _tile_zero(0);
   _tile_zero(1);
@@ -167,8 +173,8 @@ void mix_double(const uint8_t* weights, const int8_t* const* values, int64_t num
                 int64_t head_size, int32_t* sums) {
   constexpr int64_t kStep = 4 * kGroup;
   const int64_t row_bytes = head_size * 4;
-  const uint8_t* low = weights + kRows * kSoftmaxSplit;
-  int32_t* low_sums = sums + kRows * head_size;
+  const uint8_t* low = weights + kTileRows * kSoftmaxSplit;
+  int32_t* low_sums = sums + kTileRows * head_size;
   memory_fence();
   _tile_zero(0);
   _tile_zero(1);
@@ -215,8 +221,8 @@ class FixedTile {
   void start(const QueryTile<Vec>& tile) {
     rows_ = tile.rows;
     context_ = tile.last[tile.rows - 1];
-    is_single_ = 2 * rows_ <= kRows;
-    low_ = is_single_ ? rows_ : kRows;
+    is_single_ = 2 * rows_ <= kTileRows;
+    low_ = is_single_ ? rows_ : kTileRows;
     for (int64_t r = 0; r < rows_; ++r) {
       fix_query(static_cast<const float*>(args_.queries) + tile.offset[r], r);
     }
@@ -230,7 +236,7 @@ class FixedTile {
       values_[g] = keys[g] + head_.block_size * head_.head_size;
     }
     keys[split.num_groups] = keys[split.num_groups - 1];
-    configure_tiles(is_single_ ? 2 * rows_ : kRows, depth_);
+    configure_tiles(is_single_ ? 2 * rows_ : kTileRows, depth_);
     int64_t g = 0;
     if (is_single_) {
       for (; g + kGroupsAtOnce <= split.num_groups; g += kGroupsAtOnce) {
@@ -394,7 +400,7 @@ class FixedTile {
     const int64_t num_tiles = (split.num_groups + 3) / 4;
     const int8_t* values[kSplitGroups / 4];
     for (int64_t t = 0; t < num_tiles; ++t) values[t] = staged_ + 4 * t * group_bytes;
-    configure_tiles(kRows, 4 * kGroup);
+    configure_tiles(kTileRows, 4 * kGroup);
     int64_t d = 0;
     const auto advance = [&](int64_t columns) {
       d += columns;
@@ -419,15 +425,15 @@ class FixedTile {
   int64_t context_ = 0;
   int begin_ = 0;  // the first position of `weights_`
   const int8_t* values_[kSplitGroups];
-  float query_scales_[kRows];
-  float steps_[kRows];
+  float query_scales_[kTileRows];
+  float steps_[kTileRows];
   alignas(64) float key_scales_[kSoftmaxSplit];
   alignas(64) float value_scales_[kSoftmaxSplit];
-  alignas(64) int8_t queries_[2 * kRows * kMaxHeadSize];
-  alignas(64) int32_t scores_[2 * kRows][simd::kScoreStride];
-  alignas(64) uint8_t weights_[2 * kRows][kSoftmaxSplit];
-  alignas(64) int32_t sums_[2 * kRows * kMaxHeadSize];
-  alignas(64) float part_[kRows * kMaxHeadSize];
+  alignas(64) int8_t queries_[2 * kTileRows * kMaxHeadSize];
+  alignas(64) int32_t scores_[2 * kTileRows][simd::kScoreStride];
+  alignas(64) uint8_t weights_[2 * kTileRows][kSoftmaxSplit];
+  alignas(64) int32_t sums_[2 * kTileRows * kMaxHeadSize];
+  alignas(64) float part_[kTileRows * kMaxHeadSize];
   alignas(64) int8_t staged_[kSoftmaxSplit * kMaxHeadSize];
 };
 
@@ -440,8 +446,8 @@ void write_int8_kv_tiled(const AttentionArgs& args, int64_t sequence, int64_t fi
 
 void attend_int8_tiled(const AttentionArgs& args, const AttentionBlock& block) {
   FixedTile tile(args, block);
-  for (int64_t i = 0; i < block.num_rows * block.num_heads; i += kRows) {
-    attend_tile<Vec, FixedTile, Brain>(args, block, i, tile);
+  for (int64_t i = 0; i < block.num_rows * block.num_heads; i += kTileRows) {
+    simd::attend_tile<Vec, FixedTile, Brain>(args, block, i, tile);
   }
   _tile_release();
 }

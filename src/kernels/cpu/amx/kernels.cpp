@@ -1,5 +1,6 @@
 #include "kernels/cpu/amx/attention.h"
 #include "kernels/cpu/amx/linear.h"
+#include "kernels/cpu/simd/brain_attention.h"
 
 // AVX-512's kernels, but for those that the tile registers make faster.
 namespace sluice::kernels::cpu {
@@ -28,16 +29,16 @@ static void linear(const LinearArgs& args, const LinearBlock& block, void* scrat
 
 static void write_kv(const AttentionArgs& args, int64_t sequence, int64_t first_row,
                      int64_t num_rows) {
-  const auto write = !has_tiled_attention(args) ? avx512_kernels().write_kv
-                     : args.int8_cache          ? write_int8_kv_tiled
-                                                : write_kv_tiled;
+  const auto write = !simd::is_paired(args) ? avx512_kernels().write_kv
+                     : args.int8_cache      ? write_int8_kv_tiled
+                                            : write_kv_tiled;
   write(args, sequence, first_row, num_rows);
 }
 
 static void attend(const AttentionArgs& args, const AttentionBlock& block) {
-  const auto attend = !has_tiled_attention(args) ? avx512_kernels().attend
-                      : args.int8_cache          ? attend_int8_tiled
-                                                 : attend_tiled;
+  const auto attend = !simd::is_paired(args) ? avx512_kernels().attend
+                      : args.int8_cache      ? attend_int8_tiled
+                                             : attend_tiled;
   attend(args, block);
 }
 

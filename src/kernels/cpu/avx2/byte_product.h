@@ -38,7 +38,7 @@ struct ByteProduct {
   };
 
   static Weights load(const int8_t* tile) { return {IntVec::at(tile), IntVec::at(tile + 32)}; }
-  static IntVec step(IntVec sum, const Weights& weights, const uint32_t* operand) {
+  static IntVec step(IntVec sum, const Weights& weights, const uint32_t* operand, int /*rows*/) {
     const __m256i input = _mm256_set1_epi32(static_cast<int>(*operand));
     return {add(sum.a, input, weights.a), add(sum.b, input, weights.b)};
   }

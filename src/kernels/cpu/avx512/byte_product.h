@@ -22,7 +22,7 @@ struct ByteProduct {
   using Operand = uint32_t;  // four bytes
   using Sum = IntVec;
   using SumElement = int32_t;
-  static constexpr int kRows = 12;
+  static constexpr int kRows = 16;
   static constexpr int kSums = 24;
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 4 * kTileColumns;
@@ -31,7 +31,7 @@ struct ByteProduct {
   };
 
   static Weights load(const int8_t* tile) { return {_mm512_loadu_si512(tile)}; }
-  static IntVec step(IntVec sum, const Weights& weights, const uint32_t* operand) {
+  static IntVec step(IntVec sum, const Weights& weights, const uint32_t* operand, int /*rows*/) {
     const __m512i input = _mm512_set1_epi32(static_cast<int>(*operand));
     return {_mm512_dpbusd_epi32(sum.v, input, weights.fours)};
   }

@@ -1,12 +1,38 @@
 #include "kernels/cpu/avx512/byte_product.h"
+#include "kernels/cpu/avx512/pair_attention.h"
 #include "kernels/cpu/avx512/pair_product.h"
 #include "kernels/cpu/simd/table.h"
 
 namespace sluice::kernels::cpu {
+namespace avx512 {
+
+static bool has_paired_attention(const AttentionArgs& args) {
+  return simd::is_paired(args) && !args.int8_cache;
+}
+
+static void write_kv(const AttentionArgs& args, int64_t sequence, int64_t first_row,
+                     int64_t num_rows) {
+  const auto write = has_paired_attention(args)
+                         ? simd::write_kv<Vec, Brain, Brain, simd::PairedLayout>
+                         : simd::write_kv_any<Vec>;
+  write(args, sequence, first_row, num_rows);
+}
+
+static void attend(const AttentionArgs& args, const AttentionBlock& block) {
+  const auto attend =
+      has_paired_attention(args) ? simd::attend_paired<Vec, PairTiles> : simd::attend_any<Vec>;
+  attend(args, block);
+}
+
+}  // namespace avx512
 
 const KernelTable& avx512_kernels() {
-  static constexpr KernelTable kTable =
-      simd::make_table<avx512::Vec, avx512::PairProduct, avx512::ByteProduct>();
+  static constexpr KernelTable kTable = [] {
+    KernelTable kernels = simd::make_table<avx512::Vec, avx512::PairProduct, avx512::ByteProduct>();
+    kernels.write_kv = avx512::write_kv;
+    kernels.attend = avx512::attend;
+    return kernels;
+  }();
   return kTable;
 }
 

@@ -11,7 +11,7 @@ struct PairProduct {
   using Operand = uint32_t;  // a pair
   using Sum = Vec;
   using SumElement = float;
-  static constexpr int kRows = 12;
+  static constexpr int kRows = 16;
   static constexpr int kSums = 24;
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 2 * kTileColumns;
@@ -20,12 +20,12 @@ struct PairProduct {
   };
 
   static Weights load(const Brain* tile) { return {_mm512_loadu_si512(tile)}; }
-  static Vec step(Vec sum, const Weights& weights, const uint32_t* operand) {
+  static Vec step(Vec sum, const Weights& weights, const uint32_t* operand, int /*rows*/) {
     const __m512i input = _mm512_set1_epi32(static_cast<int>(*operand));
     return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(input),
                              reinterpret_cast<__m512bh>(weights.pairs))};
   }
-  static void prepare(const Brain* pair, int count, uint32_t* operand) {
+  static void prepare(const Brain* pair, int count, uint32_t* operand, int64_t /*rows*/) {
     *operand = pair[0].bits | (count > 1 ? uint32_t{pair[1].bits} << 16 : 0u);
   }
 };

@@ -10,7 +10,7 @@ namespace sluice::kernels::cpu::avx512 {
 // Sixteen float32 lanes. Loads widen and stores round to nearest even; those with a count touch
 // the first `count` lanes only, and load zeros into the others.
 struct Vec {
-  static constexpr int kWideRows = 12;  // rows of a float32 micro-kernel of `linear`
+  static constexpr int kWideRows = 16;  // rows of a float32 micro-kernel of `linear`
   static constexpr int kWideSums = 24;  // its sums at most
   static constexpr int kAccumulators = 16;
 

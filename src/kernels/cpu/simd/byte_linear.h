@@ -43,36 +43,48 @@ struct CodePlace {
   const uint8_t* codes;
   const uint8_t* multipliers;
 };
-inline constexpr int64_t kCodeDepth = 32;  // divides every group size
+inline constexpr int64_t kCodeDepth = 32;
 inline constexpr int64_t kCodeParts = kByteTileDepth / kCodeDepth;
 inline constexpr int64_t kCodeBytes = kCodeDepth * kTileColumns / 2;
 
+// An int4 panel. The size of a group is kCodeDepth times a power of two. (A template over the
+// product for the instruction set's sake, see kernel_table.h.)
 template <typename P>
-inline CodePlace code_place(const LinearArgs& args, const uint8_t* panel, int64_t part, int half) {
-  const int64_t group = part * kCodeDepth / args.group_size;
-  const int64_t tile = part / kCodeParts * 2 + half;
-  return {panel + multiplier_bytes(args.depth_tiles, args.group_size) +
-              (tile * kCodeParts + part % kCodeParts) * kCodeBytes,
-          panel + group * kPanelColumns + half * kTileColumns};
-}
+struct CodePanel {
+  const uint8_t* multipliers;
+  const uint8_t* codes;
+  int group_shift;
+
+  CodePanel(const LinearArgs& args, int64_t panel)
+      : multipliers(static_cast<const uint8_t*>(args.panels) + panel * args.panel_bytes),
+        codes(multipliers + multiplier_bytes(args.depth_tiles, args.group_size)),
+        group_shift(__builtin_ctzll(static_cast<uint64_t>(args.group_size / kCodeDepth))) {}
+
+  CodePlace at(int64_t part, int half) const {
+    const int64_t tile = part / kCodeParts * 2 + half;
+    return {codes + (tile * kCodeParts + part % kCodeParts) * kCodeBytes,
+            multipliers + (part >> group_shift) * kPanelColumns + half * kTileColumns};
+  }
+};
 
 // The int8 tiles [first_tile, first_tile + num_tiles) of a panel: where they lie, or unpacked.
 template <typename P>
 inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t first_tile,
                                 int64_t num_tiles, int8_t* unpacked) {
-  const auto* bytes = static_cast<const uint8_t*>(args.panels) + panel * args.panel_bytes;
   if (args.format == WeightFormat::kInt8) {
-    return reinterpret_cast<const int8_t*>(bytes) + first_tile * 2 * kByteTileBytes;
+    return static_cast<const int8_t*>(args.panels) + panel * args.panel_bytes +
+           first_tile * 2 * kByteTileBytes;
   }
+  const CodePanel<P> source(args, panel);
   int8_t* to = unpacked;
   for (int64_t t = first_tile; t < first_tile + num_tiles; ++t) {
     for (int half = 0; half < 2; ++half) {
       for (int64_t part = t * kCodeParts; part < (t + 1) * kCodeParts; ++part) {
-        const CodePlace place = code_place<P>(args, bytes, part, half);
+        const CodePlace place = source.at(part, half);
         const auto by = P::load_multipliers(place.multipliers);
         for (int64_t i = 0; i < kCodeBytes; i += 64, to += 128) {
           typename P::Weights even, odd;
-          prefetch_stream(place.codes + i, 64);
+          prefetch_line(place.codes + i + kStreamBytes);
           P::expand(place.codes + i, by, even, odd);
           P::store(even, to);
           P::store(odd, to + 64);
@@ -86,34 +98,33 @@ inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t f
 // Adds the products of a tile's codes of sixteen columns, unpacked in registers, to the sums of its
 // even and odd fours.
 template <typename P, int R>
-__attribute__((always_inline)) inline void add_code_tile(const LinearArgs& args,
-                                                         const uint8_t* panel, int64_t tile,
+__attribute__((always_inline)) inline void add_code_tile(const CodePanel<P>& panel, int64_t tile,
                                                          int half, const typename P::Operand* input,
                                                          typename P::Sum* even_sums,
                                                          typename P::Sum* odd_sums) {
 #pragma GCC unroll 2
   for (int64_t part = tile * kCodeParts; part < (tile + 1) * kCodeParts; ++part) {
-    const CodePlace place = code_place<P>(args, panel, part, half);
+    const CodePlace place = panel.at(part, half);
     const typename P::Multipliers by = P::load_multipliers(place.multipliers);
 #pragma GCC unroll 4
     for (int64_t offset = 0; offset < kCodeBytes; offset += 64) {
       typename P::Weights even, odd;
-      prefetch_stream(place.codes + offset, 64);
+      prefetch_line(place.codes + offset + kStreamBytes);
       P::expand(place.codes + offset, by, even, odd);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        even_sums[r] = P::step(even_sums[r], even, input + r);
-        odd_sums[r] = P::step(odd_sums[r], odd, input + P::kRows + r);
+        even_sums[r] = P::step(even_sums[r], even, input + r, R);
+        odd_sums[r] = P::step(odd_sums[r], odd, input + R + r, R);
       }
-      input += 2 * P::kRows;
+      input += 2 * R;
     }
   }
 }
 
 // A few rows times an int4 panel, tile by tile in the order of memory.
-// Input [steps][P::kRows], sums [R][32].
+// Input [steps][R], sums [R][32].
 template <typename P, int R>
-inline void multiply_codes(const LinearArgs& args, const uint8_t* panel,
+inline void multiply_codes(const CodePanel<P>& panel, int64_t depth_tiles,
                            const typename P::Operand* input, int32_t* sums) {
   constexpr int kColumns = 4 * R <= P::kSums ? 2 : 1;
   for (int first = 0; first < 2; first += kColumns) {
@@ -124,12 +135,12 @@ inline void multiply_codes(const LinearArgs& args, const uint8_t* panel,
       for (int r = 0; r < R; ++r) even_sums[c][r] = odd_sums[c][r] = P::Sum::zero();
     }
     const typename P::Operand* operands = input;
-    for (int64_t tile = 0; tile < args.depth_tiles; ++tile) {
+    for (int64_t tile = 0; tile < depth_tiles; ++tile) {
 #pragma GCC unroll 2
       for (int c = 0; c < kColumns; ++c) {
-        add_code_tile<P, R>(args, panel, tile, first + c, operands, even_sums[c], odd_sums[c]);
+        add_code_tile<P, R>(panel, tile, first + c, operands, even_sums[c], odd_sums[c]);
       }
-      operands += kStepsPerTile * P::kRows;
+      operands += kStepsPerTile * R;
     }
 #pragma GCC unroll 2
     for (int c = 0; c < kColumns; ++c) {
@@ -150,10 +161,9 @@ inline void multiply_few_rows(const LinearArgs& args, const LinearBlock& block, 
   if constexpr (R > 1) {
     if (block.num_rows < R) return multiply_few_rows<P, R - 1>(args, block, panel, sums);
   }
-  const auto* bytes = static_cast<const uint8_t*>(args.panels) + panel * args.panel_bytes;
   const auto* input = static_cast<const typename P::Operand*>(args.input) +
-                      block.first_row * args.depth_tiles * kStepsPerTile;
-  multiply_codes<P, R>(args, bytes, input, sums);
+                      block.first_row * row_operands<P>(args.depth_tiles);
+  multiply_codes<P, R>(CodePanel<P>(args, panel), args.depth_tiles, input, sums);
 }
 
 // Rows times a panel, part after part where more than one micro-kernel's rows meet it.
@@ -223,23 +233,21 @@ inline void round_bytes(const T* x, int64_t left, float inverse, int8_t* bytes) 
 template <typename V, typename P, typename T>
 inline void quantize_input(const InputArgs& args) {
   const int64_t depth_tiles = (args.depth + kByteTileDepth - 1) / kByteTileDepth;
-  const int64_t row_stride = depth_tiles * kStepsPerTile * P::kRows;
   const int64_t first = args.first_block * kInputBlockRows;
   const int64_t end = first + args.num_blocks * kInputBlockRows;
   for (int64_t row = first; row < end && row < args.rows; ++row) {
     const T* x = static_cast<const T*>(args.x) + row * args.depth;
     const RowScale scale = row_scale<V>(x, args.depth);
     args.scales[row] = scale.scale;
-    auto* operand =
-        static_cast<uint32_t*>(args.output) + row / P::kRows * row_stride + row % P::kRows;
+    PreparedRow<P> to(args, row, depth_tiles);
     for (int64_t k = 0; k < depth_tiles * kByteTileDepth; k += kByteTileDepth) {
       alignas(64) int8_t bytes[kByteTileDepth];
       round_bytes<V>(x + k, args.depth - k, scale.inverse, bytes);
       for (int step = 0; step < kStepsPerTile; ++step) {
         uint32_t four;
         __builtin_memcpy(&four, bytes + 4 * step, sizeof(four));
-        *operand = P::operand(four);
-        operand += P::kRows;
+        *to.operands = P::operand(four);
+        to.operands += to.stride;
       }
     }
   }

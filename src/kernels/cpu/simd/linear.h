@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd/finish.h"
+#include "kernels/cpu/simd/prefetch.h"
 
 // Packed linear over a vector type V. A product P says how an element of T meets an input.
 //
@@ -33,13 +34,13 @@ struct WideProduct {
     V::load_pair(tile, weights.even, weights.odd);
     return weights;
   }
-  static V step(V sum, const Weights& weights, const float* operand) {
+  static V step(V sum, const Weights& weights, const float* operand, int rows) {
     sum = V::fma(V::set(operand[0]), weights.even, sum);
-    return V::fma(V::set(operand[kRows]), weights.odd, sum);
+    return V::fma(V::set(operand[rows]), weights.odd, sum);
   }
-  static void prepare(const T* pair, int count, float* operand) {
+  static void prepare(const T* pair, int count, float* operand, int64_t rows) {
     operand[0] = widen(pair[0]);
-    operand[kRows] = count > 1 ? widen(pair[1]) : 0.0f;
+    operand[rows] = count > 1 ? widen(pair[1]) : 0.0f;
   }
 
  private:
@@ -57,27 +58,21 @@ struct WideProduct {
 // up with two thirds of the bandwidth; this distance, tried from 1 to 8 KiB, with nearly all.
 inline constexpr int64_t kStreamBytes = 2048;
 
-// The lines of `count` elements, that far ahead.
-template <typename T>
-inline void prefetch_stream(const T* p, int count) {
-  const char* ahead = reinterpret_cast<const char*>(p) + kStreamBytes;
-  for (int64_t i = 0; i < count * static_cast<int64_t>(sizeof(T)); i += 64) {
-    _mm_prefetch(ahead + i, _MM_HINT_T0);
-  }
-}
-
-// Rows of a micro-kernel times one or two groups of sixteen columns, from column `first` on. The
-// loops over R are unrolled whole, so that the sums live in registers. Tiles are read in the order
-// of memory: taking two of them by turns halves what a core gets from it.
-// Input [steps][operands][P::kRows], sums [R][32].
+// Rows of a micro-kernel times one or two groups of sixteen columns. The loops over R are unrolled
+// whole, so that the sums live in registers. Tiles are read in the order of memory: taking two of
+// them by turns halves what a core gets from it.
+// Input [steps][operands][R], sums [R][32]. `ahead`: lines to be read later, one for each
+// that is read now; nullptr if they are near already.
 template <typename P, int R, int C, bool kStream>
 struct MicroKernel {
   using Sum = typename P::Sum;
-  static constexpr int kStride = P::kOperandsPerStep * P::kRows;
+  static constexpr int kStride = P::kOperandsPerStep * R;
   static constexpr int kTile = kStepsPerTile * P::kStepElements;
+  static constexpr int64_t kStepBytes = P::kStepElements * sizeof(typename P::Element);
 
   static void run(const typename P::Element* tiles, const typename P::Operand* input,
-                  int64_t depth_tiles, typename P::SumElement* sums, bool resume) {
+                  int64_t depth_tiles, typename P::SumElement* sums, bool resume,
+                  const char* ahead) {
     Sum acc[C][R];
 #pragma GCC unroll 2
     for (int c = 0; c < C; ++c) {
@@ -88,7 +83,10 @@ struct MicroKernel {
     }
     for (int64_t t = 0; t < depth_tiles; ++t) {
 #pragma GCC unroll 2
-      for (int c = 0; c < C; ++c) add_tile(tiles + c * kTile, input, acc[c]);
+      for (int c = 0; c < C; ++c) {
+        add_tile(tiles + c * kTile, input, acc[c], ahead);
+        if constexpr (kStream) ahead += kStepsPerTile * kStepBytes;
+      }
       input += kStepsPerTile * kStride;
       tiles += 2 * kTile;
     }
@@ -101,20 +99,25 @@ struct MicroKernel {
 
  private:
   __attribute__((always_inline)) static void add_tile(const typename P::Element* tile,
-                                                      const typename P::Operand* input, Sum* acc) {
+                                                      const typename P::Operand* input, Sum* acc,
+                                                      const char* ahead) {
 #pragma GCC unroll 4
     for (int step = 0; step < kStepsPerTile; ++step) {
-      if constexpr (kStream) prefetch_stream(tile, P::kStepElements);
+      if constexpr (kStream) {
+        for (int64_t i = 0; i < kStepBytes; i += 64) prefetch_line(ahead + step * kStepBytes + i);
+      }
       const typename P::Weights weights = P::load(tile);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) acc[r] = P::step(acc[r], weights, input + r);
+      for (int r = 0; r < R; ++r) acc[r] = P::step(acc[r], weights, input + r, R);
       tile += P::kStepElements;
       input += kStride;
     }
   }
 };
 
-inline constexpr int64_t kTurnTiles = 2;
+// Where the sums of half a panel's columns fill the registers, the halves take turns of this many
+// tiles, so that both are read nearly in the order of memory, and are prefetched in that order.
+inline constexpr int64_t kTurnTiles = 4;
 
 template <typename P, bool kStream, int R = P::kRows>
 inline void multiply_rows(int rows, const typename P::Element* tiles,
@@ -126,20 +129,31 @@ inline void multiply_rows(int rows, const typename P::Element* tiles,
       return;
     }
   }
-  constexpr int kColumns = 2 * R <= P::kSums ? 2 : 1;
-  // Where the sums of one half of the panel fill the registers, the halves take turns, so that both
-  // are read nearly in the order of memory.
-  const int64_t turn = kColumns == 1 && kStream ? kTurnTiles : depth_tiles;
-  for (int64_t t = 0; t < depth_tiles; t += turn) {
-    const int64_t depth = depth_tiles - t < turn ? depth_tiles - t : turn;
-    for (int c = 0; c < 2; c += kColumns) {
-      const int64_t tile = (2 * t + c) * kStepsPerTile;
-      MicroKernel<P, R, kColumns, kStream>::run(
-          tiles + tile * P::kStepElements,
-          input + t * kStepsPerTile * P::kOperandsPerStep * P::kRows, depth, sums + c * 16,
-          resume || t > 0);
+  constexpr int kTile = kStepsPerTile * P::kStepElements;
+  constexpr int kInputTile = kStepsPerTile * P::kOperandsPerStep * R;
+  if constexpr (2 * R <= P::kSums) {
+    const char* ahead = reinterpret_cast<const char*>(tiles) + kStreamBytes;
+    MicroKernel<P, R, 2, kStream>::run(tiles, input, depth_tiles, sums, resume, ahead);
+  } else {
+    const int64_t turn = kStream ? kTurnTiles : depth_tiles;
+    for (int64_t t = 0; t < depth_tiles; t += turn) {
+      const int64_t depth = depth_tiles - t < turn ? depth_tiles - t : turn;
+      const auto* ahead = reinterpret_cast<const char*>(tiles + 2 * kTurnTiles * kTile);
+      for (int c = 0; c < 2; ++c) {
+        MicroKernel<P, R, 1, kStream>::run(tiles + c * kTile, input, depth, sums + c * 16,
+                                           resume || t > 0, ahead);
+        ahead += depth * kTile * static_cast<int64_t>(sizeof(typename P::Element));
+      }
+      tiles += 2 * depth * kTile;
+      input += depth * kInputTile;
     }
   }
+}
+
+// Operands of a row in the prepared input.
+template <typename P>
+inline int64_t row_operands(int64_t depth_tiles) {
+  return depth_tiles * kStepsPerTile * P::kOperandsPerStep;
 }
 
 // A block's rows times a part of a panel, P::kRows at a time. The first of them bring the part into
@@ -148,18 +162,19 @@ template <typename P>
 inline void multiply_block(const LinearArgs& args, const LinearBlock& block, int64_t first_tile,
                            int64_t num_tiles, const typename P::Element* tiles,
                            typename P::SumElement* sums) {
-  constexpr int64_t kOperandsPerTile = kStepsPerTile * P::kOperandsPerStep * P::kRows;
-  const int64_t row_stride = args.depth_tiles * kOperandsPerTile;
-  const auto* input = static_cast<const typename P::Operand*>(args.input) +
-                      block.first_row / P::kRows * row_stride + first_tile * kOperandsPerTile;
+  const auto* input = static_cast<const typename P::Operand*>(args.input);
   const bool resume = first_tile > 0;
-  const int first_rows = static_cast<int>(block.num_rows < P::kRows ? block.num_rows : P::kRows);
-  multiply_rows<P, true>(first_rows, tiles, input, num_tiles, sums, resume);
-  for (int64_t r = P::kRows; r < block.num_rows; r += P::kRows) {
+  for (int64_t r = 0; r < block.num_rows; r += P::kRows) {
     const int64_t left = block.num_rows - r;
     const int rows = static_cast<int>(left < P::kRows ? left : P::kRows);
-    multiply_rows<P, false>(rows, tiles, input + r / P::kRows * row_stride, num_tiles,
-                            sums + r * kPanelColumns, resume);
+    const auto* part = input + (block.first_row + r) * row_operands<P>(args.depth_tiles) +
+                       rows * row_operands<P>(first_tile);
+    auto* to = sums + r * kPanelColumns;
+    if (r == 0) {
+      multiply_rows<P, true>(rows, tiles, part, num_tiles, to, resume);
+    } else {
+      multiply_rows<P, false>(rows, tiles, part, num_tiles, to, resume);
+    }
   }
 }
 
@@ -186,25 +201,37 @@ inline void linear(const LinearArgs& args, const LinearBlock& block, void* scrat
   }
 }
 
-// Rows of x, P::kRows at a time, in the micro-kernel's order. Rows past the last are not written:
-// no micro-kernel reads them.
+// Where row `row` of the prepared input begins, and its stride: P::kRows rows, or those that are
+// left, lie side by side.
+template <typename P>
+struct PreparedRow {
+  typename P::Operand* operands;
+  int64_t stride;
+
+  PreparedRow(const InputArgs& args, int64_t row, int64_t depth_tiles) {
+    const int64_t first = row / P::kRows * P::kRows;
+    const int64_t left = args.rows - first;
+    stride = left < P::kRows ? left : P::kRows;
+    operands = static_cast<typename P::Operand*>(args.output) +
+               first * row_operands<P>(depth_tiles) + (row - first);
+  }
+};
+
+// Rows of x in the micro-kernel's order.
 template <typename P>
 inline void prepare_input(const InputArgs& args) {
   using T = typename P::Element;
-  constexpr int64_t kRows = P::kRows;
   const int64_t depth_tiles = (args.depth + kTileDepth - 1) / kTileDepth;
-  const int64_t row_stride = depth_tiles * kStepsPerTile * P::kOperandsPerStep * kRows;
   const int64_t first = args.first_block * kInputBlockRows;
   const int64_t end = first + args.num_blocks * kInputBlockRows;
   for (int64_t row = first; row < end && row < args.rows; ++row) {
     const T* x = static_cast<const T*>(args.x) + row * args.depth;
-    auto* operand =
-        static_cast<typename P::Operand*>(args.output) + row / kRows * row_stride + row % kRows;
+    PreparedRow<P> to(args, row, depth_tiles);
     for (int64_t k = 0; k < depth_tiles * kTileDepth; k += 2) {
       const T nothing[2] = {};
       const int64_t left = args.depth - k;
-      P::prepare(left > 0 ? x + k : nothing, left > 1 ? 2 : 1, operand);
-      operand += P::kOperandsPerStep * kRows;
+      P::prepare(left > 0 ? x + k : nothing, left > 1 ? 2 : 1, to.operands, to.stride);
+      to.operands += P::kOperandsPerStep * to.stride;
     }
   }
 }
@@ -217,8 +244,8 @@ template <typename P>
 inline int64_t input_bytes(const InputArgs& args) {
   const int64_t depth = tile_depth(args.format);
   const int64_t depth_tiles = (args.depth + depth - 1) / depth;
-  return (args.rows + P::kRows - 1) / P::kRows * P::kRows * depth_tiles * kStepsPerTile *
-         P::kOperandsPerStep * static_cast<int64_t>(sizeof(typename P::Operand));
+  return args.rows * row_operands<P>(depth_tiles) *
+         static_cast<int64_t>(sizeof(typename P::Operand));
 }
 
 }  // namespace sluice::kernels::cpu::simd

@@ -1,0 +1,195 @@
+#pragma once
+
+#include "kernels/cpu/simd/query_tile.h"
+#include "kernels/cpu/simd/write_kv.h"
+
+// bfloat16 attention by products of pairs, as TDPBF16PS and VDPBF16PS make them: up to sixteen
+// query rows against sixteen positions at a time. Queries and softmax weights are rounded to
+// bfloat16, all sums are float32.
+//
+// A score is a chain over D, an output number a chain over positions, in groups of 16 that start at
+// multiples of 16. A group that a row does not attend to adds zeros, and changes no bit: so a row
+// may share a tile with any others.
+//
+// A Product multiplies for the rows of a tile:
+//   configure(rows)  before the others
+//   score_groups<C>  scores[row][c * 16 ..] = query[row] . keys[c] for C groups of positions
+//   mix_columns<C>   part[row][0 .. 16 C) = sum of weight[row] * value over groups of positions
+// Queries are [rows][D], scores [rows][kScoreStride], weights [rows][kSoftmaxSplit], part
+// [rows][D]. One that kReadsAhead gets, for each group, another group or nullptr for all, whose
+// lines it prefetches one by one meanwhile: blocks lie anywhere, so that the processor cannot guess
+// them, and memory that is asked for many lines at once keeps the loads behind them waiting.
+namespace sluice::kernels::cpu::simd {
+
+// Whether D and S are whole groups, so that pairs of positions and of numbers are side by side.
+static inline bool is_paired(const AttentionArgs& args) {
+  return args.type == DType::kBF16 && args.head_size % 16 == 0 && args.block_size % kGroup == 0;
+}
+
+// Values of two positions side by side, as TDPBF16PS takes them. The rest of a group is cleared
+// with its first position: what an earlier user left there, perhaps NaN, meets a weight of zero.
+struct PairedLayout {
+  using Query = Brain;
+
+  static void write(const SlotRows<Brain>& rows, int64_t count, int64_t slot, int64_t width,
+                    int64_t head_size, Brain* group, Brain* values) {
+    const int64_t lane = slot % kGroup;
+    scatter_words(rows.key, count, lane, width, head_size, group);
+    if (lane == 0 && count < kGroup) {
+      __builtin_memset(values, 0, kGroup * head_size * sizeof(Brain));
+    }
+    for (int64_t i = 0; i < count;) {
+      const Brain* value = rows.value[i];
+      Brain* pair = values + (lane + i) / 2 * 2 * head_size;
+      if ((lane + i) % 2 == 0 && i + 1 < count) {
+        for (int64_t d = 0; d < head_size; d += 16) {
+          interleave(&value[d].bits, &rows.value[i + 1][d].bits, &pair[2 * d].bits);
+        }
+        i += 2;
+      } else {
+        for (int64_t d = 0; d < head_size; ++d) pair[2 * d + (lane + i) % 2] = value[d];
+        i += 1;
+      }
+    }
+  }
+};
+
+// A tile's queries, scores and weights.
+template <typename V, typename Product>
+class BrainTile {
+ public:
+  BrainTile(const AttentionArgs& args, const AttentionBlock& block)
+      : args_(args), block_(block), head_(args, block), reads_once_(block.num_rows == 1) {}
+
+  void start(const QueryTile<V>& tile) {
+    rows_ = tile.rows;
+    first_split_ = tile.first[0] / kSoftmaxSplit * kSoftmaxSplit;
+    context_ = tile.last[tile.rows - 1];
+    Product::configure(rows_);
+    const auto* queries = static_cast<const Brain*>(args_.queries);
+    for (int64_t r = 0; r < rows_; ++r) {
+      __builtin_memcpy(queries_ + r * head_.head_size, queries + tile.offset[r],
+                       head_.head_size * sizeof(Brain));
+    }
+  }
+
+  void score(const TileSplit<V>& split) {
+    const Brain* keys[kSplitGroups];
+    for (int64_t g = 0; g < split.num_groups; ++g) {
+      keys[g] = head_.keys(split.split + split.begin + g * kGroup);
+      values_[g] = keys[g] + head_.block_size * head_.head_size;
+    }
+    int64_t g = 0;
+    for (; g + kGroupsAtOnce <= split.num_groups; g += kGroupsAtOnce) {
+      if (prefetches()) prefetch_starts(keys, g + kAhead, split.num_groups);
+      Product::template score_groups<kGroupsAtOnce>(rows_, queries_, keys + g, head_.head_size,
+                                                    scores(split, g), values_ahead(g));
+      if (prefetches()) prefetch_values(g);
+    }
+    for (; g < split.num_groups; ++g) {
+      Product::template score_groups<1>(rows_, queries_, keys + g, head_.head_size,
+                                        scores(split, g), values_ahead(g));
+    }
+  }
+
+  void weigh(const TileSplit<V>& split, const SplitRow& row, bool attends, int64_t r,
+             float& largest, float& total) {
+    float* scores = scores_[r];
+    Brain* weights = weights_[r] - split.begin;
+    int position = split.begin;
+    if (attends) {
+      for (; position + kGroup <= row.first; position += kGroup) {
+        V::zero().store(weights + position);
+      }
+      total = simd::weigh<V>(
+          row, [&](int p) { return V::load(scores + p); }, scores,
+          [&](V weight, int p) { weight.store(weights + p); }, largest);
+      position = (row.last + 15) / 16 * 16;
+    }
+    for (; position < split.end; position += kGroup) V::zero().store(weights + position);
+  }
+
+  void mix(const TileSplit<V>& split) {
+    if (prefetches()) prefetch_first(head_, split.split + kSoftmaxSplit, context_);
+    const Brain* const* ahead = keys_ahead(split);
+    int64_t d = 0;
+    const auto advance = [&](int64_t columns) {
+      d += columns;
+      for (int64_t g = 0; g < split.num_groups; ++g) {
+        values_[g] += 2 * columns;
+        next_keys_[g] += 2 * columns;
+      }
+    };
+    while (d + 64 <= head_.head_size) {
+      Product::template mix_columns<kGroupsAtOnce>(rows_, weights_[0], values_, split.num_groups,
+                                                   head_.head_size, part_ + d, ahead);
+      advance(64);
+    }
+    while (d < head_.head_size) {
+      Product::template mix_columns<1>(rows_, weights_[0], values_, split.num_groups,
+                                       head_.head_size, part_ + d, ahead);
+      advance(16);
+    }
+  }
+
+  const float* part(int64_t r) const { return part_ + r * head_.head_size; }
+
+ private:
+  bool prefetches() const { return reads_once_ && !Product::kReadsAhead; }
+
+  // What is read after the keys from `group` on: the values there.
+  const Brain* const* values_ahead(int64_t group) const {
+    return reads_once_ && Product::kReadsAhead ? values_ + group : nullptr;
+  }
+
+  // What is read after a split's values: the keys of the next split, or of the next KV head.
+  const Brain* const* keys_ahead(const TileSplit<V>& split) {
+    int64_t next = split.split + kSoftmaxSplit;
+    int64_t offset = 0;
+    if (next >= context_) {
+      next = first_split_;
+      offset = head_elements<Brain>(args_);
+    }
+    const bool is_any = offset == 0 || block_.kv_head + 1 < args_.num_kv_heads;
+    for (int64_t g = 0; g < split.num_groups; ++g) {
+      const int64_t position = next + g * kGroup;
+      next_keys_[g] = is_any && position < context_ ? head_.keys(position) + offset : values_[g];
+    }
+    return reads_once_ && Product::kReadsAhead ? next_keys_ : nullptr;
+  }
+
+  // Reads ahead the values of four groups.
+  void prefetch_values(int64_t group) const {
+    for (int64_t g = group; g < group + kGroupsAtOnce; ++g) {
+      prefetch(values_[g], kGroup * head_.head_size * static_cast<int64_t>(sizeof(Brain)));
+    }
+  }
+
+  float* scores(const TileSplit<V>& split, int64_t group) {
+    return scores_[0] + split.begin + group * kGroup;
+  }
+
+  const AttentionArgs& args_;
+  const AttentionBlock& block_;
+  TiledCache<V, Brain> head_;
+  bool reads_once_;
+  int64_t rows_ = 0;
+  int64_t first_split_ = 0;
+  int64_t context_ = 0;
+  const Brain* values_[kSplitGroups];
+  const Brain* next_keys_[kSplitGroups];
+  alignas(64) Brain queries_[kTileRows * kMaxHeadSize];
+  alignas(64) float scores_[kTileRows][kScoreStride];
+  alignas(64) Brain weights_[kTileRows][kSoftmaxSplit];
+  alignas(64) float part_[kTileRows * kMaxHeadSize];
+};
+
+template <typename V, typename Product>
+inline void attend_paired(const AttentionArgs& args, const AttentionBlock& block) {
+  BrainTile<V, Product> tile(args, block);
+  for (int64_t i = 0; i < block.num_rows * block.num_heads; i += kTileRows) {
+    attend_tile<V, BrainTile<V, Product>, Brain>(args, block, i, tile);
+  }
+}
+
+}  // namespace sluice::kernels::cpu::simd
