@@ -96,6 +96,8 @@ struct LinearBlock {
 };
 
 inline constexpr int64_t kInputBlockRows = 96;
+// Rows that are prepared together, up to the last: those of whole micro-kernels of any kind.
+inline constexpr int64_t kPreparedRows = 48;
 
 struct InputArgs {
   DType type = DType::kF32;
@@ -103,8 +105,8 @@ struct InputArgs {
   const void* x = nullptr;  // [M, K]
   int64_t rows = 0;         // M
   int64_t depth = 0;        // K
-  int64_t first_block = 0;  // of kInputBlockRows rows
-  int64_t num_blocks = 0;
+  int64_t first_row = 0;  // what to prepare: [first_row, end_row), from a multiple of kPreparedRows
+  int64_t end_row = 0;
   void* output = nullptr;
   float* scales = nullptr;  // int8 and int4: [M], largest magnitude of a row / 127
 };
@@ -196,7 +198,8 @@ inline constexpr int64_t split_floats(int64_t head_size) {
 struct KernelTable {
   // Bytes of the prepared input of `args`' type, format, rows and depth.
   int64_t (*input_bytes)(const InputArgs& args);
-  // Puts blocks of rows of x into the order that `linear` reads. For int8 and int4 it rounds each
+  // Puts rows of x into the order that `linear` reads; with the last ones, what fills up the
+  // order. For int8 and int4 it rounds each
   // row to int8, nearest even, with the row's own scale; one below 1e-30 counts as zero.
   void (*prepare_input)(const InputArgs& args);
   // How `linear` wants its work cut.

@@ -15,8 +15,8 @@
 namespace sluice::kernels::cpu {
 namespace {
 
-// Inputs up to this many numbers are prepared by the caller: sharing would cost more.
-constexpr int64_t kSharedInputElements = 32768;
+// Numbers of the input that a task prepares at least: sharing fewer would cost more.
+constexpr int64_t kInputTaskElements = 32768;
 // Weight bytes of a task at least: large enough for a stream, small enough to balance.
 constexpr int64_t kTaskBytes = 131072;
 
@@ -27,7 +27,7 @@ InputArgs input_args(const at::Tensor& x, const PackedWeight& weight) {
   args.x = x.const_data_ptr();
   args.rows = x.size(0);
   args.depth = x.size(1);
-  args.num_blocks = (args.rows + kInputBlockRows - 1) / kInputBlockRows;
+  args.end_row = args.rows;
   return args;
 }
 
@@ -39,17 +39,14 @@ InputArgs prepare_input(const at::Tensor& x, const PackedWeight& weight) {
   const int64_t scale_bytes = args.rows * static_cast<int64_t>(sizeof(float));
   args.output = scratch(Scratch::kInput, bytes + scale_bytes);
   args.scales = reinterpret_cast<float*>(static_cast<char*>(args.output) + bytes);
-  if (x.numel() <= kSharedInputElements) {
-    kernels.prepare_input(args);
-    return args;
-  }
-  auto task = [&](int64_t block) {
+  const int64_t task_rows = (kInputTaskElements / args.depth / kPreparedRows + 1) * kPreparedRows;
+  auto task = [&](int64_t index) {
     InputArgs part = args;
-    part.first_block = block;
-    part.num_blocks = 1;
+    part.first_row = index * task_rows;
+    part.end_row = std::min(part.first_row + task_rows, args.rows);
     kernels.prepare_input(part);
   };
-  parallel_for(args.num_blocks, std::ref(task));
+  parallel_for((args.rows + task_rows - 1) / task_rows, std::ref(task));
   return args;
 }
 

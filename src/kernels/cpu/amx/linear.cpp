@@ -129,7 +129,9 @@ struct TileSums {
   const char* place(int64_t row, int column) const {
     return sums + (row / kTileRows * 2 + column / kTileColumns) * kTileBytes + row % kTileRows * 64;
   }
-  V at(int64_t row, int column) const {
+  struct Column {};
+  Column column(int /*column*/) const { return {}; }
+  V at(int64_t row, int column, Column /*of*/) const {
     return V::load(reinterpret_cast<const float*>(place(row, column)));
   }
 };
@@ -140,9 +142,11 @@ struct ByteTileSums {
   const float* input_scales;   // of the pair's first row there
   const float* weight_scales;  // of the panel's first column there
 
-  Vec at(int64_t row, int column) const {
+  using Column = Vec;  // the scales
+  Vec column(int column) const { return Vec::load(weight_scales + column); }
+  Vec at(int64_t row, int column, Vec scales) const {
     const Vec sum = {_mm512_cvtepi32_ps(_mm512_loadu_si512(tiles.place(row, column)))};
-    return sum * (Vec::set(input_scales[row]) * Vec::load(weight_scales + column));
+    return sum * (Vec::set(input_scales[row]) * scales);
   }
 };
 
@@ -307,11 +311,13 @@ int64_t padded_rows(const InputArgs& args) {
   return (args.rows + whole - 1) / whole * whole;
 }
 
+int64_t padded_end(const InputArgs& args) {
+  return args.end_row < args.rows ? args.end_row : padded_rows(args);
+}
+
 void prepare_brain(const InputArgs& args) {
   const int64_t depth_tiles = (args.depth + kTileDepth - 1) / kTileDepth;
-  const int64_t first = args.first_block * kInputBlockRows;
-  const int64_t end = first + args.num_blocks * kInputBlockRows;
-  for (int64_t row = first; row < end && row < padded_rows(args); ++row) {
+  for (int64_t row = args.first_row; row < padded_end(args); ++row) {
     const Brain* x = static_cast<const Brain*>(args.x) + row * args.depth;
     char* output = input_row(args, row, depth_tiles);
     for (int64_t k = 0; k < depth_tiles * kTileDepth; k += kTileDepth) {
@@ -326,9 +332,7 @@ void prepare_brain(const InputArgs& args) {
 template <typename T>
 void prepare_bytes(const InputArgs& args) {
   const int64_t depth_tiles = (args.depth + kByteTileDepth - 1) / kByteTileDepth;
-  const int64_t first = args.first_block * kInputBlockRows;
-  const int64_t end = first + args.num_blocks * kInputBlockRows;
-  for (int64_t row = first; row < end && row < padded_rows(args); ++row) {
+  for (int64_t row = args.first_row; row < padded_end(args); ++row) {
     const bool is_padding = row >= args.rows;
     const T* x = static_cast<const T*>(args.x) + (is_padding ? 0 : row) * args.depth;
     const simd::RowScale scale =

@@ -43,7 +43,8 @@ struct ByteProduct {
     return {add(sum.a, input, weights.a), add(sum.b, input, weights.b)};
   }
   static uint32_t operand(uint32_t four) { return four; }
-  static Vec finished(const int32_t* sums, const int32_t* /*weight_sums*/) {
+  static IntVec excess(const int32_t* /*weight_sums*/) { return IntVec::zero(); }
+  static Vec finished(const int32_t* sums, IntVec /*excess*/) {
     const IntVec sum = IntVec::load(sums);
     return {_mm256_cvtepi32_ps(sum.a), _mm256_cvtepi32_ps(sum.b)};
   }

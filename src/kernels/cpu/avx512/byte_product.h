@@ -36,9 +36,11 @@ struct ByteProduct {
     return {_mm512_dpbusd_epi32(sum.v, input, weights.fours)};
   }
   static uint32_t operand(uint32_t four) { return four ^ 0x80808080u; }
-  static Vec finished(const int32_t* sums, const int32_t* weight_sums) {
-    const __m512i excess = _mm512_slli_epi32(_mm512_loadu_si512(weight_sums), 7);
-    return {_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sums), excess))};
+  static IntVec excess(const int32_t* weight_sums) {
+    return {_mm512_slli_epi32(_mm512_loadu_si512(weight_sums), 7)};
+  }
+  static Vec finished(const int32_t* sums, IntVec excess) {
+    return {_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sums), excess.v))};
   }
 
   // A column's multiplier in both 16-bit halves, and eight times it in all bytes.

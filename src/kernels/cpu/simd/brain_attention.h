@@ -117,7 +117,7 @@ class BrainTile {
       d += columns;
       for (int64_t g = 0; g < split.num_groups; ++g) {
         values_[g] += 2 * columns;
-        next_keys_[g] += 2 * columns;
+        if constexpr (Product::kReadsAhead) next_keys_[g] += 2 * columns;
       }
     };
     while (d + 64 <= head_.head_size) {
@@ -142,8 +142,10 @@ class BrainTile {
     return reads_once_ && Product::kReadsAhead ? values_ + group : nullptr;
   }
 
-  // What is read after a split's values: the keys of the next split, or of the next KV head.
+  // What is read after a split's values: the keys of the next split, or of the next KV head. Those
+  // of groups that this split does not have are read ahead at once.
   const Brain* const* keys_ahead(const TileSplit<V>& split) {
+    if (!reads_once_ || !Product::kReadsAhead) return nullptr;
     int64_t next = split.split + kSoftmaxSplit;
     int64_t offset = 0;
     if (next >= context_) {
@@ -151,11 +153,16 @@ class BrainTile {
       offset = head_elements<Brain>(args_);
     }
     const bool is_any = offset == 0 || block_.kv_head + 1 < args_.num_kv_heads;
-    for (int64_t g = 0; g < split.num_groups; ++g) {
-      const int64_t position = next + g * kGroup;
-      next_keys_[g] = is_any && position < context_ ? head_.keys(position) + offset : values_[g];
+    for (int64_t g = 0; g < split.num_groups; ++g) next_keys_[g] = values_[g];
+    for (int64_t g = 0; is_any && g < kSplitGroups && next + g * kGroup < context_; ++g) {
+      const Brain* keys = head_.keys(next + g * kGroup) + offset;
+      if (g < split.num_groups) {
+        next_keys_[g] = keys;
+      } else {
+        prefetch(keys, kGroup * head_.head_size * static_cast<int64_t>(sizeof(Brain)));
+      }
     }
-    return reads_once_ && Product::kReadsAhead ? next_keys_ : nullptr;
+    return next_keys_;
   }
 
   // Reads ahead the values of four groups.

@@ -23,9 +23,16 @@ struct ByteSums {
   const float* weight_scales;  // of the panel's first column there
   const int32_t* weight_sums;
 
-  V at(int64_t row, int column) const {
-    const V sum = P::finished(sums + row * kPanelColumns + column, weight_sums + column);
-    return sum * (V::set(input_scales[row]) * V::load(weight_scales + column));
+  struct Column {
+    V scales;
+    typename P::Sum excess;
+  };
+  Column column(int column) const {
+    return {V::load(weight_scales + column), P::excess(weight_sums + column)};
+  }
+  V at(int64_t row, int column, const Column& of) const {
+    const V sum = P::finished(sums + row * kPanelColumns + column, of.excess);
+    return sum * (V::set(input_scales[row]) * of.scales);
   }
 };
 
@@ -233,22 +240,27 @@ inline void round_bytes(const T* x, int64_t left, float inverse, int8_t* bytes) 
 template <typename V, typename P, typename T>
 inline void quantize_input(const InputArgs& args) {
   const int64_t depth_tiles = (args.depth + kByteTileDepth - 1) / kByteTileDepth;
-  const int64_t first = args.first_block * kInputBlockRows;
-  const int64_t end = first + args.num_blocks * kInputBlockRows;
-  for (int64_t row = first; row < end && row < args.rows; ++row) {
-    const T* x = static_cast<const T*>(args.x) + row * args.depth;
-    const RowScale scale = row_scale<V>(x, args.depth);
-    args.scales[row] = scale.scale;
-    PreparedRow<P> to(args, row, depth_tiles);
+  for (int64_t first = args.first_row; first < args.end_row; first += P::kRows) {
+    const PreparedRows<P> rows(args, first, depth_tiles);
+    const T* x = static_cast<const T*>(args.x) + first * args.depth;
+    alignas(64) uint32_t fours[P::kRows][kStepsPerTile];
+    const uint32_t* words[P::kRows];
+    float inverse[P::kRows];
+    for (int64_t r = 0; r < rows.count; ++r) {
+      const RowScale scale = row_scale<V>(x + r * args.depth, args.depth);
+      args.scales[first + r] = scale.scale;
+      inverse[r] = scale.inverse;
+      words[r] = fours[r];
+    }
+    auto* operands = rows.operands;
     for (int64_t k = 0; k < depth_tiles * kByteTileDepth; k += kByteTileDepth) {
-      alignas(64) int8_t bytes[kByteTileDepth];
-      round_bytes<V>(x + k, args.depth - k, scale.inverse, bytes);
-      for (int step = 0; step < kStepsPerTile; ++step) {
-        uint32_t four;
-        __builtin_memcpy(&four, bytes + 4 * step, sizeof(four));
-        *to.operands = P::operand(four);
-        to.operands += to.stride;
+      for (int64_t r = 0; r < rows.count; ++r) {
+        round_bytes<V>(x + r * args.depth + k, args.depth - k, inverse[r],
+                       reinterpret_cast<int8_t*>(fours[r]));
+        for (int i = 0; i < kStepsPerTile; ++i) fours[r][i] = P::operand(fours[r][i]);
       }
+      interleave_words(words, rows.count, operands);
+      operands += kStepsPerTile * rows.count;
     }
   }
 }

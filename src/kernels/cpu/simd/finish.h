@@ -7,12 +7,16 @@
 // What follows the sums of a linear layer: bias, activation, residual and rounding.
 namespace sluice::kernels::cpu::simd {
 
-// Rows of 32 finished sums.
+// Rows of 32 finished sums. Column<V> is what a row needs of sixteen columns beside its sums.
 template <typename V>
 struct FloatSums {
   const float* sums;
 
-  V at(int64_t row, int column) const { return V::load(sums + row * kPanelColumns + column); }
+  struct Column {};
+  Column column(int /*column*/) const { return {}; }
+  V at(int64_t row, int column, Column /*of*/) const {
+    return V::load(sums + row * kPanelColumns + column);
+  }
 };
 
 // Where a panel's results go.
@@ -26,24 +30,48 @@ struct Destination {
   int columns;  // 1 to 32
 };
 
-// Sixteen columns of a row.
+// Sixteen columns of all rows of a panel: what does not depend on the row is loaded once.
 template <typename V, Activation kActivation, typename T, typename Out, typename Sums>
-inline void finish_lanes(const Destination<T, Out>& to, const Sums& sums, int64_t row, int column) {
-  const int lanes = to.columns - column < 16 ? to.columns - column : 16;
-  V y = sums.at(row, column);
-  if (to.bias != nullptr) y = y + load_lanes<V>(to.bias + column, lanes);
-  y = activate<V, kActivation>(y);
-  const int64_t place = row * to.stride + column;
-  if (to.residual != nullptr) y = y + load_lanes<V>(to.residual + place, lanes);
-  store_lanes(y, to.output + place, lanes);
-}
+struct ColumnFinish {
+  const Destination<T, Out>& to;
+  const Sums& sums;
+  int column;
+  int lanes;
+  typename Sums::Column of;
+  V bias;
+
+  ColumnFinish(const Destination<T, Out>& destination, const Sums& row_sums, int first)
+      : to(destination),
+        sums(row_sums),
+        column(first),
+        lanes(destination.columns - first < 16 ? destination.columns - first : 16),
+        of(row_sums.column(first)),
+        bias(V::zero()) {
+    if (to.bias != nullptr) bias = load_lanes<V>(to.bias + column, lanes);
+  }
+
+  void row(int64_t row) const {
+    V y = sums.at(row, column, of);
+    if (to.bias != nullptr) y = y + bias;
+    y = activate<V, kActivation>(y);
+    const int64_t place = row * to.stride + column;
+    if (to.residual != nullptr) y = y + load_lanes<V>(to.residual + place, lanes);
+    store_lanes(y, to.output + place, lanes);
+  }
+};
 
 // Row by row, so that a line of the output is written once.
 template <typename V, Activation kActivation, typename T, typename Out, typename Sums>
 inline void finish_rows(const Destination<T, Out>& to, const Sums& sums) {
+  const ColumnFinish<V, kActivation, T, Out, Sums> left(to, sums, 0);
+  if (to.columns <= 16) {
+    for (int64_t r = 0; r < to.rows; ++r) left.row(r);
+    return;
+  }
+  const ColumnFinish<V, kActivation, T, Out, Sums> right(to, sums, 16);
   for (int64_t r = 0; r < to.rows; ++r) {
-    finish_lanes<V, kActivation>(to, sums, r, 0);
-    if (to.columns > 16) finish_lanes<V, kActivation>(to, sums, r, 16);
+    left.row(r);
+    right.row(r);
   }
 }
 

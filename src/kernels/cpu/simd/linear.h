@@ -3,6 +3,7 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd/finish.h"
 #include "kernels/cpu/simd/prefetch.h"
+#include "kernels/cpu/simd/transpose.h"
 
 // Packed linear over a vector type V. A product P says how an element of T meets an input.
 //
@@ -23,6 +24,7 @@ struct WideProduct {
   using SumElement = float;
   static constexpr int kRows = V::kWideRows;
   static constexpr int kSums = V::kWideSums;
+  static constexpr bool kCopiesPairs = false;
   static constexpr int kOperandsPerStep = 2;
   static constexpr int kStepElements = 2 * kTileColumns;
   struct Weights {
@@ -201,38 +203,69 @@ inline void linear(const LinearArgs& args, const LinearBlock& block, void* scrat
   }
 }
 
-// Where row `row` of the prepared input begins, and its stride: P::kRows rows, or those that are
-// left, lie side by side.
+// Rows of the prepared input that one micro-kernel takes: P::kRows, or those that are left. They
+// lie side by side, operand after operand.
 template <typename P>
-struct PreparedRow {
-  typename P::Operand* operands;
-  int64_t stride;
+struct PreparedRows {
+  typename P::Operand* operands;  // [K / step][operands][count]
+  int64_t first;
+  int64_t count;
 
-  PreparedRow(const InputArgs& args, int64_t row, int64_t depth_tiles) {
-    const int64_t first = row / P::kRows * P::kRows;
-    const int64_t left = args.rows - first;
-    stride = left < P::kRows ? left : P::kRows;
-    operands = static_cast<typename P::Operand*>(args.output) +
-               first * row_operands<P>(depth_tiles) + (row - first);
-  }
+  PreparedRows(const InputArgs& args, int64_t first_row, int64_t depth_tiles)
+      : operands(static_cast<typename P::Operand*>(args.output) +
+                 first_row * row_operands<P>(depth_tiles)),
+        first(first_row),
+        count(args.rows - first_row < P::kRows ? args.rows - first_row : P::kRows) {}
 };
+
+// Sixteen operands of each row, given as words side by side: output[count i + r] = words[r][i].
+static inline void interleave_words(const uint32_t* const* words, int64_t count, uint32_t* output) {
+  if (count == 16) {
+    for (int half = 0; half < 16; half += 8) {
+      transpose_words(words + half, 0, output + half);
+      transpose_words(words + half, 8, output + 128 + half);
+    }
+    return;
+  }
+  for (int64_t r = 0; r < count; ++r) {
+    for (int64_t i = 0; i < 16; ++i) output[i * count + r] = words[r][i];
+  }
+}
+
+// Row `r` of the prepared rows.
+template <typename P>
+inline void prepare_row(const InputArgs& args, const PreparedRows<P>& rows, int64_t r,
+                        int64_t first_depth) {
+  using T = typename P::Element;
+  const T* x = static_cast<const T*>(args.x) + (rows.first + r) * args.depth;
+  auto* operand = rows.operands + first_depth / 2 * P::kOperandsPerStep * rows.count + r;
+  const int64_t depth = (args.depth + kTileDepth - 1) / kTileDepth * kTileDepth;
+  for (int64_t k = first_depth; k < depth; k += 2) {
+    const T nothing[2] = {};
+    const int64_t left = args.depth - k;
+    P::prepare(left > 0 ? x + k : nothing, left > 1 ? 2 : 1, operand, rows.count);
+    operand += P::kOperandsPerStep * rows.count;
+  }
+}
 
 // Rows of x in the micro-kernel's order.
 template <typename P>
 inline void prepare_input(const InputArgs& args) {
-  using T = typename P::Element;
   const int64_t depth_tiles = (args.depth + kTileDepth - 1) / kTileDepth;
-  const int64_t first = args.first_block * kInputBlockRows;
-  const int64_t end = first + args.num_blocks * kInputBlockRows;
-  for (int64_t row = first; row < end && row < args.rows; ++row) {
-    const T* x = static_cast<const T*>(args.x) + row * args.depth;
-    PreparedRow<P> to(args, row, depth_tiles);
-    for (int64_t k = 0; k < depth_tiles * kTileDepth; k += 2) {
-      const T nothing[2] = {};
-      const int64_t left = args.depth - k;
-      P::prepare(left > 0 ? x + k : nothing, left > 1 ? 2 : 1, to.operands, to.stride);
-      to.operands += P::kOperandsPerStep * to.stride;
+  for (int64_t first = args.first_row; first < args.end_row; first += P::kRows) {
+    const PreparedRows<P> rows(args, first, depth_tiles);
+    int64_t depth = 0;
+    if constexpr (P::kCopiesPairs) {
+      const auto* x = static_cast<const typename P::Element*>(args.x) + first * args.depth;
+      for (; depth + kTileDepth <= args.depth; depth += kTileDepth) {
+        const uint32_t* words[P::kRows];
+        for (int64_t r = 0; r < rows.count; ++r) {
+          words[r] = reinterpret_cast<const uint32_t*>(x + r * args.depth + depth);
+        }
+        interleave_words(words, rows.count, rows.operands + depth / 2 * rows.count);
+      }
     }
+    for (int64_t r = 0; r < rows.count; ++r) prepare_row(args, rows, r, depth);
   }
 }
 
