@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 namespace sluice::sampling {
 namespace {
@@ -59,24 +60,117 @@ int32_t Drawer::draw(Row& row, const SamplingParams& params, uint64_t bits) {
   return draw_row(row, params, bits);
 }
 
-// Packs the few elements among which the top_k are. Their order by index stays, so every tie is
-// decided as in the whole row. False if top_k is too large for this to be worth it.
+// Packs the top_k elements. Their order by index stays, so every tie is decided as in the whole
+// row. False if the cut could not be told beforehand.
 bool Drawer::narrow_to_top_k(Row& row, int32_t top_k) {
-  if (top_k > row.num_groups() / 2) return false;
-  const int32_t lowest = row.key_reached_by(top_k);
+  if (top_k >= row.size()) return false;
+  const std::optional<Bracket> range = bracket_of_rank(row, top_k);
+  if (!range) return false;
+  const std::optional<Cut> cut = cut_by_rank_in(row, *range, top_k);
+  if (!cut) return false;
+  pack(row, *cut, top_k);
+  packed_.scan(packed_z_);
+  return true;
+}
+
+// Logits between which the element of this rank should be: below the smallest of so many groups'
+// maxima, or where a sample of the row sees it.
+std::optional<Bracket> Drawer::bracket_of_rank(Row& row, int32_t rank) {
+  constexpr int kElements = 16;
+  constexpr double kDeviations = 3;
+  if (rank <= row.num_groups() / 2) return Bracket{from_key(row.key_reached_by(rank)), row.max()};
+  if (row.num_groups() < kSampledGroups) return std::nullopt;
+  set_buckets(row);
+  bucket_count_.assign(kNumBuckets, 0);
+  std::array<int32_t, kGroup> bucket;
+  double count = 0;
+  for (int32_t g = 0; g < row.num_groups(); g += row.num_groups() / kSampledGroups) {
+    const auto part = row.group(g);
+    const int size = std::min(kElements, static_cast<int>(part.size()));
+    row_kernels().bucket(part.data(), size, scale_, buckets_per_unit_, bucket.data());
+    for (int i = 0; i < size; ++i) ++bucket_count_[bucket[i]];
+    count += size;
+  }
+  const double share = static_cast<double>(rank) / row.size();
+  const double margin = kDeviations * std::sqrt(share * (1 - share) / count);
+  const auto place = [&](double wanted) {
+    int32_t b = 0;
+    for (double sum = 0; b < kNumBuckets - 1; ++b) {
+      sum += bucket_count_[b];
+      if (sum >= wanted * count) break;
+    }
+    return b;
+  };
+  const int32_t end = place(share + margin);
+  if (end == kNumBuckets - 1) return std::nullopt;
+  return Bracket{logit_at(row, end + 1), logit_at(row, place(share - margin))};
+}
+
+// The cut that keeps `count` elements; nullopt if it lies outside the bracket, or too much inside.
+std::optional<Drawer::Cut> Drawer::cut_by_rank_in(const Row& row, Bracket range, int32_t count) {
+  const size_t most_inside = row.z().size() / 4 + kGroup;
+  resize_inside(most_inside);
+  const int32_t lowest_key = key_of(range.lowest);
+  size_t num_inside = 0;
+  int32_t num_above = 0;
+  for (int32_t g = 0; g < row.num_groups(); ++g) {
+    if (row.group_key(g) < lowest_key) continue;
+    const auto part = row.group(g);
+    const GroupCount found =
+        row_kernels().collect(part.data(), static_cast<int>(part.size()), range,
+                              {&inside_z_[num_inside], &inside_index_[num_inside], g * kGroup});
+    num_above += found.num_above;
+    num_inside += static_cast<size_t>(found.num_inside);
+    if (num_inside > most_inside) return std::nullopt;
+  }
+  int64_t rank = int64_t{count} - num_above;
+  if (rank < 1 || rank > static_cast<int64_t>(num_inside)) return std::nullopt;
+  narrow_inside_by_rank(range, num_inside, rank);
+  const auto last = candidates_.begin() + (rank - 1);
+  std::nth_element(candidates_.begin(), last, candidates_.end(), goes_before);
+  return Cut{last->key, last->index};
+}
+
+// The same for a rank: `rank` becomes the place among the candidates.
+void Drawer::narrow_inside_by_rank(Bracket range, size_t num_inside, int64_t& rank) {
+  int32_t bucket = 0;
+  bucket_inside(range, num_inside);
+  bucket_count_.assign(kNumBuckets, 0);
+  for (size_t i = 0; i < num_inside; ++i) ++bucket_count_[inside_bucket_[i]];
+  for (; rank > bucket_count_[bucket]; ++bucket) rank -= bucket_count_[bucket];
+  candidates_.clear();
+  for (size_t i = 0; i < num_inside; ++i) {
+    if (inside_bucket_[i] != bucket) continue;
+    candidates_.push_back({key_of(inside_z_[i]), inside_index_[i], 0});
+  }
+}
+
+// The `count` elements that the cut keeps, and their indexes, by index.
+void Drawer::pack(const Row& row, const Cut& cut, int32_t count) {
+  const Bracket kept{from_key(cut.key), std::numeric_limits<float>::infinity()};
   packed_z_.clear();
   packed_index_.clear();
   for (int32_t g = 0; g < row.num_groups(); ++g) {
-    if (row.group_key(g) < lowest) continue;
+    if (row.group_key(g) < cut.key) continue;
     const auto part = row.group(g);
-    for (size_t i = 0; i < part.size(); ++i) {
-      if (key_of(part[i]) < lowest) continue;
-      packed_z_.push_back(part[i]);
-      packed_index_.push_back(g * kGroup + static_cast<int32_t>(i));
-    }
+    const size_t before = packed_z_.size();
+    packed_z_.resize(before + 2 * size_t{kGroup});
+    packed_index_.resize(before + 2 * size_t{kGroup});
+    const GroupCount found =
+        row_kernels().collect(part.data(), static_cast<int>(part.size()), kept,
+                              {&packed_z_[before], &packed_index_[before], g * kGroup});
+    packed_z_.resize(before + static_cast<size_t>(found.num_inside));
+    packed_index_.resize(before + static_cast<size_t>(found.num_inside));
   }
-  packed_.scan(packed_z_);
-  return true;
+  if (packed_z_.size() == static_cast<size_t>(count)) return;
+  size_t end = 0;  // without ties past the cut
+  for (size_t i = 0; i < packed_z_.size(); ++i) {
+    if (key_of(packed_z_[i]) == cut.key && packed_index_[i] > cut.last_index) continue;
+    packed_z_[end] = packed_z_[i];
+    packed_index_[end++] = packed_index_[i];
+  }
+  packed_z_.resize(end);
+  packed_index_.resize(end);
 }
 
 // The first index at which the running mass of what is kept exceeds bits * mass / 2^64.
@@ -306,8 +400,8 @@ void Drawer::weigh_heavy_groups(const Row& row, Estimate& estimate) {
     const auto part = row.group(g);
     const auto size = static_cast<int>(part.size());
     estimate.num_sampled_from -= size;
-    estimate.known += static_cast<double>(
-        row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data()));
+    estimate.known +=
+        static_cast<double>(row_kernels().weigh(part.data(), size, scale_, INT32_MIN, mass.data()));
     row_kernels().bucket(part.data(), size, scale_, buckets_per_unit_, bucket.data());
     for (int i = 0; i < size; ++i) known_mass_[bucket[i]] += mass[i];
   }
@@ -459,16 +553,20 @@ uint64_t Drawer::weigh_inside(size_t num_inside) {
   return sum;
 }
 
-// Leaves as candidates those inside that lie in one narrow part of the bracket, and in `rest` the
-// mass that is wanted of them.
-void Drawer::narrow_inside(Bracket range, size_t num_inside, uint64_t& rest) {
+void Drawer::bucket_inside(Bracket range, size_t num_inside) {
   const float width = std::max(range.highest - range.lowest, 1e-30f);
-  bucket_mass_.assign(kNumBuckets, 0);
   for (size_t i = 0; i < num_inside; i += kGroup) {
     const auto size = static_cast<int>(std::min<size_t>(kGroup, num_inside - i));
     row_kernels().bucket(&inside_z_[i], size, {range.highest, 1.0f}, kNumBuckets / width,
                          &inside_bucket_[i]);
   }
+}
+
+// Leaves as candidates those inside that lie in one narrow part of the bracket, and in `rest` the
+// mass that is wanted of them.
+void Drawer::narrow_inside(Bracket range, size_t num_inside, uint64_t& rest) {
+  bucket_inside(range, num_inside);
+  bucket_mass_.assign(kNumBuckets, 0);
   for (size_t i = 0; i < num_inside; ++i) bucket_mass_[inside_bucket_[i]] += inside_mass_[i];
   int32_t bucket = 0;
   for (; rest > bucket_mass_[bucket]; ++bucket) rest -= bucket_mass_[bucket];

@@ -48,6 +48,10 @@ class Drawer final {
   };
 
   bool narrow_to_top_k(Row& row, int32_t top_k);
+  std::optional<Bracket> bracket_of_rank(Row& row, int32_t rank);
+  std::optional<Cut> cut_by_rank_in(const Row& row, Bracket range, int32_t count);
+  void narrow_inside_by_rank(Bracket range, size_t num_inside, int64_t& rank);
+  void pack(const Row& row, const Cut& cut, int32_t count);
   int32_t draw_row(const Row& row, const SamplingParams& params, uint64_t bits);
   // What a row's mass is thought to be: that of its heavy groups, by buckets in known_mass_, and of
   // the others what a sample, by buckets in bucket_mass_, tells.
@@ -74,6 +78,7 @@ class Drawer final {
   void resize_inside(size_t most_inside);
   uint64_t kept_group_mass(const Selection& kept, int32_t g, size_t& next) const;
   uint64_t weigh_inside(size_t num_inside);
+  void bucket_inside(Bracket range, size_t num_inside);
   void narrow_inside(Bracket range, size_t num_inside, uint64_t& rest);
   static Candidate find_last(std::span<Candidate> open, uint64_t& rest);
   Selection select(const Row& row, const SamplingParams& params);

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-// The two inner loops over a row of logits, built once for each instruction set.
+// The inner loops over a row of logits, built once for each instruction set.
 //
 // Both builds give the same bits: comparisons and integer sums do not depend on the order, every
 // float operation is one IEEE operation per element, and products are fused with sums only where
@@ -36,7 +36,7 @@ struct Bracket {
   float highest;
 };
 
-// Where `split` puts the elements inside the bracket.
+// Where `split` and `collect` put the elements inside the bracket.
 struct Collector {
   float* z;
   int32_t* index;
@@ -47,6 +47,12 @@ struct Collector {
 struct GroupSplit {
   uint64_t whole = 0;  // mass of all
   uint64_t above = 0;  // mass of those above the bracket
+  int num_inside = 0;
+};
+
+// What `collect` tells of a group of elements.
+struct GroupCount {
+  int num_above = 0;  // above the bracket
   int num_inside = 0;
 };
 
@@ -62,6 +68,8 @@ struct RowKernels {
   // Requires: room for size + 16 elements; bracket.lowest is finite.
   GroupSplit (*split)(const float* z, int size, WeightScale scale, Bracket bracket,
                       Collector inside);
+  // The same without sums; the bracket's ends may be infinite.
+  GroupCount (*collect)(const float* z, int size, Bracket bracket, Collector inside);
   // bucket[i] = min(num_buckets - 1, floor((max - z) * inverse_temperature * buckets_per_unit)).
   void (*bucket)(const float* z, int size, WeightScale scale, float buckets_per_unit,
                  int32_t* bucket);

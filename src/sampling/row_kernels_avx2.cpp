@@ -45,6 +45,14 @@ struct Vec {
   static Mask at_least(Floats a, Floats b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
   static Mask all() { return _mm256_castsi256_ps(_mm256_set1_epi32(-1)); }
   static Mask and_not(Mask a, Mask b) { return _mm256_andnot_ps(b, a); }
+  // Lanes from `lane` on.
+  static Mask past(int lane) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(lanes, _mm256_set1_epi32(lane - 1)));
+  }
+  static int count(Mask mask) {
+    return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(mask)));
+  }
   // Appends the chosen elements and their indexes; returns how many.
   static int collect(Floats values, Mask mask, int32_t first_index, float* z, int32_t* index) {
     alignas(32) float all_values[kSize];
@@ -63,6 +71,6 @@ struct Vec {
 
 namespace sluice::sampling::avx2 {
 
-const RowKernels kRowKernels = {key_range, weigh, weigh_all<Vec>, split<Vec>, bucket};
+const RowKernels kRowKernels = {key_range, weigh, weigh_all<Vec>, split<Vec>, collect<Vec>, bucket};
 
 }  // namespace sluice::sampling::avx2

@@ -42,6 +42,11 @@ struct Vec {
   static Mask at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
   static Mask all() { return 0xffff; }
   static Mask and_not(Mask a, Mask b) { return static_cast<Mask>(a & ~b); }
+  // Lanes from `lane` on.
+  static Mask past(int lane) {
+    return lane >= kSize ? Mask{0} : static_cast<Mask>(0xffffu << (lane < 0 ? 0 : lane));
+  }
+  static int count(Mask mask) { return __builtin_popcount(mask); }
   // Appends the chosen elements and their indexes; returns how many.
   static int collect(Floats values, Mask mask, int32_t first_index, float* z, int32_t* index) {
     const __m512i places =
@@ -57,6 +62,6 @@ struct Vec {
 
 namespace sluice::sampling::avx512 {
 
-const RowKernels kRowKernels = {key_range, weigh, weigh_all<Vec>, split<Vec>, bucket};
+const RowKernels kRowKernels = {key_range, weigh, weigh_all<Vec>, split<Vec>, collect<Vec>, bucket};
 
 }  // namespace sluice::sampling::avx512

@@ -11,6 +11,7 @@ namespace {
 
 using sluice::sampling::Bracket;
 using sluice::sampling::Collector;
+using sluice::sampling::GroupCount;
 using sluice::sampling::GroupSplit;
 using sluice::sampling::KeyRange;
 using sluice::sampling::kGroup;
@@ -145,6 +146,27 @@ GroupSplit split(const float* z, int size, WeightScale scale, Bracket bracket, C
   }
   found.whole = units(whole.total());
   found.above = units(above.total());
+  return found;
+}
+
+template <typename Vec>
+GroupCount collect(const float* z, int size, Bracket bracket, Collector inside) {
+  alignas(64) float padded[kGroup];
+  const int first_padding = size;
+  z = whole_vectors(z, size, Vec::kSize, padded);
+  const auto lowest = Vec::set(bracket.lowest);
+  const auto highest = Vec::set(bracket.highest);
+  GroupCount found;
+  for (int i = 0; i < size; i += Vec::kSize) {
+    const auto values = Vec::load(z + i);
+    const auto is_above = Vec::greater(values, highest);
+    const auto is_inside = Vec::and_not(Vec::and_not(Vec::at_least(values, lowest), is_above),
+                                        Vec::past(first_padding - i));
+    const int count = Vec::collect(values, is_inside, inside.first_index + i,
+                                   inside.z + found.num_inside, inside.index + found.num_inside);
+    found.num_inside += count;
+    found.num_above += Vec::count(is_above);
+  }
   return found;
 }
 
