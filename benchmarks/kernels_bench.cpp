@@ -1,6 +1,6 @@
 // Kernels against the machine's limits: bytes read per second beside the read bandwidth measured in
-// the same run (of_limit), and operations beside what the tile units do from registers (of_peak).
-// Each linear's result is checked first; a wrong one is an error.
+// the same run (of_limit), and operations beside what the same instructions do from registers
+// (of_peak). Each linear's result is checked first; a wrong one is an error.
 //
 //   kernels_bench --benchmark_filter=_linears     one model step's linear layers and logits
 //   SLUICE_CPU_ISA=avx512 kernels_bench           another instruction set
@@ -27,7 +27,7 @@
 #include "kernels/packed_weight.h"
 #include "kernels/quantize.h"
 #include "machine.h"
-#include "tile_peak.h"
+#include "peak.h"
 
 namespace sluice::kernels {
 namespace {
@@ -48,18 +48,20 @@ void report_flops(benchmark::State& state, double flops_per_iteration) {
       Counter(flops_per_iteration * 1e-9, Counter::kIsIterationInvariantRate);
 }
 
-// Arithmetic limit of all threads together, or 0 where it is not measured (without tiles).
+// Operations per second of all threads together, by what the linear layers multiply with.
 double arithmetic_limit(bool is_quantized) {
-  static const auto limits = []() -> std::pair<double, double> {
-    if (*cpu_isa() != Isa::kAmx) return {0, 0};
+  static const auto limits = [] {
     std::atomic<int64_t> bf16{0};
     std::atomic<int64_t> int8{0};
-    auto measure = [&](int64_t) {
-      bf16 += static_cast<int64_t>(benchmarks::measure_bf16_tile_peak());
-      int8 += static_cast<int64_t>(benchmarks::measure_int8_tile_peak());
-    };
-    pool().run(pool().num_threads(), std::ref(measure));
-    return {static_cast<double>(bf16.load()), static_cast<double>(int8.load())};
+    const auto measure = *cpu_isa() == Isa::kAmx      ? benchmarks::measure_amx_peak
+                         : *cpu_isa() == Isa::kAvx512 ? benchmarks::measure_avx512_peak
+                                                      : benchmarks::measure_avx2_peak;
+    pool().run_on_each([&] {
+      const benchmarks::Peak peak = measure();
+      bf16 += static_cast<int64_t>(peak.bf16);
+      int8 += static_cast<int64_t>(peak.int8);
+    });
+    return std::pair(static_cast<double>(bf16.load()), static_cast<double>(int8.load()));
   }();
   return is_quantized ? limits.second : limits.first;
 }
@@ -141,7 +143,7 @@ void linear_bench(benchmark::State& state, const Kind& kind, int64_t m, int64_t 
   report_bytes(state, static_cast<double>(packed_bytes(weights[0])));
   report_flops(state, flops);
   if (const double limit = arithmetic_limit(kind.format != WeightFormat::kPlain);
-      limit > 0 && kind.type == at::kBFloat16) {
+      kind.type == at::kBFloat16) {
     state.counters["of_peak"] =
         benchmark::Counter(flops / limit, benchmark::Counter::kIsIterationInvariantRate);
   }

@@ -290,6 +290,7 @@ void linear_as(const LinearArgs& args, const LinearBlock& block, void* scratch) 
     configure(kTileRows, kTileRows);
     linear_pairs<kBytes, T>(args, block, bytes);
   }
+  simd::fence_logits(args);
   _tile_release();
 }
 

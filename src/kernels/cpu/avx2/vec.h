@@ -36,6 +36,11 @@ struct Vec {
     return load(buffer);
   }
 
+  // Around the caches, to a whole line.
+  void stream(float* p) const {
+    _mm256_stream_ps(p, a);
+    _mm256_stream_ps(p + 8, b);
+  }
   void store(float* p) const {
     _mm256_storeu_ps(p, a);
     _mm256_storeu_ps(p + 8, b);

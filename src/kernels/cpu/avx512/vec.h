@@ -42,6 +42,8 @@ struct Vec {
   }
 
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  // Around the caches, to a whole line.
+  void stream(float* p) const { _mm512_stream_ps(p, v); }
   void store(Half* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_half()); }
   void store(Brain* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_brain()); }
   void store(int8_t* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bytes()); }

@@ -199,6 +199,7 @@ inline void linear_bytes(const LinearArgs& args, const LinearBlock& block, void*
     }
     finish<V, T>(args, block, panel, byte_sums<V, P>(args, block, panel, sums));
   }
+  fence_logits(args);
 }
 
 // Smaller rows count as zero: the inverse of their scale is not a number.

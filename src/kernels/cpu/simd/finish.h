@@ -27,7 +27,8 @@ struct Destination {
   Out* output;        // of the block's first row there
   int64_t stride;     // between rows, in elements
   int64_t rows;
-  int columns;  // 1 to 32
+  int columns;              // 1 to 32
+  bool is_passing = false;  // lines of Out are whole and aligned, and leave the caches alone
 };
 
 // Sixteen columns of all rows of a panel: what does not depend on the row is loaded once.
@@ -56,6 +57,9 @@ struct ColumnFinish {
     y = activate<V, kActivation>(y);
     const int64_t place = row * to.stride + column;
     if (to.residual != nullptr) y = y + load_lanes<V>(to.residual + place, lanes);
+    if constexpr (__is_same(Out, float)) {
+      if (to.is_passing) return y.stream(to.output + place);
+    }
     store_lanes(y, to.output + place, lanes);
   }
 };
@@ -75,6 +79,16 @@ inline void finish_rows(const Destination<T, Out>& to, const Sums& sums) {
   }
 }
 
+// Logits are megabytes that nobody reads before all of them are there: written around the caches,
+// they spare the weights' way through them. `fence_logits` makes them visible to other threads.
+static inline bool passes_caches(const LinearArgs& args) {
+  return args.float_output && args.columns % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(args.output) % 64 == 0;
+}
+static inline void fence_logits(const LinearArgs& args) {
+  if (args.float_output) _mm_sfence();
+}
+
 template <typename V, typename T, typename Sums>
 inline void finish(const LinearArgs& args, const LinearBlock& block, int64_t panel,
                    const Sums& sums) {
@@ -90,7 +104,8 @@ inline void finish(const LinearArgs& args, const LinearBlock& block, int64_t pan
   to.columns = static_cast<int>(left < kPanelColumns ? left : kPanelColumns);
   if (args.float_output) {
     float* output = static_cast<float*>(args.output) + offset;
-    const Destination<T, float> wide{to.bias, to.residual, output, to.stride, to.rows, to.columns};
+    const Destination<T, float> wide{to.bias,    to.residual,        output, to.stride, to.rows,
+                                     to.columns, passes_caches(args)};
     return finish_rows<V, Activation::kNone>(wide, sums);
   }
   switch (args.activation) {

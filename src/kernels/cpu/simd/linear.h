@@ -201,6 +201,7 @@ inline void linear(const LinearArgs& args, const LinearBlock& block, void* scrat
     }
     finish<V, T>(args, block, panel, FloatSums<V>{sums});
   }
+  fence_logits(args);
 }
 
 // Rows of the prepared input that one micro-kernel takes: P::kRows, or those that are left. They

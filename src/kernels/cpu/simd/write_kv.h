@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd/lanes.h"
+#include "kernels/cpu/simd/prefetch.h"
 #include "kernels/cpu/simd/query_rows.h"
 #include "kernels/cpu/simd/transpose.h"
 
@@ -122,6 +123,11 @@ inline void write_slots(const AttentionArgs& args, const T* keys, const Rotation
   const int64_t width = left < 16 ? left : 16;
   const int64_t group = slot / 16 * 16 * size;
   for (int64_t h = 0; h < args.num_kv_heads; ++h, keys += size, block += head_elements<C>(args)) {
+    // A decode's slot lies in lines all over the group, and attention reads the group next.
+    if (count == 1 && h + 1 < args.num_kv_heads) {
+      prefetch(block + head_elements<C>(args) + group,
+               width * size * static_cast<int64_t>(sizeof(C)));
+    }
     float* scales = nullptr;
     if constexpr (__is_same(C, int8_t)) scales = scales_of(block, args.block_size, size) + slot;
     for (int64_t i = 0; i < count; ++i) {

@@ -1,8 +1,6 @@
-#include "tile_peak.h"
-
-#include <chrono>
-
 #include "kernels/cpu/amx/tiles.h"
+#include "peak.h"
+#include "peak_loop.h"
 
 namespace sluice::benchmarks {
 namespace {
@@ -24,7 +22,8 @@ void four_products() {
 
 template <bool kBytes>
 double measure() {
-  using Clock = std::chrono::steady_clock;
+  constexpr int kTurns = 20;
+  constexpr double kOperations = 4.0 * 2 * 16 * 16 * (kBytes ? 64 : 32);
   kernels::cpu::amx::TileConfig config;
   for (int tile = 0; tile < 8; ++tile) config.set(tile, 16, 64);
   kernels::cpu::amx::load_config(config);
@@ -32,27 +31,19 @@ double measure() {
   _tile_zero(5);
   _tile_zero(6);
   _tile_zero(7);
-  constexpr int kRounds = 2000;
-  constexpr double kOperations = 4.0 * 2 * 16 * 16 * (kBytes ? 64 : 32);
-  double operations = 0;
-  std::chrono::duration<double> time{0};
-  const auto begin = Clock::now();
-  while (time.count() < 0.05) {
-    for (int i = 0; i < kRounds; ++i) four_products<kBytes>();
-    operations += kRounds * kOperations;
-    time = Clock::now() - begin;
-  }
+  const double rate = measure_rate(
+      [] {
+        for (int turn = 0; turn < kTurns; ++turn) four_products<kBytes>();
+      },
+      kTurns * kOperations);
   _tile_release();
-  return operations / time.count();
+  return rate;
 }
 
 }  // namespace
 
-double measure_bf16_tile_peak() {
-  return measure<false>();
-}
-double measure_int8_tile_peak() {
-  return measure<true>();
+Peak measure_amx_peak() {
+  return {measure<false>(), measure<true>()};
 }
 
 }  // namespace sluice::benchmarks
