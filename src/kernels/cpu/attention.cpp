@@ -178,6 +178,7 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
   args.alibi_slopes = alibi_slopes ? alibi_slopes->const_data_ptr<float>() : nullptr;
   args.queries = scratch(Scratch::kQueries, output.numel() * static_cast<int64_t>(sizeof(float)));
   args.output = output.data_ptr();
+  args.num_sequences = sizes.num_sequences;
   args.num_heads = num_heads;
   args.num_kv_heads = num_kv_heads;
   args.head_size = sizes.head_size;

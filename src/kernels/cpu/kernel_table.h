@@ -159,6 +159,7 @@ struct AttentionArgs {
   const float* alibi_slopes = nullptr;  // [H] or nullptr
   void* queries = nullptr;              // scratch [T, H, D], float32 at most
   void* output = nullptr;               // [T, H, D]
+  int64_t num_sequences = 0;            // B
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_size = 0;

@@ -245,7 +245,7 @@ void linear_part(const LinearArgs& args, const LinearBlock& block, const Part& p
   Prefetch ahead = prefetch_part(args, next, num_pairs);
   for (int64_t pair = 0; pair < num_pairs; ++pair, sums += kSumBytes, input += pair_stride) {
     const LinearBlock rows = rows_of_pair(block, pair);
-    if (is_last) prefetch_output(args, rows, part.panel);
+    if (is_last && !simd::passes_caches(args)) prefetch_output(args, rows, part.panel);
     load_sums<2>(sums, part.first > 0);
     add_products<kBytes, 2>(input, weights, part.depth, ahead);
     store_sums<2>(sums);

@@ -77,18 +77,19 @@ class BrainTile {
     const Brain* keys[kSplitGroups];
     for (int64_t g = 0; g < split.num_groups; ++g) {
       keys[g] = head_.keys(split.split + split.begin + g * kGroup);
-      values_[g] = keys[g] + head_.block_size * head_.head_size;
+      values_[g] = keys[g] + value_offset();
     }
+    find_next(split);
     int64_t g = 0;
     for (; g + kGroupsAtOnce <= split.num_groups; g += kGroupsAtOnce) {
       if (prefetches()) prefetch_starts(keys, g + kAhead, split.num_groups);
       Product::template score_groups<kGroupsAtOnce>(rows_, queries_, keys + g, head_.head_size,
-                                                    scores(split, g), values_ahead(g));
+                                                    scores(split, g), next_keys(g));
       if (prefetches()) prefetch_values(g);
     }
     for (; g < split.num_groups; ++g) {
       Product::template score_groups<1>(rows_, queries_, keys + g, head_.head_size,
-                                        scores(split, g), values_ahead(g));
+                                        scores(split, g), next_keys(g));
     }
   }
 
@@ -111,13 +112,13 @@ class BrainTile {
 
   void mix(const TileSplit<V>& split) {
     if (prefetches()) prefetch_first(head_, split.split + kSoftmaxSplit, context_);
-    const Brain* const* ahead = keys_ahead(split);
+    const Brain* const* ahead = next_values(split.num_groups);
     int64_t d = 0;
     const auto advance = [&](int64_t columns) {
       d += columns;
       for (int64_t g = 0; g < split.num_groups; ++g) {
         values_[g] += 2 * columns;
-        if constexpr (Product::kReadsAhead) next_keys_[g] += 2 * columns;
+        if constexpr (Product::kReadsAhead) next_[g] += 2 * columns;
       }
     };
     while (d + 64 <= head_.head_size) {
@@ -137,32 +138,45 @@ class BrainTile {
  private:
   bool prefetches() const { return reads_once_ && !Product::kReadsAhead; }
 
-  // What is read after the keys from `group` on: the values there.
-  const Brain* const* values_ahead(int64_t group) const {
-    return reads_once_ && Product::kReadsAhead ? values_ + group : nullptr;
-  }
-
-  // What is read after a split's values: the keys of the next split, or of the next KV head. Those
-  // of groups that this split does not have are read ahead at once.
-  const Brain* const* keys_ahead(const TileSplit<V>& split) {
-    if (!reads_once_ || !Product::kReadsAhead) return nullptr;
-    int64_t next = split.split + kSoftmaxSplit;
-    int64_t offset = 0;
-    if (next >= context_) {
-      next = first_split_;
-      offset = head_elements<Brain>(args_);
+  // Where the groups lie that are read after a split's: of the next split, of the next KV head, or
+  // of the next sequence, since a thread takes its tasks in this order. What this split has no
+  // groups for is read ahead at once.
+  void find_next(const TileSplit<V>& split) {
+    if (!reads_once_ || !Product::kReadsAhead) return;
+    AttentionBlock block = block_;
+    int64_t position = split.split + kSoftmaxSplit;
+    int64_t context = context_;
+    if (position >= context && block.kv_head + 1 < args_.num_kv_heads) {
+      ++block.kv_head;
+      position = first_split_;
+    } else if (position >= context && block.sequence + 1 < args_.num_sequences) {
+      block.kv_head = 0;
+      context = args_.contexts[++block.sequence];
+      position = args_.window > 0 && context > args_.window ? context - args_.window : 0;
+      position -= position % kSoftmaxSplit;
     }
-    const bool is_any = offset == 0 || block_.kv_head + 1 < args_.num_kv_heads;
-    for (int64_t g = 0; g < split.num_groups; ++g) next_keys_[g] = values_[g];
-    for (int64_t g = 0; is_any && g < kSplitGroups && next + g * kGroup < context_; ++g) {
-      const Brain* keys = head_.keys(next + g * kGroup) + offset;
-      if (g < split.num_groups) {
-        next_keys_[g] = keys;
-      } else {
-        prefetch(keys, kGroup * head_.head_size * static_cast<int64_t>(sizeof(Brain)));
+    const TiledCache<V, Brain> head(args_, block);
+    const int64_t group_bytes = kGroup * head_.head_size * static_cast<int64_t>(sizeof(Brain));
+    for (int64_t g = 0; g < kSplitGroups; ++g, position += kGroup) {
+      if (position >= context) {
+        next_[g] = values_[g < split.num_groups ? g : 0];  // near anyway
+        continue;
       }
+      next_[g] = head.keys(position);
+      if (g < split.num_groups) continue;
+      prefetch(next_[g], group_bytes);
+      prefetch(next_[g] + value_offset(), group_bytes);
     }
-    return next_keys_;
+  }
+  int64_t value_offset() const { return head_.block_size * head_.head_size; }
+
+  const Brain* const* next_keys(int64_t group) const {
+    return reads_once_ && Product::kReadsAhead ? next_ + group : nullptr;
+  }
+  const Brain* const* next_values(int64_t num_groups) {
+    if (!reads_once_ || !Product::kReadsAhead) return nullptr;
+    for (int64_t g = 0; g < num_groups; ++g) next_[g] += value_offset();
+    return next_;
   }
 
   // Reads ahead the values of four groups.
@@ -184,7 +198,7 @@ class BrainTile {
   int64_t first_split_ = 0;
   int64_t context_ = 0;
   const Brain* values_[kSplitGroups];
-  const Brain* next_keys_[kSplitGroups];
+  const Brain* next_[kSplitGroups];  // keys, then values, that are read after this split's
   alignas(64) Brain queries_[kTileRows * kMaxHeadSize];
   alignas(64) float scores_[kTileRows][kScoreStride];
   alignas(64) Brain weights_[kTileRows][kSoftmaxSplit];
