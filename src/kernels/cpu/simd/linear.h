@@ -159,7 +159,7 @@ inline int64_t row_operands(int64_t depth_tiles) {
 }
 
 // A block's rows times a part of a panel, P::kRows at a time. The first of them bring the part into
-// the first-level cache.
+// the first-level cache, where an int4 one lies already, unpacked.
 template <typename P>
 inline void multiply_block(const LinearArgs& args, const LinearBlock& block, int64_t first_tile,
                            int64_t num_tiles, const typename P::Element* tiles,
@@ -172,7 +172,7 @@ inline void multiply_block(const LinearArgs& args, const LinearBlock& block, int
     const auto* part = input + (block.first_row + r) * row_operands<P>(args.depth_tiles) +
                        rows * row_operands<P>(first_tile);
     auto* to = sums + r * kPanelColumns;
-    if (r == 0) {
+    if (r == 0 && args.format != WeightFormat::kInt4) {
       multiply_rows<P, true>(rows, tiles, part, num_tiles, to, resume);
     } else {
       multiply_rows<P, false>(rows, tiles, part, num_tiles, to, resume);
