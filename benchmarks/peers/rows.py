@@ -112,7 +112,7 @@ BEST = {
     ("decode", 16, False, "bf16"): {BLOOM: [("openvino", "bf16"), ("vllm", "bf16")],
                                     LLAMA: [("openvino", "bf16"), ("vllm", "bf16")]},
     ("decode", 16, False, "int8"): {BLOOM: [("openvino", "int8"), ("llama_cpp", "int8")],
-                                    LLAMA: [("ctranslate2", "int8"), ("llama_cpp", "int8")]},
+                                    LLAMA: [("openvino", "int8"), ("ctranslate2", "int8")]},
     ("first_token", 1, False, "int8"): {BLOOM: [("ctranslate2", "int8"), ("llama_cpp", "int8")],
                                         LLAMA: [("llama_cpp", "int8"), ("ctranslate2", "int8")]},
 }

@@ -159,7 +159,7 @@ class BrainTile {
     const int64_t group_bytes = kGroup * head_.head_size * static_cast<int64_t>(sizeof(Brain));
     for (int64_t g = 0; g < kSplitGroups; ++g, position += kGroup) {
       if (position >= context) {
-        next_[g] = values_[g < split.num_groups ? g : 0];  // near anyway
+        next_[g] = values_[g < split.num_groups ? g : 0] - value_offset();  // near anyway
         continue;
       }
       next_[g] = head.keys(position);

@@ -56,15 +56,16 @@ struct WideProduct {
   }
 };
 
-// A weight that few rows meet comes from memory as one stream. The hardware's own prefetching keeps
-// up with two thirds of the bandwidth; this distance, tried from 1 to 8 KiB, with nearly all.
+// A weight that few rows meet comes from memory as one stream. An Intel Xeon's own prefetching keeps
+// up with two thirds of the bandwidth; this distance, tried from 1 to 8 KiB, with nearly all. (An
+// AMD EPYC's needs no help.)
 inline constexpr int64_t kStreamBytes = 2048;
 
 // Rows of a micro-kernel times one or two groups of sixteen columns. The loops over R are unrolled
 // whole, so that the sums live in registers. Tiles are read in the order of memory: taking two of
 // them by turns halves what a core gets from it.
-// Input [steps][operands][R], sums [R][32]. `ahead`: lines to be read later, one for each
-// that is read now; nullptr if they are near already.
+// Input [steps][operands][R], sums [R][32]. With kStream, a line from `ahead` on is prefetched for
+// each that is read.
 template <typename P, int R, int C, bool kStream>
 struct MicroKernel {
   using Sum = typename P::Sum;
