@@ -97,8 +97,8 @@ class Row:
 BLOOM, LLAMA = SHAPES
 # The best peer of each kind, measured before; --best N takes more of them, --all every one.
 BEST = {
-    ("prefill", 1, False, "any"): {BLOOM: [("vllm", "bf16"), ("openvino", "int4")],
-                                   LLAMA: [("vllm", "bf16"), ("openvino", "int4")]},
+    ("prefill", 1, False, "any"): {BLOOM: [("openvino", "int4"), ("vllm", "bf16")],
+                                   LLAMA: [("openvino", "int4"), ("vllm", "bf16")]},
     ("prefill", 1, False, "bf16"): {BLOOM: [("vllm", "bf16"), ("openvino", "bf16")],
                                     LLAMA: [("vllm", "bf16"), ("openvino", "bf16")]},
     ("decode", 1, False, "bf16"): {BLOOM: [("llama_cpp", "bf16"), ("openvino", "bf16")],
@@ -107,13 +107,13 @@ BEST = {
                                    LLAMA: [("llama_cpp", "int8"), ("ctranslate2", "int8")]},
     ("decode", 1, False, "int4"): {BLOOM: [("llama_cpp", "int4"), ("openvino", "int4")],
                                    LLAMA: [("llama_cpp", "int4"), ("openvino", "int4")]},
-    ("decode", 16, True, "any"): {BLOOM: [("openvino", "bf16"), ("openvino", "int4")],
-                                  LLAMA: [("openvino", "bf16"), ("openvino", "int4")]},
+    ("decode", 16, True, "any"): {BLOOM: [("openvino", "int4"), ("openvino", "bf16")],
+                                  LLAMA: [("openvino", "int4"), ("openvino", "bf16")]},
     ("decode", 16, False, "bf16"): {BLOOM: [("openvino", "bf16"), ("vllm", "bf16")],
                                     LLAMA: [("openvino", "bf16"), ("vllm", "bf16")]},
     ("decode", 16, False, "int8"): {BLOOM: [("openvino", "int8"), ("llama_cpp", "int8")],
                                     LLAMA: [("openvino", "int8"), ("ctranslate2", "int8")]},
-    ("first_token", 1, False, "int8"): {BLOOM: [("ctranslate2", "int8"), ("llama_cpp", "int8")],
+    ("first_token", 1, False, "int8"): {BLOOM: [("llama_cpp", "int8"), ("ctranslate2", "int8")],
                                         LLAMA: [("llama_cpp", "int8"), ("ctranslate2", "int8")]},
 }
 

@@ -75,7 +75,7 @@ class Drawer final {
   float logit_at(const Row& row, int32_t bucket) const;
   uint64_t weigh_group_maxima(const Row& row);
   std::optional<Selection> cut_in_bracket(const Row& row, float top_p);
-  void resize_inside(size_t most_inside);
+  void resize_inside(size_t most);
   uint64_t kept_group_mass(const Selection& kept, int32_t g, size_t& next) const;
   uint64_t weigh_inside(size_t num_inside);
   void bucket_inside(Bracket range, size_t num_inside);

@@ -16,10 +16,26 @@ TEST(ThreadPoolTest, RunsEachTaskOnce) {
   for (int num_threads : {1, 2, 4}) {
     ThreadPool pool(num_threads);
     EXPECT_EQ(pool.num_threads(), num_threads);
-    for (int64_t num_tasks : {0, 1, 2, 3, 7, 1000}) {
+    for (int64_t num_tasks : {0, 1, 2, 3, 7, 1000, 65535, 65536, 200000}) {
       std::vector<int> runs(num_tasks, 0);  // a race here is a task run twice
       pool.run(num_tasks, [&](int64_t task) { ++runs[task]; });
       for (int count : runs) ASSERT_EQ(count, 1);
+    }
+  }
+}
+
+// A thread that is held up in its first task leaves the rest of its range to the others.
+TEST(ThreadPoolTest, OthersTakeWhatAThreadLeaves) {
+  for (const int num_threads : {2, 4}) {
+    ThreadPool pool(num_threads);
+    constexpr int64_t kTasks = 100;
+    for (const int64_t held_up : {int64_t{0}, kTasks / num_threads}) {  // the caller's, a worker's
+      std::atomic<int64_t> num_done{0};
+      pool.run(kTasks, [&](int64_t task) {
+        while (task == held_up && num_done.load() < kTasks - 1) std::this_thread::yield();
+        ++num_done;
+      });
+      EXPECT_EQ(num_done.load(), kTasks);
     }
   }
 }

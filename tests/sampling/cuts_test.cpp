@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "sampling/philox.h"
 #include "tests/sampling/rows.h"
@@ -138,6 +139,12 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"sampled_spiked", 250880, 0.5f, 0, make(0.7f, 0, 0.9f, 0), {9.3f}},
                     Case{"sampled_spikes", 70001, 0.5f, 0, make(1, 0, 0.8f, 0), {9, 8.5f, 8, 6}},
                     Case{"sampled_spike_only", 70001, 0.5f, 0, make(1, 0, 0.9f, 0), {30}},
+                    // A rank that a sample tells, with ties at the cut, and one beyond its reach.
+                    Case{"sampled_top_k", 250880, 0.5f, 0, make(0.7f, 100000, 0.9f, 0)},
+                    Case{"sampled_top_k_ties", 70001, 0.5f, 0.25f, make(1, 30000, 1, 0)},
+                    Case{"sampled_top_k_all_equal", 70001, 0, 0, make(1, 30000, 0.5f, 0)},
+                    Case{"sampled_top_k_most", 70001, 0.5f, 0, make(1, 69990, 0.9f, 0.01f)},
+                    Case{"sampled_top_k_spiked", 70001, 2, 0, make(1, 20000, 0.9f, 0), {30, 12}},
                     Case{"sampled_ties", 70001, 0.5f, 0.25f, make(1, 0, 0.6f, 0)},
                     Case{"sampled_all_equal", 70001, 0, 0, make(1, 0, 0.3f, 0)},
                     Case{"sampled_tiny", 70001, 0.5f, 0, make(1, 0, 1e-6f, 0)},
@@ -184,6 +191,19 @@ TEST(CutsTest, MinusInfinityIsNeverDrawn) {
     }
     EXPECT_GT(seen_200, 20);
   }
+}
+
+TEST(TopKTest, KeepsTheFirstOfNeighboursThatTie) {
+  auto row = random_row(50000, 1, 21);
+  std::fill(row.begin() + 100, row.begin() + 105, 20.0f);
+  SamplingParams params;
+  params.temperature = 1;
+  params.top_k = 3;
+  std::set<int32_t> drawn;
+  for (uint32_t position = 0; position < 200; ++position) {
+    drawn.insert(sample_one(row, params, position).token_id);
+  }
+  EXPECT_EQ(drawn, (std::set<int32_t>{100, 101, 102}));
 }
 
 }  // namespace

@@ -96,6 +96,31 @@ void expect_split(const RowKernels& kernels, const std::vector<float>& row, int 
   }
 }
 
+// What collect() finds, one by one.
+void expect_collect(const RowKernels& kernels, const std::vector<float>& row, int size) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const Bracket bracket : {Bracket{-3, 3}, Bracket{0, infinity}, Bracket{-infinity, 3},
+                                Bracket{-infinity, infinity}, Bracket{100, infinity}}) {
+    std::vector<float> z(static_cast<size_t>(size) + 16);
+    std::vector<int32_t> index(z.size());
+    const GroupCount found =
+        kernels.collect(row.data(), size, bracket, {z.data(), index.data(), 1000});
+    std::vector<int32_t> inside;
+    int num_above = 0;
+    for (int i = 0; i < size; ++i) {
+      const float value = row[static_cast<size_t>(i)];
+      if (value > bracket.highest) ++num_above;
+      if (value >= bracket.lowest && value <= bracket.highest) inside.push_back(1000 + i);
+    }
+    EXPECT_EQ(found.num_above, num_above);
+    ASSERT_EQ(static_cast<size_t>(found.num_inside), inside.size());
+    for (size_t i = 0; i < inside.size(); ++i) {
+      EXPECT_EQ(index[i], inside[i]);
+      EXPECT_EQ(z[i], row[static_cast<size_t>(inside[i] - 1000)]);
+    }
+  }
+}
+
 TEST(SamplerRowLaw, AFaultyRowEndsAloneAndItsNeighboursKeepTheirBits) {
   Crowd crowd = make_crowd(8);
   std::vector<RowResult> before(8);
@@ -142,6 +167,7 @@ TEST(SamplerRowLaw, BothBuildsOfTheLoopsGiveTheSameBits) {
     for (const RowKernels* build : builds) {
       EXPECT_EQ(build->weigh_all(row.data(), size, scale), sum[0]);
       expect_split(*build, row, size, scale, mass[0]);
+      expect_collect(*build, row, size);
     }
   }
 }
