@@ -58,21 +58,22 @@ int32_t Drawer::draw(Row& row, const SamplingParams& params, uint64_t bits) {
   return draw_row(row, params, bits);
 }
 
-// Packs the top_k elements. Their order by index stays, so every tie is decided as in the whole
-// row. False if the cut could not be told beforehand.
+// Packs the top_k elements and what ties with the last of them. Their order by index stays, so
+// every tie is decided as in the whole row. False if that could not be told beforehand.
 bool Drawer::narrow_to_top_k(Row& row, int32_t top_k) {
   if (top_k >= row.size()) return false;
   const std::optional<Bracket> range = bracket_of_rank(row, top_k);
   if (!range) return false;
-  const std::optional<Cut> cut = cut_by_rank_in(row, *range, top_k);
-  if (!cut) return false;
-  pack(row, *cut, top_k);
+  const std::optional<int32_t> key = key_of_rank(row, *range, top_k);
+  if (!key) return false;
+  pack(row, *key);
   packed_.scan(packed_z_);
   return true;
 }
 
-// The cut that keeps `count` elements; nullopt if it lies outside the bracket, or too much inside.
-std::optional<Drawer::Cut> Drawer::cut_by_rank_in(const Row& row, Bracket range, int32_t count) {
+// The key of the last of `count` elements; nullopt if it lies outside the bracket, or too much
+// inside.
+std::optional<int32_t> Drawer::key_of_rank(const Row& row, Bracket range, int32_t count) {
   const size_t most = most_inside(row.z().size());
   resize_inside(most);
   const int32_t lowest_key = key_of(range.lowest);
@@ -93,10 +94,10 @@ std::optional<Drawer::Cut> Drawer::cut_by_rank_in(const Row& row, Bracket range,
   narrow_inside_by_rank(range, num_inside, rank);
   const auto last = candidates_.begin() + (rank - 1);
   std::nth_element(candidates_.begin(), last, candidates_.end(), goes_before);
-  return Cut{last->key, last->index};
+  return last->key;
 }
 
-// The same for a rank: `rank` becomes the place among the candidates.
+// As narrow_inside, for a rank: `rank` becomes the place among the candidates.
 void Drawer::narrow_inside_by_rank(Bracket range, size_t num_inside, int64_t& rank) {
   int32_t bucket = 0;
   bucket_inside(range, num_inside);
@@ -110,13 +111,13 @@ void Drawer::narrow_inside_by_rank(Bracket range, size_t num_inside, int64_t& ra
   }
 }
 
-// The `count` elements that the cut keeps, and their indexes, by index.
-void Drawer::pack(const Row& row, const Cut& cut, int32_t count) {
-  const Bracket kept{from_key(cut.key), std::numeric_limits<float>::infinity()};
+// The elements with this key or a larger one, and their indexes, by index.
+void Drawer::pack(const Row& row, int32_t key) {
+  const Bracket kept{from_key(key), std::numeric_limits<float>::infinity()};
   packed_z_.clear();
   packed_index_.clear();
   for (int32_t g = 0; g < row.num_groups(); ++g) {
-    if (row.group_key(g) < cut.key) continue;
+    if (row.group_key(g) < key) continue;
     const auto part = row.group(g);
     const size_t before = packed_z_.size();
     packed_z_.resize(before + 2 * size_t{kGroup});
@@ -127,15 +128,6 @@ void Drawer::pack(const Row& row, const Cut& cut, int32_t count) {
     packed_z_.resize(before + static_cast<size_t>(found.num_inside));
     packed_index_.resize(before + static_cast<size_t>(found.num_inside));
   }
-  if (packed_z_.size() == static_cast<size_t>(count)) return;
-  size_t end = 0;  // without ties past the cut
-  for (size_t i = 0; i < packed_z_.size(); ++i) {
-    if (key_of(packed_z_[i]) == cut.key && packed_index_[i] > cut.last_index) continue;
-    packed_z_[end] = packed_z_[i];
-    packed_index_[end++] = packed_index_[i];
-  }
-  packed_z_.resize(end);
-  packed_index_.resize(end);
 }
 
 // The first index at which the running mass of what is kept exceeds bits * mass / 2^64.

@@ -49,9 +49,9 @@ class Drawer final {
 
   bool narrow_to_top_k(Row& row, int32_t top_k);
   std::optional<Bracket> bracket_of_rank(Row& row, int32_t rank);
-  std::optional<Cut> cut_by_rank_in(const Row& row, Bracket range, int32_t count);
+  std::optional<int32_t> key_of_rank(const Row& row, Bracket range, int32_t count);
   void narrow_inside_by_rank(Bracket range, size_t num_inside, int64_t& rank);
-  void pack(const Row& row, const Cut& cut, int32_t count);
+  void pack(const Row& row, int32_t key);
   int32_t draw_row(const Row& row, const SamplingParams& params, uint64_t bits);
   // What a row's mass is thought to be: that of its heavy groups, by buckets in known_mass_, and of
   // the others what a sample, by buckets in bucket_mass_, tells.
