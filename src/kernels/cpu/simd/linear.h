@@ -56,9 +56,9 @@ struct WideProduct {
   }
 };
 
-// A weight that few rows meet comes from memory as one stream. An Intel Xeon's own prefetching keeps
-// up with two thirds of the bandwidth; this distance, tried from 1 to 8 KiB, with nearly all. (An
-// AMD EPYC's needs no help.)
+// A weight that few rows meet comes from memory as one stream. An Intel Xeon's own prefetching
+// keeps up with two thirds of the bandwidth; this distance, tried from 1 to 8 KiB, with nearly all.
+// (An AMD EPYC's needs no help.)
 inline constexpr int64_t kStreamBytes = 2048;
 
 // Rows of a micro-kernel times one or two groups of sixteen columns. The loops over R are unrolled
