@@ -17,7 +17,7 @@ struct KvShape {
   int64_t num_blocks = 0;
   int64_t num_kv_heads = 0;
   // S, tokens. Any number works; the bits of a row are those of every other S that is a multiple
-  // of 16 only where S is one too (AMX and bfloat16).
+  // of 16 only where S is one too (AMX or AVX-512, and bfloat16).
   int64_t block_size = 16;
   int64_t head_size = 0;  // D
   KvFormat format = KvFormat::kModel;

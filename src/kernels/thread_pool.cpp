@@ -38,9 +38,9 @@ struct ThreadPool::State {
   static uint64_t begin_of(uint64_t ticket) { return ticket >> 16 & 0xffff; }
   static uint64_t end_of(uint64_t ticket) { return ticket & 0xffff; }
 
-  std::vector<Range> ranges;      // one a thread; the caller's is the first
-  std::atomic<uint64_t> loop{0};  // the number of the latest one
-  std::atomic<int64_t> tasks_done{0};
+  std::vector<Range> ranges;                  // one a thread; the caller's is the first
+  alignas(64) std::atomic<uint64_t> loop{0};  // the number of the latest one; polled by all
+  alignas(64) std::atomic<int64_t> tasks_done{0};
   int64_t first_task = 0;                              // stable while a task is claimed
   const std::function<void(int64_t)>* body = nullptr;  // the same
 

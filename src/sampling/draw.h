@@ -14,10 +14,13 @@ namespace sluice::sampling {
 //
 // Nothing sorts the row. A cut by mass is looked for inside a bracket that the row's largest
 // elements and a sample of the others suggest: one pass sums what lies above it and collects what
-// lies inside, an exact selection among those follows. Where the sample says too little or
-// misleads, and for a cut by rank, one histogram of weights over the distance from the maximum does
-// the same. Three passes at most: the scan, the bracket or the histogram, the weights that are
-// left. Reused from row to row for its memory. Threads: one.
+// lies inside, an exact selection among those follows. A cut by rank is looked for in the same way,
+// by counts, and what it keeps is packed into a row of its own. Three passes over the row: the
+// scan, the bracket, the weights that are left or their packing. Where a guess misleads, and for
+// ties at a rank, a histogram of weights over the distance from the maximum does the same in two
+// more.
+//
+// Reused from row to row for its memory. Threads: one.
 class Drawer final {
  public:
   // Memory for rows of this size; what a cut leaves to be looked at one by one may need more.

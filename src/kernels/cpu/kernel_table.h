@@ -96,7 +96,7 @@ struct LinearBlock {
 };
 
 inline constexpr int64_t kInputBlockRows = 96;
-// Rows that are prepared together, up to the last: those of whole micro-kernels of any kind.
+// Rows that are prepared together, up to the last: whole micro-kernels of simd/ in any case.
 inline constexpr int64_t kPreparedRows = 48;
 
 struct InputArgs {
@@ -199,9 +199,9 @@ inline constexpr int64_t split_floats(int64_t head_size) {
 struct KernelTable {
   // Bytes of the prepared input of `args`' type, format, rows and depth.
   int64_t (*input_bytes)(const InputArgs& args);
-  // Puts rows of x into the order that `linear` reads; with the last ones, what fills up the
-  // order. For int8 and int4 it rounds each
-  // row to int8, nearest even, with the row's own scale; one below 1e-30 counts as zero.
+  // Puts rows of x into the order that `linear` reads; with the last ones, what fills it up. For
+  // int8 and int4 it rounds each row to int8, nearest even, with the row's own scale; one below
+  // 1e-30 counts as zero.
   void (*prepare_input)(const InputArgs& args);
   // How `linear` wants its work cut.
   LinearPlan (*plan_linear)(const InputArgs& args);
@@ -222,7 +222,7 @@ struct KernelTable {
 
 const KernelTable& avx2_kernels();
 const KernelTable& avx512_kernels();
-// AVX-512's, with bfloat16, int8 and int4 `linear` on the tile registers.
+// AVX-512's, with bfloat16, int8 and int4 `linear` and bfloat16 `attend` on the tile registers.
 const KernelTable& amx_kernels();
 
 }  // namespace sluice::kernels::cpu

@@ -220,17 +220,6 @@ LinearBlock rows_of_pair(const LinearBlock& block, int64_t pair) {
   return rows;
 }
 
-// The lines of the output that a pair of rows and a panel will be written to.
-void prefetch_output(const LinearArgs& args, const LinearBlock& rows, int64_t panel) {
-  const int64_t size = args.float_output || args.type == DType::kF32 ? 4 : 2;
-  const char* output = static_cast<const char*>(args.output) +
-                       (rows.first_row * args.columns + panel * kPanelColumns) * size;
-  for (int64_t row = 0; row < rows.num_rows; ++row) {
-    _mm_prefetch(output, _MM_HINT_T1);
-    output += args.columns * size;
-  }
-}
-
 // A panel's part for all pairs of a block, whose sums follow each other.
 template <bool kBytes, typename T>
 void linear_part(const LinearArgs& args, const LinearBlock& block, const Part& part,
@@ -245,7 +234,6 @@ void linear_part(const LinearArgs& args, const LinearBlock& block, const Part& p
   Prefetch ahead = prefetch_part(args, next, num_pairs);
   for (int64_t pair = 0; pair < num_pairs; ++pair, sums += kSumBytes, input += pair_stride) {
     const LinearBlock rows = rows_of_pair(block, pair);
-    if (is_last && !simd::passes_caches(args)) prefetch_output(args, rows, part.panel);
     load_sums<2>(sums, part.first > 0);
     add_products<kBytes, 2>(input, weights, part.depth, ahead);
     store_sums<2>(sums);

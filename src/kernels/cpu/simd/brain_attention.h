@@ -59,7 +59,10 @@ template <typename V, typename Product>
 class BrainTile {
  public:
   BrainTile(const AttentionArgs& args, const AttentionBlock& block)
-      : args_(args), block_(block), head_(args, block), reads_once_(block.num_rows == 1) {}
+      : args_(args),
+        block_(block),
+        head_(args, block),
+        reads_once_(args.starts[block.sequence + 1] - args.starts[block.sequence] == 1) {}
 
   void start(const QueryTile<V>& tile) {
     rows_ = tile.rows;
@@ -118,7 +121,7 @@ class BrainTile {
       d += columns;
       for (int64_t g = 0; g < split.num_groups; ++g) {
         values_[g] += 2 * columns;
-        if constexpr (Product::kReadsAhead) next_[g] += 2 * columns;
+        if (ahead != nullptr) next_[g] += 2 * columns;
       }
     };
     while (d + 64 <= head_.head_size) {

@@ -213,6 +213,8 @@ struct PreparedRows {
   int64_t first;
   int64_t count;
 
+  static_assert(kPreparedRows % P::kRows == 0 && kInputBlockRows % kPreparedRows == 0);
+
   PreparedRows(const InputArgs& args, int64_t first_row, int64_t depth_tiles)
       : operands(static_cast<typename P::Operand*>(args.output) +
                  first_row * row_operands<P>(depth_tiles)),
@@ -230,7 +232,9 @@ static inline void interleave_words(const uint32_t* const* words, int64_t count,
     return;
   }
   for (int64_t r = 0; r < count; ++r) {
-    for (int64_t i = 0; i < 16; ++i) output[i * count + r] = words[r][i];
+    uint32_t row[16];
+    __builtin_memcpy(row, words[r], sizeof(row));  // may lie at any even address
+    for (int64_t i = 0; i < 16; ++i) output[i * count + r] = row[i];
   }
 }
 
