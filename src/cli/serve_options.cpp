@@ -1,0 +1,72 @@
+#include "cli/serve_options.h"
+
+#include <utility>
+
+#include "cli/address.h"
+#include "cli/model_path.h"
+#include "cli/runtime_flags.h"
+
+namespace sluice::cli {
+
+void add_serve_flags(Flags& flags, ServeOptions& options) {
+  flags.group("Models");
+  flags.add_repeated(
+      {"--model", "[NAME=]PATH",
+       "A package, a Hugging Face folder or its downloaded ORG/NAME, and how requests name it",
+       "the folder's name"},
+      [&options](const std::string& text) -> Result<void> {
+        auto source = find_model(text, true);
+        if (!source) return std::unexpected(source.error());
+        options.runtime.models.push_back(*std::move(source));
+        return {};
+      });
+  flags.add_text(
+      {"--served-model-name", "NAME", "How requests name the model, if there is one", ""},
+      options.served_model_name);
+  flags.group("Network");
+  flags.add_text({"--grpc-address", "HOST:PORT", "Where gRPC listens; port 0 takes a free one", ""},
+                 options.grpc.address);
+  flags.add_switch(
+      {"--insecure", "", "Allow an address that other machines reach, unencrypted", ""},
+      options.insecure);
+  flags.add_bytes({"--max-message-bytes", "SIZE", "Of a received message", ""},
+                  options.grpc.max_message_bytes, 1024);
+  flags.add_int({"--max-metadata-bytes", "N", "Of a call's metadata", ""},
+                options.grpc.max_metadata_bytes, 1024);
+  flags.add_int({"--max-concurrent-streams", "N", "Calls of one connection", ""},
+                options.grpc.max_concurrent_streams, 1);
+  flags.add_switch({"--no-reflection", "", "Do not tell clients the services' schema", ""},
+                   options.no_reflection);
+  flags.group("Process");
+  flags.add_duration(
+      {"--drain-time", "TIME", "After SIGTERM or SIGINT, streams may finish for this long", ""},
+      options.drain_time, std::chrono::nanoseconds(0));
+  flags.add_choice({"--log-level", "LEVEL", "debug, info, warning or error", ""}, options.log_level,
+                   {"debug", "info", "warning", "error"});
+  flags.add_switch({"--quiet", "", "No progress bar, and only warnings and errors in the log", ""},
+                   options.quiet);
+  add_runtime_flags(flags, options.runtime);
+  add_limit_flags(flags, options.runtime.limits);
+  flags.example("sluice serve --model models/llama-tiny", "one model on 127.0.0.1:50051");
+  flags.example("sluice serve --model small=models/llama-tiny --model zh=models/bloom-tiny",
+                "two models, with names");
+}
+
+std::string find_serve_conflict(const ServeOptions& options) {
+  if (options.runtime.models.empty()) {
+    return "needs --model [NAME=]PATH; see sluice serve --help";
+  }
+  if (!options.served_model_name.empty() && options.runtime.models.size() > 1) {
+    return "--served-model-name goes with one --model; use --model NAME=PATH";
+  }
+  const Result<HostPort> address = parse_host_port(options.grpc.address);
+  if (!address) return "--grpc-address: " + address.error().message;
+  if (!is_loopback(address->host) && !options.insecure) {
+    return "--grpc-address: " + options.grpc.address +
+           " is not a loopback address, and traffic to it is not encrypted; use 127.0.0.1 or add "
+           "--insecure";
+  }
+  return "";
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "cli/flags.h"
+#include "server/grpc/grpc_server.h"
+#include "sluice/runtime.h"
+
+namespace sluice::cli {
+
+// Everything that `sluice serve` can be told, with its defaults.
+struct ServeOptions {
+  RuntimeOptions runtime;
+  server::GrpcServerOptions grpc;
+  std::string served_model_name;
+  std::string log_level = "info";
+  bool insecure = false;
+  bool no_reflection = false;
+  bool quiet = false;
+  std::chrono::nanoseconds drain_time = std::chrono::seconds(30);
+};
+
+// The flags of `sluice serve`, in the order of its help.
+void add_serve_flags(Flags& flags, ServeOptions& options);
+
+// Why these options do not go together, in one line for the user; empty if they do.
+std::string find_serve_conflict(const ServeOptions& options);
+
+}  // namespace sluice::cli
