@@ -40,6 +40,7 @@ struct RenderedChat {
 // validator, so that absent and zero stay different things; nothing here has been checked yet.
 struct GenerateRequest {
   std::string request_id;                         // the client's; the service draws one when empty
+  std::string client;                             // whose key it came with; empty without keys
   std::string model;                              // may be empty when the service has one model
   std::optional<std::string> prompt;              // exactly one of prompt,
   std::optional<std::vector<int64_t>> token_ids;  // token_ids

@@ -13,6 +13,7 @@
 #include "cli/address.h"
 #include "cli/bench_run.h"
 #include "cli/commands.h"
+#include "cli/connection_flags.h"
 #include "cli/flags.h"
 #include "cli/format.h"
 #include "cli/parse.h"
@@ -31,6 +32,7 @@ constexpr const char* kCommand = "bench serve";
 
 struct Options {
   std::string target = "127.0.0.1:50051";
+  ConnectionOptions connection;
   std::string model;
   BenchOptions bench;
   double rate = 0;  // requests per second
@@ -73,6 +75,7 @@ void add_flags(Flags& flags, Options& options) {
   BenchOptions& bench = options.bench;
   flags.group("Load");
   flags.add_text({"--target", "HOST:PORT", "Where the server listens", ""}, options.target);
+  add_connection_flags(flags, options.connection);
   flags.add_text({"--model", "NAME", "Which of the server's models", "its only one"},
                  options.model);
   flags.add_number({"--rate", "R", "Requests per second, arriving at random (Poisson)", "none"},
@@ -245,14 +248,15 @@ int run_bench_serve(Arguments arguments) {
   if (const auto target = parse_host_port(options.target); !target) {
     return flags.wrong_use("--target: " + target.error().message);
   }
-  const auto client = GenerationClient::create(options.target);
-  const Result<int32_t> size = vocabulary_size(*client, options);
+  const auto client = make_client(options.target, options.connection);
+  if (!client) return flags.wrong_use(client.error().message);
+  const Result<int32_t> size = vocabulary_size(**client, options);
   if (!size) {
     print_error(kCommand, size.error().message);
     return exit_code(size.error());
   }
   Samples samples;
-  const Outcome outcome = run_load(*client, options, *size, samples);
+  const Outcome outcome = run_load(**client, options, *size, samples);
   if (!write_stdout(report(options, outcome, samples))) return kExitFailed;
   if (samples.first_error().empty()) return kExitDone;
   print_error(kCommand, "requests failed; the first one: " + samples.first_error());

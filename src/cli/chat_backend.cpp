@@ -59,8 +59,8 @@ class LocalBackend final : public ChatBackend {
 
 class RemoteBackend final : public ChatBackend {
  public:
-  RemoteBackend(const std::string& target, std::string model)
-      : client_(server::GenerationClient::create(target)), model_(std::move(model)) {}
+  RemoteBackend(std::unique_ptr<server::GenerationClient> client, std::string model)
+      : client_(std::move(client)), model_(std::move(model)) {}
 
   Result<ModelInfo> model() override {
     auto models = client_->list_models();
@@ -93,8 +93,9 @@ std::unique_ptr<ChatBackend> make_local_backend(std::unique_ptr<Service> service
   return std::make_unique<LocalBackend>(std::move(service));
 }
 
-std::unique_ptr<ChatBackend> make_remote_backend(const std::string& target, std::string model) {
-  return std::make_unique<RemoteBackend>(target, std::move(model));
+std::unique_ptr<ChatBackend> make_remote_backend(std::unique_ptr<server::GenerationClient> client,
+                                                 std::string model) {
+  return std::make_unique<RemoteBackend>(std::move(client), std::move(model));
 }
 
 }  // namespace sluice::cli

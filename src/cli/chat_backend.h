@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "server/grpc/generation_client.h"
 #include "sluice/error.h"
 #include "sluice/generation.h"
 #include "sluice/runtime.h"
@@ -28,6 +29,7 @@ class ChatBackend {
 // Keeps the service.
 std::unique_ptr<ChatBackend> make_local_backend(std::unique_ptr<Service> service);
 // `model` may be empty if the server has one.
-std::unique_ptr<ChatBackend> make_remote_backend(const std::string& target, std::string model);
+std::unique_ptr<ChatBackend> make_remote_backend(std::unique_ptr<server::GenerationClient> client,
+                                                 std::string model);
 
 }  // namespace sluice::cli

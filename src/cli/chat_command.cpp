@@ -13,6 +13,7 @@
 #include "cli/chat_backend.h"
 #include "cli/chat_session.h"
 #include "cli/commands.h"
+#include "cli/connection_flags.h"
 #include "cli/flags.h"
 #include "cli/format.h"
 #include "cli/model_path.h"
@@ -33,6 +34,7 @@ struct Options {
   GenerateRequest request;
   std::string model;
   std::string target;
+  ConnectionOptions connection;
   std::string system;
   bool quiet = false;
 };
@@ -45,6 +47,7 @@ void add_flags(Flags& flags, Options& options) {
                   ""},
                  options.model);
   flags.add_text({"--target", "HOST:PORT", "A server", ""}, options.target);
+  add_connection_flags(flags, options.connection);
   flags.group("Conversation");
   flags.add_text({"--system", "TEXT", "Instructions that stand before everything else", ""},
                  options.system);
@@ -220,7 +223,11 @@ class Chat {
 };
 
 Result<std::unique_ptr<ChatBackend>> make_backend(Options& options) {
-  if (!options.target.empty()) return make_remote_backend(options.target, options.model);
+  if (!options.target.empty()) {
+    auto client = make_client(options.target, options.connection);
+    if (!client) return std::unexpected(client.error());
+    return make_remote_backend(*std::move(client), options.model);
+  }
   auto model = find_model(options.model);
   if (!model) return std::unexpected(model.error());
   options.runtime.models = {*std::move(model)};

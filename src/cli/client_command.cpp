@@ -10,6 +10,7 @@
 
 #include "cli/address.h"
 #include "cli/commands.h"
+#include "cli/connection_flags.h"
 #include "cli/flags.h"
 #include "cli/format.h"
 #include "cli/printer.h"
@@ -29,6 +30,7 @@ struct Options {
   GenerateRequest request;
   OutputOptions output;
   std::string target = "127.0.0.1:50051";
+  ConnectionOptions connection;
   std::chrono::nanoseconds timeout{0};
   bool list_models = false;
   bool info = false;
@@ -38,6 +40,7 @@ struct Options {
 void add_flags(Flags& flags, Options& options) {
   flags.group("Server");
   flags.add_text({"--target", "HOST:PORT", "Where the server listens", ""}, options.target);
+  add_connection_flags(flags, options.connection);
   flags.add_duration({"--timeout", "TIME", "Deadline of the call", "none"}, options.timeout);
   flags.add_switch({"--list-models", "", "Show the server's models instead", ""},
                    options.list_models);
@@ -177,11 +180,12 @@ int run_client(Arguments arguments) {
   if (const std::string conflict = find_conflict(options); !conflict.empty()) {
     return flags.wrong_use(conflict);
   }
-  const auto client = GenerationClient::create(options.target);
-  if (options.list_models) return list_models(*client, options.output.json);
-  if (options.info) return show_info(*client, options.output.json);
-  if (options.health) return show_health(*client, options.output.json);
-  return generate(*client, options);
+  const auto client = make_client(options.target, options.connection);
+  if (!client) return flags.wrong_use(client.error().message);
+  if (options.list_models) return list_models(**client, options.output.json);
+  if (options.info) return show_info(**client, options.output.json);
+  if (options.health) return show_health(**client, options.output.json);
+  return generate(**client, options);
 }
 
 }  // namespace sluice::cli

@@ -74,6 +74,10 @@ int run_serve(Arguments arguments) {
   options.grpc.reflection = !options.no_reflection;
   start_log(options);
 
+  auto access = load_access(options.access);
+  if (!access) return flags.wrong_use(access.error().message);
+  options.grpc.api_keys = access->api_keys;
+
   std::atomic<bool> is_loaded = false;
   std::binary_semaphore stop{0};
   const SignalWatcher watcher([&](int count) {

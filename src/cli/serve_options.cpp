@@ -37,6 +37,7 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
                 options.grpc.max_concurrent_streams, 1);
   flags.add_switch({"--no-reflection", "", "Do not tell clients the services' schema", ""},
                    options.no_reflection);
+  add_access_flags(flags, options.access);
   flags.group("Process");
   flags.add_duration(
       {"--drain-time", "TIME", "After SIGTERM or SIGINT, streams may finish for this long", ""},

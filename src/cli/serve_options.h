@@ -3,6 +3,7 @@
 #include <chrono>
 #include <string>
 
+#include "cli/access_flags.h"
 #include "cli/flags.h"
 #include "server/grpc/grpc_server.h"
 #include "sluice/runtime.h"
@@ -13,6 +14,7 @@ namespace sluice::cli {
 struct ServeOptions {
   RuntimeOptions runtime;
   server::GrpcServerOptions grpc;
+  AccessOptions access;
   std::string served_model_name;
   std::string log_level = "info";
   bool insecure = false;

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "server/grpc/caller.h"
 #include "server/grpc/convert.h"
 #include "server/grpc/status.h"
 #include "server/grpc/wire.h"
@@ -59,13 +60,14 @@ const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::str
 }  // namespace
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream::start(
-    grpc::CallbackServerContext* context, const grpc::ByteBuffer& request, Service& service) {
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer& request, Service& service,
+    const ApiKeys* keys) {
   std::shared_ptr<GenerateStream> stream(new GenerateStream(context, service.limits().stall_time));
   {
     std::scoped_lock lock(stream->mutex_);
     stream->self_ = stream;
   }
-  Result<std::shared_ptr<GenerateCall>> call = stream->submit(request, service);
+  Result<std::shared_ptr<GenerateCall>> call = stream->submit(request, service, keys);
   if (call) {
     std::scoped_lock lock(stream->mutex_);
     stream->call_ = *std::move(call);
@@ -79,7 +81,10 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream::start(
 }
 
 Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuffer& bytes,
-                                                             Service& service) {
+                                                             Service& service,
+                                                             const ApiKeys* keys) {
+  Result<Client> client = client_of(*context_, keys);
+  if (!client) return std::unexpected(std::move(client.error()));
   v1::GenerateRequest message;
   if (auto parsed = parse_message(bytes, message); !parsed) {
     return std::unexpected(std::move(parsed.error()));
@@ -87,6 +92,7 @@ Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuf
   Result<GenerateRequest> converted = from_proto(std::move(message));
   if (!converted) return std::unexpected(std::move(converted.error()));
   GenerateRequest request = *std::move(converted);
+  request.client = std::move(client->name);
   request.deadline = steady_deadline(context_->raw_deadline());
   if (request.deadline && *request.deadline <= steady_clock::now()) {
     return fail(ErrorCode::kDeadlineExceeded, "the deadline had passed before the request came");

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 
+#include "server/access/api_keys.h"
 #include "server/grpc/chunk_queue.h"
 #include "sluice/generation.h"
 #include "sluice/service.h"
@@ -29,10 +30,11 @@ class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                              public GenerateObserver,
                              public std::enable_shared_from_this<GenerateStream> {
  public:
-  // Parses the request and hands it to the service. The result is gRPC's; it may have failed.
+  // Asks for the caller's key (if `keys` is not null), parses the request and hands it to the
+  // service. The result is gRPC's; it may have failed.
   static grpc::ServerWriteReactor<grpc::ByteBuffer>* start(grpc::CallbackServerContext* context,
                                                            const grpc::ByteBuffer& request,
-                                                           Service& service);
+                                                           Service& service, const ApiKeys* keys);
 
   void on_chunk(GenerateChunk chunk) override;
   void on_end(Result<GenerateSummary> end) override;
@@ -45,7 +47,8 @@ class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   GenerateStream(grpc::CallbackServerContext* context, std::chrono::nanoseconds stall_time)
       : context_(context), stall_time_(stall_time) {}
 
-  Result<std::shared_ptr<GenerateCall>> submit(const grpc::ByteBuffer& bytes, Service& service);
+  Result<std::shared_ptr<GenerateCall>> submit(const grpc::ByteBuffer& bytes, Service& service,
+                                               const ApiKeys* keys);
   // The next message, or nothing if none is due. Requires: mutex_ held.
   std::optional<GenerateChunk> take_chunk();
   // Starts the next write or ends the stream, if no write is in flight.

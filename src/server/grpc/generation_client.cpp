@@ -22,13 +22,15 @@ constexpr int kMaxMetadataBytes = 64 << 10;
 
 class GenerationClientImpl final : public GenerationClient {
  public:
-  explicit GenerationClientImpl(const std::shared_ptr<grpc::Channel>& channel)
-      : generation_(v1::Generation::NewStub(channel)),
+  GenerationClientImpl(const std::shared_ptr<grpc::Channel>& channel, const std::string& api_key)
+      : authorization_(api_key.empty() ? "" : "Bearer " + api_key),
+        generation_(v1::Generation::NewStub(channel)),
         health_(grpc::health::v1::Health::NewStub(channel)) {}
 
   Result<GenerateSummary> generate(const GenerateRequest& request,
                                    const std::function<bool(GenerateChunk)>& on_chunk) override {
     grpc::ClientContext context;
+    authorize(context);
     if (request.deadline) {
       const auto left = *request.deadline - std::chrono::steady_clock::now();
       context.set_deadline(std::chrono::system_clock::now() + left);
@@ -48,6 +50,7 @@ class GenerationClientImpl final : public GenerationClient {
 
   Result<std::vector<ModelInfo>> list_models() override {
     grpc::ClientContext context;
+    authorize(context);
     v1::ListModelsResponse response;
     const grpc::Status status = generation_->ListModels(&context, {}, &response);
     if (!status.ok()) return std::unexpected(from_status(status));
@@ -58,6 +61,7 @@ class GenerationClientImpl final : public GenerationClient {
 
   Result<ServerInfo> server_info() override {
     grpc::ClientContext context;
+    authorize(context);
     v1::ServerInfo response;
     const grpc::Status status = generation_->GetServerInfo(&context, {}, &response);
     if (!status.ok()) return std::unexpected(from_status(status));
@@ -67,6 +71,7 @@ class GenerationClientImpl final : public GenerationClient {
   Result<std::vector<int32_t>> tokenize(const std::string& model, const std::string& text,
                                         bool add_special_tokens) override {
     grpc::ClientContext context;
+    authorize(context);
     v1::TokenizeRequest request;
     request.set_model(model);
     request.set_text(text);
@@ -79,6 +84,7 @@ class GenerationClientImpl final : public GenerationClient {
 
   Result<RenderedChat> render_chat(const std::string& model, const ChatPrompt& chat) override {
     grpc::ClientContext context;
+    authorize(context);
     v1::RenderChatRequest request;
     request.set_model(model);
     *request.mutable_chat() = to_proto(chat);
@@ -92,6 +98,7 @@ class GenerationClientImpl final : public GenerationClient {
   Result<std::string> detokenize(const std::string& model,
                                  const std::vector<int64_t>& token_ids) override {
     grpc::ClientContext context;
+    authorize(context);
     v1::DetokenizeRequest request;
     request.set_model(model);
     request.mutable_token_ids()->Add(token_ids.begin(), token_ids.end());
@@ -110,19 +117,26 @@ class GenerationClientImpl final : public GenerationClient {
   }
 
  private:
+  void authorize(grpc::ClientContext& context) const {
+    if (!authorization_.empty()) context.AddMetadata("authorization", authorization_);
+  }
+
+  const std::string authorization_;  // empty: none
   std::unique_ptr<v1::Generation::Stub> generation_;
   std::unique_ptr<grpc::health::v1::Health::Stub> health_;
 };
 
 }  // namespace
 
-std::unique_ptr<GenerationClient> GenerationClient::create(const std::string& target) {
+std::unique_ptr<GenerationClient> GenerationClient::create(const std::string& target,
+                                                           const ClientOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   return std::make_unique<GenerationClientImpl>(
-      grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments));
+      grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments),
+      options.api_key);
 }
 
 }  // namespace sluice::server

@@ -13,6 +13,11 @@
 
 namespace sluice::server {
 
+// How a client shows who it is and whom it trusts.
+struct ClientOptions {
+  std::string api_key;  // printable ASCII without blanks; empty: none is sent
+};
+
 // A blocking client of sluice.v1.Generation in plain types, for `sluice client` and `bench serve`.
 //
 // Threads: any; one call blocks its caller.
@@ -20,7 +25,8 @@ class GenerationClient {
  public:
   virtual ~GenerationClient() = default;
   // Does not connect yet.
-  static std::unique_ptr<GenerationClient> create(const std::string& target);
+  static std::unique_ptr<GenerationClient> create(const std::string& target,
+                                                  const ClientOptions& options = {});
 
   // Streams one request. `on_chunk` returning false cancels it (kCancelled). Errors carry the
   // server's code and message; kUnavailable if it cannot be reached.

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/grpc/caller.h"
 #include "server/grpc/convert.h"
 #include "server/grpc/convert_chat.h"
 #include "server/grpc/generate_stream.h"
@@ -12,23 +13,6 @@
 
 namespace sluice::server {
 namespace {
-
-// Answers a unary call: `handle` turns a Request& into a Result of the answer's message.
-template <typename Request, typename Handle>
-grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context,
-                                 const grpc::ByteBuffer& bytes, grpc::ByteBuffer& response,
-                                 Handle handle) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  Request request;
-  if (auto parsed = parse_message(bytes, request); !parsed) {
-    reactor->Finish(to_status(parsed.error()));
-    return reactor;
-  }
-  const auto message = handle(request);
-  if (message) response = serialize_message(*message);
-  reactor->Finish(message ? grpc::Status::OK : to_status(message.error()));
-  return reactor;
-}
 
 Result<v1::ModelInfo> find_model(const std::vector<ModelInfo>& models, const std::string& name) {
   if (name.empty() && models.size() == 1) return to_proto(models.front());
@@ -45,9 +29,28 @@ Result<v1::ModelInfo> find_model(const std::vector<ModelInfo>& models, const std
 
 }  // namespace
 
+template <typename Request, typename Handle>
+grpc::ServerUnaryReactor* GenerationService::answer(Context* context, const Bytes& request,
+                                                    Bytes& response, Handle handle) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (const auto client = client_of(*context, keys_.get()); !client) {
+    reactor->Finish(to_status(client.error()));
+    return reactor;
+  }
+  Request parsed_request;
+  if (auto parsed = parse_message(request, parsed_request); !parsed) {
+    reactor->Finish(to_status(parsed.error()));
+    return reactor;
+  }
+  const auto message = handle(parsed_request);
+  if (message) response = serialize_message(*message);
+  reactor->Finish(message ? grpc::Status::OK : to_status(message.error()));
+  return reactor;
+}
+
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationService::Generate(Context* context,
                                                                         const Bytes* request) {
-  return GenerateStream::start(context, *request, service_);
+  return GenerateStream::start(context, *request, service_, keys_.get());
 }
 
 grpc::ServerUnaryReactor* GenerationService::Tokenize(Context* context, const Bytes* request,

@@ -4,6 +4,10 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <memory>
+#include <utility>
+
+#include "server/access/api_keys.h"
 #include "sluice/service.h"
 #include "sluice/v1/generation.grpc.pb.h"
 
@@ -17,10 +21,14 @@ using RawGeneration = v1::Generation::WithRawCallbackMethod_Generate<
                 v1::Generation::WithRawCallbackMethod_GetServerInfo<
                     v1::Generation::WithRawCallbackMethod_RenderChat<v1::Generation::Service>>>>>>>;
 
-// sluice.v1.Generation over a Service. Threads: gRPC's. `service` must outlive it.
+// sluice.v1.Generation over a Service, for whoever has a key of `keys` (null: for everybody).
+//
+// Who has none learns nothing but that: the key is looked at before the message.
+// Threads: gRPC's. `service` must outlive it.
 class GenerationService final : public RawGeneration {
  public:
-  explicit GenerationService(sluice::Service& service) : service_(service) {}
+  GenerationService(sluice::Service& service, std::shared_ptr<const ApiKeys> keys)
+      : service_(service), keys_(std::move(keys)) {}
 
   using Context = grpc::CallbackServerContext;
   using Bytes = grpc::ByteBuffer;
@@ -39,7 +47,13 @@ class GenerationService final : public RawGeneration {
                                           Bytes* response) override;
 
  private:
+  // Answers a unary call: `handle` turns a Request& into a Result of the answer's message.
+  template <typename Request, typename Handle>
+  grpc::ServerUnaryReactor* answer(Context* context, const Bytes& request, Bytes& response,
+                                   Handle handle);
+
   sluice::Service& service_;
+  const std::shared_ptr<const ApiKeys> keys_;
 };
 
 }  // namespace sluice::server

@@ -91,13 +91,15 @@ std::expected<void, Error> check(const GrpcServerOptions& options) {
 
 class GrpcServerImpl final : public GrpcServer {
  public:
-  explicit GrpcServerImpl(Service& service) : generation_(service), health_(service) {}
+  GrpcServerImpl(Service& service, std::shared_ptr<const ApiKeys> keys)
+      : generation_(service, std::move(keys)), health_(service) {}
   ~GrpcServerImpl() override { shutdown(std::chrono::nanoseconds(0)); }
 
   std::expected<void, Error> listen(const GrpcServerOptions& options) {
     grpc::ServerBuilder builder;
     set_limits(options, builder);
-    builder.SetOption(std::make_unique<ReflectionOption>(options.reflection));
+    builder.SetOption(
+        std::make_unique<ReflectionOption>(options.reflection && options.api_keys == nullptr));
     builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(&generation_);
     builder.RegisterService(&health_);
@@ -132,7 +134,7 @@ class GrpcServerImpl final : public GrpcServer {
 Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const GrpcServerOptions& options,
                                                       Service& service) {
   if (auto checked = check(options); !checked) return std::unexpected(std::move(checked.error()));
-  auto server = std::make_unique<GrpcServerImpl>(service);
+  auto server = std::make_unique<GrpcServerImpl>(service, options.api_keys);
   if (auto listening = server->listen(options); !listening) {
     return std::unexpected(std::move(listening.error()));
   }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "server/access/api_keys.h"
 #include "sluice/error.h"
 #include "sluice/service.h"
 
@@ -16,6 +17,8 @@ struct GrpcServerOptions {
   int32_t max_metadata_bytes = 16 << 10;
   int32_t max_concurrent_streams = 1024;  // per connection
   bool reflection = true;
+  // Null: everybody may call. Otherwise every method of Generation needs a key; health needs none.
+  std::shared_ptr<const ApiKeys> api_keys;
 };
 
 // sluice.v1.Generation, grpc.health.v1 and reflection over one Service.

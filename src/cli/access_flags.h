@@ -1,0 +1,28 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "cli/flags.h"
+#include "server/access/api_keys.h"
+#include "sluice/error.h"
+
+namespace sluice::cli {
+
+// Who may call the server: the files that `sluice serve` is pointed at.
+struct AccessOptions {
+  std::string api_keys;  // a path; empty: everybody may call
+};
+
+void add_access_flags(Flags& flags, AccessOptions& options);
+
+// What the front ends share.
+struct Access {
+  std::shared_ptr<const server::ApiKeys> api_keys;  // null: everybody may call
+};
+
+// Reads the files. The error's message begins with the flag's name; later changes of the files are
+// told to the log.
+Result<Access> load_access(const AccessOptions& options);
+
+}  // namespace sluice::cli
