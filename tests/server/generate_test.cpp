@@ -243,6 +243,23 @@ TEST(Generate, AFullQueueSaysWhenToRetry) {
   EXPECT_NE(trailing.find("grpc-retry-pushback-ms"), trailing.end());
 }
 
+TEST(Generate, GrpcItselfTriesARefusedCallAgain) {
+  FakeService service;
+  int num_calls = 0;
+  service.on_generate = [&](const GenerateRequest&) {
+    service.generate_error.reset();
+    if (++num_calls < 3) service.generate_error = Error{ErrorCode::kUnavailable, "draining"};
+  };
+  grpc::ChannelArguments arguments;
+  arguments.SetServiceConfigJSON(R"({"methodConfig": [{"name": [{}], "retryPolicy": {
+      "maxAttempts": 3, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1,
+      "retryableStatusCodes": ["UNAVAILABLE"]}}]})");
+  Loopback loopback(service, {}, arguments);
+  const Stream stream = generate(loopback.stub(), prompt_request());
+  EXPECT_TRUE(stream.status.ok()) << stream.status.error_message();
+  EXPECT_EQ(num_calls, 3);
+}
+
 TEST(Generate, ALongMessageIsCutAtACharacter) {
   FakeService service;
   std::string message;

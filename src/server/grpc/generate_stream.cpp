@@ -99,8 +99,8 @@ Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuf
   }
   const std::vector<ModelInfo> models = service.models();
   if (const ModelInfo* model = find_model(models, request.model)) {
-    context_->AddInitialMetadata("sluice-profile", metadata_value(model->profile));
-    context_->AddInitialMetadata("sluice-digest", metadata_value(model->digest));
+    profile_ = model->profile;
+    digest_ = model->digest;
   }
   num_completions_ = request.n.value_or(1);
   return service.generate(std::move(request), shared_from_this());
@@ -169,11 +169,20 @@ void GenerateStream::advance() {
   is_finished_ = is_last;
   lock.unlock();
   // Until this write is done no other thread writes or finishes, so the reactor is alive here.
+  add_headers();
   if (is_last) {
     StartWriteAndFinish(&message_, grpc::WriteOptions(), grpc::Status::OK);
   } else {
     StartWrite(&message_);
   }
+}
+
+// A refused call has no headers of ours: with them gRPC takes a call for begun and does not try it
+// elsewhere, whatever the client's retry policy says.
+void GenerateStream::add_headers() {
+  if (profile_.empty()) return;
+  context_->AddInitialMetadata("sluice-profile", metadata_value(std::exchange(profile_, {})));
+  context_->AddInitialMetadata("sluice-digest", metadata_value(std::exchange(digest_, {})));
 }
 
 void GenerateStream::finish(const Error& error) {

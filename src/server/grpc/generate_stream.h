@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "server/access/api_keys.h"
 #include "server/grpc/chunk_queue.h"
@@ -54,12 +55,15 @@ class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // Starts the next write or ends the stream, if no write is in flight.
   void advance();
   void finish(const Error& error);
+  // Headers for the first message. Requires: no write was started, none can start meanwhile.
+  void add_headers();
   void abandon();
   void limit_remaining_time();
   Error cancel_error() const;
 
   grpc::CallbackServerContext* const context_;  // valid until OnDone
   const std::chrono::nanoseconds stall_time_;
+  std::string profile_, digest_;  // what the headers tell; empty afterwards
 
   std::mutex mutex_;
   std::shared_ptr<GenerateStream> self_;  // set by start, cleared by OnDone
