@@ -37,16 +37,18 @@ void log_models(const Service& service) {
   }
 }
 
-// Ends service: new work is refused at once, streams finish for up to `drain_time`.
+// Ends service: new work is refused at once and sent elsewhere, streams finish for up to
+// `drain_time`.
 void drain(Service& service, server::GrpcServer& server, std::chrono::nanoseconds drain_time) {
   server.set_not_serving();
   service.begin_drain();
   const ServerInfo info = service.server_info();
   spdlog::info("draining: {} requests run, {} wait, for up to {}", info.requests_running,
                info.requests_waiting, format_duration(drain_time));
-  const bool finished = service.drain(drain_time);
-  // What is left to do is writing the last messages of streams that have ended.
+  // Beyond the drain time, for the last messages of streams that have ended.
   constexpr std::chrono::seconds kLastWrites{2};
+  server.begin_shutdown(drain_time + kLastWrites);
+  const bool finished = service.drain(drain_time);
   server.shutdown(kLastWrites);
   if (finished) {
     spdlog::info("drained, bye");

@@ -3,7 +3,9 @@
 #include <grpcpp/impl/codegen/client_unary_call.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <future>
+#include <thread>
 
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/grpc/generation_client.h"
@@ -259,6 +261,31 @@ TEST(Shutdown, LetsStreamsFinishAndRefusesNewOnes) {
   const Stream rest = read_all(*reader);
   EXPECT_TRUE(rest.status.ok()) << rest.status.error_message();
   EXPECT_EQ(message.text() + rest.text(), "ab");
+}
+
+TEST(Shutdown, ItsBeginningDoesNotBlockAndSendsClientsElsewhere) {
+  FakeService service([](FakeCall& call) {
+    call.send(0, "a");
+    call.wait_for_cancel();
+    call.end_cancelled();
+  });
+  Loopback loopback(service);
+  grpc::ClientContext context;
+  const auto reader = loopback.stub().Generate(&context, prompt_request());
+  v1::GenerateResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  loopback.server().begin_shutdown(kTestPatience);
+  loopback.server().begin_shutdown(kTestPatience);  // a second one has nothing to do
+  // The connection with the running call got GOAWAY: the channel looks for a new one, in vain.
+  const auto deadline = std::chrono::system_clock::now() + kTestPatience;
+  while (loopback.channel()->GetState(true) != GRPC_CHANNEL_TRANSIENT_FAILURE) {
+    ASSERT_LT(std::chrono::system_clock::now(), deadline);
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(service.wait_for_call()->is_cancelled());
+  context.TryCancel();
+  EXPECT_EQ(read_all(*reader).status.error_code(), grpc::StatusCode::CANCELLED);
+  loopback.server().shutdown(kTestPatience);
 }
 
 TEST(Shutdown, CancelsWhatIsLeftAfterTheGrace) {

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -112,12 +113,20 @@ class GrpcServerImpl final : public GrpcServer {
 
   void set_not_serving() override { health_.set_not_serving(); }
 
-  void shutdown(std::chrono::nanoseconds grace) override {
+  void begin_shutdown(std::chrono::nanoseconds grace) override {
     std::scoped_lock lock(shutdown_mutex_);
-    if (!server_) return;
+    if (!server_ || closing_.joinable()) return;
     health_.end_watches();
-    server_->Shutdown(std::chrono::system_clock::now() +
-                      std::chrono::duration_cast<std::chrono::system_clock::duration>(grace));
+    const auto deadline = std::chrono::system_clock::now() +
+                          std::chrono::duration_cast<std::chrono::system_clock::duration>(grace);
+    // gRPC sends GOAWAY first and returns when the last call has ended.
+    closing_ = std::thread([this, deadline] { server_->Shutdown(deadline); });
+  }
+
+  void shutdown(std::chrono::nanoseconds grace) override {
+    begin_shutdown(grace);
+    std::scoped_lock lock(shutdown_mutex_);
+    if (closing_.joinable()) closing_.join();
     server_.reset();
   }
 
@@ -127,6 +136,7 @@ class GrpcServerImpl final : public GrpcServer {
   int port_ = 0;
   std::mutex shutdown_mutex_;
   std::unique_ptr<grpc::Server> server_;
+  std::thread closing_;
 };
 
 }  // namespace

@@ -34,7 +34,12 @@ class GrpcServer {
   virtual int port() const = 0;
   // Turns the health answer to NOT_SERVING, while calls still run.
   virtual void set_not_serving() = 0;
-  // Refuses new calls, lets running ones finish until `grace` is over, then cancels them. Blocks.
+  // Sends clients and load balancers elsewhere: no new connections, GOAWAY on those there are, so
+  // that their next calls go to another server. Running calls have until `grace` is over. Does not
+  // block; shutdown() waits for the end.
+  virtual void begin_shutdown(std::chrono::nanoseconds grace) = 0;
+  // Refuses new calls, lets running ones finish until `grace` is over (that of begin_shutdown() if
+  // it came first), then cancels them. Blocks.
   virtual void shutdown(std::chrono::nanoseconds grace) = 0;
 };
 
