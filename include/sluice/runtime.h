@@ -37,6 +37,8 @@ struct RuntimeOptions {
   bool enable_prefix_caching = true;
   bool profile = false;  // times every part of every step (StepStatistics::profiles)
   ServiceLimits limits;
+  // Where the service adds its figures; null: to a registry of its own.
+  std::shared_ptr<observability::Registry> metrics;
   // While models load: the model's name, bytes done, bytes in all.
   std::function<void(const std::string&, int64_t, int64_t)> progress;
   // One line for a person: which device, how many tokens fit, why a GPU is not used, and so on.

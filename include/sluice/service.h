@@ -13,6 +13,10 @@
 
 namespace sluice {
 
+namespace observability {
+class Registry;
+}
+
 // Receives one request's output.
 //
 // Threads: called on the service's delivery thread, never concurrently for one request. A call
@@ -120,6 +124,8 @@ class Service {
   virtual ServerInfo server_info() const = 0;
   virtual Health health() const = 0;
   virtual const ServiceLimits& limits() const = 0;
+  // Where the process's figures are; front ends add theirs.
+  virtual observability::Registry& metrics() = 0;
 
   // Refuses new work from now on (kUnavailable); running requests go on.
   virtual void begin_drain() = 0;

@@ -15,6 +15,10 @@ inline TimePoint after(TimePoint start, Duration duration) {
                                                                     : start + duration;
 }
 
+inline double in_seconds(Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
 // Where time comes from, so that tests can set it. Threads: any.
 class Clock {
  public:

@@ -57,6 +57,7 @@ class ServiceBuilder final {
       parts.models.push_back(std::move(source.served));
     }
     parts.limits = options_.limits;
+    parts.metrics = options_.metrics;
     parts.max_num_seqs = options_.max_num_seqs;
     parts.info.version = SLUICE_VERSION;
     parts.info.device = "cpu";

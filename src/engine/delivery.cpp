@@ -9,8 +9,11 @@
 
 namespace sluice::engine {
 
-Delivery::Delivery(const std::vector<ServedModel>& models, LiveRequests& live)
-    : models_(models), live_(live) {}
+Delivery::Delivery(const std::vector<ServedModel>& models, LiveRequests& live,
+                   EngineMetrics& metrics)
+    : models_(models), live_(live), metrics_(metrics) {
+  for (size_t i = 0; i < models.size(); ++i) tallies_.emplace_back(metrics.model(i));
+}
 
 void Delivery::publish(std::vector<OutputEvent>& events) {
   {
@@ -59,6 +62,7 @@ void Delivery::stop() {
 void Delivery::deliver(std::vector<OutputEvent>& events) {
   touched_.clear();
   for (OutputEvent& event : events) handle(event);
+  for (TokenTally& tally : tallies_) tally.flush();
   for (LiveRequest* request : touched_) {
     request->delivery.is_touched = false;
     flush(*request);
@@ -75,13 +79,14 @@ void Delivery::handle(OutputEvent& event) {
   } else if (auto* score = std::get_if<PromptScoreOutput>(&event.what)) {
     state.prompt_scores.push_back(std::move(score->score));
   } else {
-    handle_end(request, stream, std::get<StreamEnd>(event.what));
+    handle_end(request, stream, event);
   }
 }
 
 void Delivery::handle_token(LiveRequest& request, DeliveryStream& stream, OutputEvent& event) {
   auto& [drawn, reason] = std::get<TokenOutput>(event.what);
   if (stream.is_closed) return;
+  observe_token(request, stream, event.time);
   DeliveryState& state = request.delivery;
   state.first_token = std::min(state.first_token, event.time);
   state.last_token = std::max(state.last_token, event.time);
@@ -112,13 +117,16 @@ void Delivery::close_stream(DeliveryStream& stream, FinishReason reason) {
   stream.has_chunk = true;
   stream.is_closed = true;
   stream.chunk.finish_reason = reason;
+  stream.reason = reason;
   if (stream.text) stream.chunk.text += stream.text->finish();
 }
 
-void Delivery::handle_end(LiveRequest& request, DeliveryStream& stream, const StreamEnd& end) {
+void Delivery::handle_end(LiveRequest& request, DeliveryStream& stream, const OutputEvent& event) {
+  const StreamEnd& end = std::get<StreamEnd>(event.what);
   DeliveryState& state = request.delivery;
   if (std::exchange(stream.has_ended, true)) return;
   ++state.num_ended;
+  state.ended = std::max(state.ended, event.time);
   if (end.first_scheduled) {
     state.first_scheduled = std::min(state.first_scheduled, *end.first_scheduled);
   }
@@ -128,6 +136,7 @@ void Delivery::handle_end(LiveRequest& request, DeliveryStream& stream, const St
   close_stream(stream, end.reason);
   if (!end.error || state.error) return;
   state.error = end.error;
+  state.reason = end.reason;
   for (const auto& signals : request.signals) {
     signals->request_stop(sequence::StopSignal::kCancelled);
   }
@@ -175,6 +184,7 @@ void Delivery::send_prompt_chunk(LiveRequest& request, int32_t index) {
 }
 
 void Delivery::end_request(LiveRequest& request) {
+  observe_end(request);
   const std::shared_ptr<LiveRequest> ended = live_.take(request);
   // The engine and the caller may keep the request for a while, but its observer goes here and now.
   std::shared_ptr<GenerateObserver> observer = std::move(ended->observer);
@@ -185,6 +195,32 @@ void Delivery::end_request(LiveRequest& request) {
   }
   observer.reset();
   live_.settle();
+}
+
+void Delivery::observe_token(const LiveRequest& request, DeliveryStream& stream,
+                             base::TimePoint time) {
+  const size_t model_idx = request.checked.model_idx;
+  TokenTally& tally = tallies_[model_idx];
+  tally.add_token();
+  if (stream.completion_tokens > 0) {
+    tally.add_gap(time - stream.last_token);
+  } else if (request.delivery.first_token == base::TimePoint::max()) {
+    metrics_.model(model_idx).time_to_first_token.observe(
+        base::in_seconds(time - request.checked.arrival));
+  }
+  stream.last_token = time;
+}
+
+void Delivery::observe_end(const LiveRequest& request) {
+  const DeliveryState& state = request.delivery;
+  const base::TimePoint arrival = request.checked.arrival;
+  ModelMetrics& metrics = metrics_.model(request.checked.model_idx);
+  metrics.finish(state.error ? state.reason : state.streams.front().reason);
+  // What never ran may end with the time of a step before it came.
+  metrics.request_duration.observe(std::max(0.0, base::in_seconds(state.ended - arrival)));
+  if (state.first_scheduled != base::TimePoint::max()) {
+    metrics.queue_duration.observe(base::in_seconds(state.first_scheduled - arrival));
+  }
 }
 
 GenerateSummary Delivery::summarize(const LiveRequest& request) const {

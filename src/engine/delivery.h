@@ -4,6 +4,7 @@
 #include <mutex>
 #include <vector>
 
+#include "engine/engine_metrics.h"
 #include "engine/live_requests.h"
 #include "engine/output_event.h"
 #include "engine/served_model.h"
@@ -19,7 +20,7 @@ namespace sluice::engine {
 class Delivery final : public OutputSink {
  public:
   // The arguments must outlive this.
-  Delivery(const std::vector<ServedModel>& models, LiveRequests& live);
+  Delivery(const std::vector<ServedModel>& models, LiveRequests& live, EngineMetrics& metrics);
 
   void publish(std::vector<OutputEvent>& events) override;
 
@@ -33,7 +34,9 @@ class Delivery final : public OutputSink {
   void deliver(std::vector<OutputEvent>& events);
   void handle(OutputEvent& event);
   void handle_token(LiveRequest& request, DeliveryStream& stream, OutputEvent& event);
-  void handle_end(LiveRequest& request, DeliveryStream& stream, const StreamEnd& end);
+  void handle_end(LiveRequest& request, DeliveryStream& stream, const OutputEvent& event);
+  void observe_token(const LiveRequest& request, DeliveryStream& stream, base::TimePoint time);
+  void observe_end(const LiveRequest& request);
   void flush(LiveRequest& request);
   void flush_stream(LiveRequest& request, int32_t index);
   void send_prompt_chunk(LiveRequest& request, int32_t index);
@@ -49,6 +52,8 @@ class Delivery final : public OutputSink {
 
   const std::vector<ServedModel>& models_;
   LiveRequests& live_;
+  EngineMetrics& metrics_;
+  std::vector<TokenTally> tallies_;  // a model
   std::mutex mutex_;
   std::condition_variable published_;
   std::vector<OutputEvent> pending_;  // guarded by mutex_

@@ -16,14 +16,14 @@ float in_microseconds(base::Duration duration) {
 }  // namespace
 
 EngineLoop::EngineLoop(std::vector<std::unique_ptr<Lane>> lanes, std::shared_ptr<EngineQueue> queue,
-                       const base::Clock& clock, OutputSink& sink,
-                       observability::StepProfiler* profiler)
+                       const base::Clock& clock, OutputSink& sink, Instruments instruments)
     : lanes_(std::move(lanes)),
       queue_(std::move(queue)),
       clock_(clock),
       sink_(sink),
-      profiler_(profiler) {
+      instruments_(instruments) {
   heartbeat_.store(clock_.now().time_since_epoch().count(), std::memory_order_relaxed);
+  last_step_.store(heartbeat_.load(std::memory_order_relaxed), std::memory_order_relaxed);
 }
 
 bool EngineLoop::tick() {
@@ -31,29 +31,44 @@ bool EngineLoop::tick() {
   queue_->pop_all(incoming_);
   accept_new();
   bool has_run = false;
-  for (const auto& lane : lanes_) has_run |= step_lane(*lane);
+  for (size_t i = 0; i < lanes_.size(); ++i) has_run |= step_lane(i);
   return has_run;
 }
 
 void EngineLoop::accept_new() {
   for (NewSequences& request : incoming_) {
+    if (instruments_.metrics != nullptr) {
+      instruments_.metrics->model(request.lane_idx)
+          .num_arriving.fetch_sub(static_cast<int32_t>(request.completions.size()),
+                                  std::memory_order_relaxed);
+    }
     lanes_[request.lane_idx]->add(std::move(request.completions));
   }
   incoming_.clear();
 }
 
-bool EngineLoop::step_lane(Lane& lane) {
+bool EngineLoop::step_lane(size_t lane_idx) {
+  Lane& lane = *lanes_[lane_idx];
   if (lane.is_empty() && lane.events().empty()) return false;
   const base::TimePoint start = clock_.now();
   const StepTimes times = lane.step(start, clock_);
   if (!lane.events().empty()) {
-    const observability::ProfiledPart part(profiler_, "hand-over");
+    const observability::ProfiledPart part(instruments_.profiler, "hand-over");
     sink_.publish(lane.events());
   }
   if (times.num_tokens == 0) return false;
-  const base::Duration whole = clock_.now() - start;
-  if (profiler_ != nullptr) {
-    profiler_->end_step(times.is_decode ? "decode" : "prefill", times.num_tokens, whole);
+  const base::TimePoint end = clock_.now();
+  const base::Duration whole = end - start;
+  last_step_.store(end.time_since_epoch().count(), std::memory_order_relaxed);
+  if (instruments_.profiler != nullptr) {
+    instruments_.profiler->end_step(times.is_decode ? "decode" : "prefill", times.num_tokens,
+                                    whole);
+  }
+  if (instruments_.metrics != nullptr) {
+    ModelMetrics& metrics = instruments_.metrics->model(lane_idx);
+    metrics.step_duration.observe_alone(base::in_seconds(whole));
+    metrics.step_tokens.observe_alone(static_cast<double>(times.num_tokens));
+    metrics.step_sequences.observe_alone(static_cast<double>(times.num_sequences));
   }
   step_ms_.add(in_microseconds(whole) / 1000);
   engine_us_.add(in_microseconds(whole - times.executor));
@@ -98,6 +113,10 @@ void EngineLoop::stop() {
 
 base::TimePoint EngineLoop::heartbeat() const {
   return base::TimePoint(base::Duration(heartbeat_.load(std::memory_order_relaxed)));
+}
+
+base::TimePoint EngineLoop::last_step() const {
+  return base::TimePoint(base::Duration(last_step_.load(std::memory_order_relaxed)));
 }
 
 }  // namespace sluice::engine

@@ -9,6 +9,7 @@
 
 #include "base/bounded_queue.h"
 #include "base/clock.h"
+#include "engine/engine_metrics.h"
 #include "engine/lane.h"
 #include "engine/output_event.h"
 #include "observability/sample_ring.h"
@@ -24,16 +25,21 @@ struct NewSequences {
 // Shared, so that a call may wake the engine however long its owner keeps it.
 using EngineQueue = base::BoundedQueue<NewSequences>;
 
+// Who watches a loop; either may be null, and both must outlive it.
+struct Instruments {
+  observability::StepProfiler* profiler = nullptr;
+  EngineMetrics* metrics = nullptr;
+};
+
 // The one thread that computes: takes new requests, steps the lanes in turn while they have work,
 // hands each step's events over, and sleeps when there is nothing to do.
 //
 // Threads: run() and tick() on one; the rest from any.
 class EngineLoop final {
  public:
-  // `clock`, `sink` and `profiler` (null: nothing is timed) must outlive this.
+  // `clock` and `sink` must outlive this.
   EngineLoop(std::vector<std::unique_ptr<Lane>> lanes, std::shared_ptr<EngineQueue> queue,
-             const base::Clock& clock, OutputSink& sink,
-             observability::StepProfiler* profiler = nullptr);
+             const base::Clock& clock, OutputSink& sink, Instruments instruments = {});
 
   // One round: new requests, then at most one step of each lane. False if no lane could run.
   bool tick();
@@ -41,8 +47,9 @@ class EngineLoop final {
   void run();
   void stop();
 
-  // When the last round began.
+  // When the last round began, and when the last step ended (at first: when this was made).
   base::TimePoint heartbeat() const;
+  base::TimePoint last_step() const;
   const std::vector<std::unique_ptr<Lane>>& lanes() const { return lanes_; }
 
   // Since the start; times of the newest steps since the last call of take_*.
@@ -53,7 +60,7 @@ class EngineLoop final {
 
  private:
   void accept_new();
-  bool step_lane(Lane& lane);
+  bool step_lane(size_t lane_idx);
   void wait();
   void end_all();
 
@@ -61,10 +68,11 @@ class EngineLoop final {
   std::shared_ptr<EngineQueue> queue_;
   const base::Clock& clock_;
   OutputSink& sink_;
-  observability::StepProfiler* profiler_;
+  const Instruments instruments_;
   std::vector<NewSequences> incoming_;
   std::atomic<bool> is_stopping_{false};
   std::atomic<base::Duration::rep> heartbeat_{0};
+  std::atomic<base::Duration::rep> last_step_{0};
   std::atomic<int64_t> num_steps_{0};
   std::atomic<int64_t> num_tokens_{0};
   observability::SampleRing step_ms_{8192};

@@ -126,13 +126,21 @@ EngineService::EngineService(ServiceParts parts, const base::Clock& clock)
       limits_(parts.limits),
       models_(std::move(parts.models)),
       info_(parts.info),
+      registry_(parts.metrics ? std::move(parts.metrics)
+                              : std::make_shared<observability::Registry>()),
+      metrics_(*registry_, models_),
+      gauges_(*registry_, models_, info_),
       live_(std::vector<int32_t>(models_.size(), max_live(parts))),
       profiler_(std::move(parts.profiler)),
-      delivery_(models_, live_),
+      delivery_(models_, live_, metrics_),
       queue_(std::make_shared<EngineQueue>(models_.size() * static_cast<size_t>(max_live(parts)))),
-      loop_(std::move(parts.lanes), queue_, clock, delivery_, profiler_.get()) {}
+      loop_(std::move(parts.lanes), queue_, clock, delivery_,
+            {.profiler = profiler_.get(), .metrics = &metrics_}),
+      collection_(registry_->add_collector(
+          [this] { gauges_.update(loop_, metrics_, health(), clock_.now()); })) {}
 
 EngineService::~EngineService() {
+  collection_.reset();
   shut_down();
 }
 
@@ -173,6 +181,13 @@ Result<size_t> EngineService::find_model(std::string_view name) const {
 
 Result<std::shared_ptr<GenerateCall>> EngineService::generate(
     GenerateRequest request, std::shared_ptr<GenerateObserver> observer) {
+  auto accepted = accept(std::move(request), std::move(observer));
+  if (!accepted) metrics_.refuse(accepted.error().code);
+  return accepted;
+}
+
+Result<std::shared_ptr<GenerateCall>> EngineService::accept(
+    GenerateRequest request, std::shared_ptr<GenerateObserver> observer) {
   if (live_.is_closed()) {
     return fail(ErrorCode::kUnavailable, "the server is draining and takes no new requests");
   }
@@ -184,11 +199,17 @@ Result<std::shared_ptr<GenerateCall>> EngineService::generate(
   auto live = make_live(std::move(*checked), models_[*model], limits_, std::move(observer));
   NewSequences sequences{*model, make_sequences(live, next_request_.fetch_add(1))};
   if (auto added = live_.add(live); !added) return std::unexpected(added.error());
+  ModelMetrics& metrics = metrics_.model(*model);
+  const int32_t n = live->checked.n;
+  const int64_t num_prompt_tokens = std::ssize(live->checked.prompt);
+  metrics.num_arriving.fetch_add(n, std::memory_order_relaxed);
   if (!queue_->try_push(std::move(sequences))) {
+    metrics.num_arriving.fetch_sub(n, std::memory_order_relaxed);
     live_.take(*live);
     live_.settle();
     return fail(ErrorCode::kUnavailable, "the server is shutting down");
   }
+  metrics.prompt_tokens.add(num_prompt_tokens);
   return std::make_shared<EngineCall>(std::move(live), queue_);
 }
 

@@ -10,10 +10,13 @@
 
 #include "base/clock.h"
 #include "engine/delivery.h"
+#include "engine/engine_gauges.h"
 #include "engine/engine_loop.h"
+#include "engine/engine_metrics.h"
 #include "engine/lane.h"
 #include "engine/live_requests.h"
 #include "engine/served_model.h"
+#include "observability/metrics.h"
 #include "sluice/runtime.h"
 #include "sluice/service.h"
 
@@ -28,6 +31,8 @@ struct ServiceParts {
   ServerInfo info;  // version, device, num_threads
   // Null: nothing is timed. Otherwise the lanes use it too.
   std::unique_ptr<observability::StepProfiler> profiler;
+  // Null: the service makes one.
+  std::shared_ptr<observability::Registry> metrics;
 };
 
 // The Service over engine and delivery.
@@ -57,6 +62,7 @@ class EngineService final : public Service {
   ServerInfo server_info() const override;
   Health health() const override;
   const ServiceLimits& limits() const override { return limits_; }
+  observability::Registry& metrics() override { return *registry_; }
   void begin_drain() override { live_.close(); }
   bool drain(std::chrono::nanoseconds limit) override;
 
@@ -66,6 +72,8 @@ class EngineService final : public Service {
 
  private:
   Result<size_t> find_model(std::string_view name) const;
+  Result<std::shared_ptr<GenerateCall>> accept(GenerateRequest request,
+                                               std::shared_ptr<GenerateObserver> observer);
   // Ends what runs and joins the threads.
   void shut_down();
 
@@ -74,6 +82,9 @@ class EngineService final : public Service {
   const ServiceLimits limits_;
   const std::vector<ServedModel> models_;
   const ServerInfo info_;
+  const std::shared_ptr<observability::Registry> registry_;
+  EngineMetrics metrics_;
+  EngineGauges gauges_;
   LiveRequests live_;
   const std::unique_ptr<observability::StepProfiler> profiler_;
   Delivery delivery_;
@@ -85,6 +96,8 @@ class EngineService final : public Service {
   std::thread delivery_thread_;
   int64_t num_steps_taken_ = 0;
   int64_t num_tokens_taken_ = 0;
+  // The last member: it reads the others while it lives.
+  std::unique_ptr<observability::Registry::Collection> collection_;
 };
 
 }  // namespace sluice::engine

@@ -62,6 +62,7 @@ StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
     now_ = clock.now();
     times.executor = now_ - start;
     times.num_tokens = schedule.num_tokens;
+    times.num_sequences = std::ssize(schedule.rows);
     times.is_decode = std::ranges::all_of(
         schedule.rows, [](const auto& rows) { return rows.num_tokens == 1 && rows.draws_token; });
     if (results) {

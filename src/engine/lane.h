@@ -20,6 +20,7 @@ namespace sluice::engine {
 // What a step cost.
 struct StepTimes {
   int64_t num_tokens = 0;      // rows computed
+  int64_t num_sequences = 0;   // that they belong to
   bool is_decode = false;      // every row is its sequence's last token
   base::Duration executor{0};  // model and sampler
 };

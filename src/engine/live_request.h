@@ -71,6 +71,8 @@ struct DeliveryStream {
   bool is_closed = false;      // its last chunk is complete: later tokens are discarded
   bool has_ended = false;      // the engine has let it go
   int32_t completion_tokens = 0;
+  base::TimePoint last_token;                 // if there are completion_tokens
+  FinishReason reason = FinishReason::kStop;  // once it is closed
 };
 
 // What the delivery thread keeps of one request.
@@ -80,10 +82,12 @@ struct DeliveryState {
   int32_t num_ended = 0;
   int32_t cached_tokens = 0;
   bool is_touched = false;
-  std::optional<Error> error;  // the first one; ends the request
+  std::optional<Error> error;                  // the first one; ends the request
+  FinishReason reason = FinishReason::kError;  // with an error: of the completion that had it
   base::TimePoint first_scheduled = base::TimePoint::max();
   base::TimePoint first_token = base::TimePoint::max();
   base::TimePoint last_token = base::TimePoint::min();
+  base::TimePoint ended = base::TimePoint::min();
 };
 
 // A request from its acceptance to its end.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <iterator>
 
 namespace sluice::observability {
 
@@ -10,10 +11,20 @@ Histogram::Histogram(std::vector<double> upper_bounds)
   assert(std::ranges::is_sorted(upper_bounds_, std::ranges::less_equal{}));
 }
 
-void Histogram::observe(double value) {
-  const auto bucket = std::ranges::lower_bound(upper_bounds_, value) - upper_bounds_.begin();
-  counts_[static_cast<size_t>(bucket)].fetch_add(1, std::memory_order_relaxed);
-  sum_.fetch_add(value, std::memory_order_relaxed);
+size_t Histogram::bucket_of(double value) const {
+  return static_cast<size_t>(std::ranges::lower_bound(upper_bounds_, value) -
+                             upper_bounds_.begin());
+}
+
+void Histogram::observe(double value, int64_t count) {
+  counts_[bucket_of(value)].fetch_add(count, std::memory_order_relaxed);
+  sum_.fetch_add(value * static_cast<double>(count), std::memory_order_relaxed);
+}
+
+void Histogram::observe_alone(double value) {
+  std::atomic<int64_t>& count = counts_[bucket_of(value)];
+  count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  sum_.store(sum_.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
 }
 
 Histogram::Snapshot Histogram::snapshot() const {
@@ -50,7 +61,20 @@ Histogram& Registry::histogram(MetricInfo info, std::vector<double> upper_bounds
   return find_or_add(histograms_, Kind::kHistogram, std::move(info), std::move(upper_bounds));
 }
 
-void Registry::visit(Visitor& visitor) const {
+Registry::Collection::~Collection() {
+  std::lock_guard lock(registry_.collectors_mutex_);
+  registry_.collectors_.erase(place_);
+}
+
+std::unique_ptr<Registry::Collection> Registry::add_collector(std::function<void()> collect) {
+  std::lock_guard lock(collectors_mutex_);
+  collectors_.push_back(std::move(collect));
+  return std::make_unique<Collection>(*this, std::prev(collectors_.end()));
+}
+
+void Registry::visit(Visitor& visitor) {
+  std::lock_guard collectors_lock(collectors_mutex_);
+  for (const auto& collect : collectors_) collect();
   std::lock_guard lock(mutex_);
   for (const auto& [kind, position] : order_) {
     switch (kind) {

@@ -3,6 +3,9 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <list>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <string>
@@ -16,6 +19,8 @@ class Counter final {
  public:
   // Requires: amount >= 0.
   void add(int64_t amount = 1) { value_.fetch_add(amount, std::memory_order_relaxed); }
+  // Catches up with a total that is counted elsewhere. Threads: one, and nobody calls add().
+  void raise_to(int64_t total) { add(total > value() ? total - value() : 0); }
   int64_t value() const { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -45,10 +50,15 @@ class Histogram final {
   // Requires: upper_bounds ascending and unique.
   explicit Histogram(std::vector<double> upper_bounds);
 
-  void observe(double value);
+  // `count` observations of the same value cost as much as one.
+  void observe(double value, int64_t count = 1);
+  // The same for a histogram that one thread alone writes, at half the price.
+  void observe_alone(double value);
   Snapshot snapshot() const;
 
  private:
+  size_t bucket_of(double value) const;
+
   std::vector<double> upper_bounds_;
   std::vector<std::atomic<int64_t>> counts_;  // [upper_bounds + 1]
   std::atomic<double> sum_{0};
@@ -67,7 +77,24 @@ struct MetricInfo {
 //
 // Threads: any. A lock is taken to add a metric and to list, never to write one.
 class Registry final {
+ private:
+  using Collectors = std::list<std::function<void()>>;
+
  public:
+  // Ends a collector's calls when it dies, and waits for one under way.
+  class Collection final {
+   public:
+    Collection(Registry& registry, Collectors::iterator place)
+        : registry_(registry), place_(place) {}
+    ~Collection();
+    Collection(const Collection&) = delete;
+    Collection& operator=(const Collection&) = delete;
+
+   private:
+    Registry& registry_;
+    const Collectors::iterator place_;
+  };
+
   // A visitor over all metrics, in the order in which they were added.
   class Visitor {
    public:
@@ -83,7 +110,12 @@ class Registry final {
   Gauge& gauge(MetricInfo info);
   Histogram& histogram(MetricInfo info, std::vector<double> upper_bounds);
 
-  void visit(Visitor& visitor) const;
+  // Calls `collect` at the start of every visit(), one at a time, to bring values up to date that
+  // nobody writes meanwhile: ages, sizes of queues, figures of the process. It may add metrics.
+  // The registry must outlive what is returned.
+  [[nodiscard]] std::unique_ptr<Collection> add_collector(std::function<void()> collect);
+
+  void visit(Visitor& visitor);
 
  private:
   template <typename Metric>
@@ -100,7 +132,9 @@ class Registry final {
   Metric& find_or_add(std::deque<Named<Metric>>& metrics, Kind kind, MetricInfo info,
                       Args&&... args);
 
-  mutable std::mutex mutex_;
+  std::mutex collectors_mutex_;  // taken before mutex_
+  Collectors collectors_;        // guarded by collectors_mutex_
+  std::mutex mutex_;
   std::deque<Named<Counter>> counters_;  // deques: elements never move
   std::deque<Named<Gauge>> gauges_;
   std::deque<Named<Histogram>> histograms_;

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "observability/metrics.h"
 #include "sluice/runtime.h"
 #include "sluice/service.h"
 
@@ -41,6 +42,7 @@ class FakeService final : public Service {
   ServerInfo server_info() const override { return {}; }
   Health health() const override { return {}; }
   const ServiceLimits& limits() const override { return limits_; }
+  observability::Registry& metrics() override { return metrics_; }
   void begin_drain() override {}
   bool drain(std::chrono::nanoseconds) override { return true; }
 
@@ -49,6 +51,7 @@ class FakeService final : public Service {
   static void answer(const Held& held);
 
   ServiceLimits limits_;
+  observability::Registry metrics_;
   std::deque<Held> held_;
 };
 

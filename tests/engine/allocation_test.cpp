@@ -12,12 +12,14 @@
 #include <vector>
 
 #include "engine/engine_loop.h"
+#include "engine/engine_metrics.h"
 #include "engine/lane.h"
 #include "engine/live_request.h"
 #include "engine/model_executor.h"
 #include "engine/null_executor.h"
 #include "kernels/compute.h"
 #include "model/model_runner.h"
+#include "observability/metrics.h"
 #include "scheduler/scheduler.h"
 
 namespace {
@@ -146,7 +148,10 @@ int64_t allocations(std::unique_ptr<StepExecutor> executor, int num_sequences) {
     completions.push_back(sequence_of(i));
     lanes.back()->add(std::move(completions));
   }
-  EngineLoop loop(std::move(lanes), queue, clock, sink);
+  observability::Registry registry;
+  const std::vector<ServedModel> models(1);
+  EngineMetrics metrics(registry, models);
+  EngineLoop loop(std::move(lanes), queue, clock, sink, {.metrics = &metrics});
   for (int i = 0; i < kSettlingSteps; ++i) EXPECT_TRUE(loop.tick());
   const int64_t before = sink.num_tokens;
   num_allocations = 0;

@@ -76,6 +76,33 @@ TEST(RegistryTest, ManyWritersLoseNothing) {
   EXPECT_DOUBLE_EQ(snapshot.sum, 40'000);
 }
 
+TEST(HistogramTest, ManyEqualValuesAreOneObservation) {
+  Histogram histogram({1});
+  histogram.observe(0.5, 3);
+  histogram.observe(2, 2);
+  histogram.observe_alone(1);
+  EXPECT_EQ(histogram.snapshot().cumulative, (std::vector<int64_t>{4, 6}));
+  EXPECT_DOUBLE_EQ(histogram.snapshot().sum, 6.5);
+}
+
+TEST(RegistryTest, CollectorsRunBeforeEachVisitUntilTheyEnd) {
+  Registry registry;
+  int num_calls = 0;
+  auto collection = registry.add_collector(
+      [&] { registry.counter({"late", "Added by a collector.", {}}).raise_to(10 * ++num_calls); });
+  for (const char* expected : {"late{} 10\n", "late{} 20\n"}) {
+    Lister lister;
+    registry.visit(lister);
+    EXPECT_EQ(lister.text, expected);
+  }
+  registry.counter({"late", "", {}}).raise_to(5);  // a total never falls
+  collection.reset();
+  Lister lister;
+  registry.visit(lister);
+  EXPECT_EQ(lister.text, "late{} 20\n");
+  EXPECT_EQ(num_calls, 2);
+}
+
 TEST(SampleRingTest, TakesWhatIsNewAndAtMostTheCapacity) {
   SampleRing ring(3);
   EXPECT_TRUE(ring.take().empty());

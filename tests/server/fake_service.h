@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "observability/metrics.h"
 #include "sluice/service.h"
 
 namespace sluice::server {
@@ -206,6 +207,7 @@ class FakeService final : public Service {
     return health_;
   }
   const ServiceLimits& limits() const override { return limits_; }
+  observability::Registry& metrics() override { return metrics_; }
   void begin_drain() override {}
   bool drain(std::chrono::nanoseconds) override { return true; }
 
@@ -226,6 +228,7 @@ class FakeService final : public Service {
   }
 
   ServiceLimits limits_;
+  observability::Registry metrics_;
   std::optional<Error> generate_error;
   std::function<void(const GenerateRequest&)> on_generate;  // on gRPC's thread
 
