@@ -36,9 +36,9 @@ EngineGauges::Model::Model(Registry& registry, const ServedModel& model)
           model_gauge(registry, name, "sluice_kv_cache_blocks", "KV blocks that there are.")),
       kv_usage(model_gauge(registry, name, "sluice_kv_cache_usage_ratio",
                            "Used part of the KV blocks, 0 to 1.")),
-      preemptions(registry.counter({"sluice_preemptions_total",
-                                    "Sequences that lost their KV blocks and start again.",
-                                    {{"model", name}}})) {
+      preemptions(registry.total({"sluice_preemptions_total",
+                                  "Sequences that lost their KV blocks and start again.",
+                                  {{"model", name}}})) {
   const ModelInfo& info = model.info;
   registry
       .gauge({"sluice_model_info",
@@ -59,20 +59,20 @@ void EngineGauges::Model::update(Registry& registry, const Lane::Gauges& lane, i
   blocks_used.set(used);
   blocks_total.set(total);
   kv_usage.set(total > 0 ? static_cast<double>(used) / total : 0);
-  preemptions.raise_to(read(lane.preemptions));
+  preemptions.set(static_cast<double>(read(lane.preemptions)));
   // Not there before the first query: a rate of hits without queries would be no number.
   const int64_t hits = read(lane.prefix_hits);
   if (const int64_t queries = read(lane.prefix_queries); queries > 0) {
     registry
-        .counter({"sluice_prefix_cache_query_tokens_total",
-                  "Tokens of sequences that started, or started again after a preemption.",
-                  {{"model", name}}})
-        .raise_to(queries);
+        .total({"sluice_prefix_cache_query_tokens_total",
+                "Tokens of sequences that started, or started again after a preemption.",
+                {{"model", name}}})
+        .set(static_cast<double>(queries));
     registry
-        .counter({"sluice_prefix_cache_hit_tokens_total",
-                  "Of these, tokens whose keys and values were in the cache already.",
-                  {{"model", name}}})
-        .raise_to(hits);
+        .total({"sluice_prefix_cache_hit_tokens_total",
+                "Of these, tokens whose keys and values were in the cache already.",
+                {{"model", name}}})
+        .set(static_cast<double>(hits));
   }
 }
 

@@ -40,7 +40,7 @@ class EngineGauges final {
     observability::Gauge& blocks_used;
     observability::Gauge& blocks_total;
     observability::Gauge& kv_usage;
-    observability::Counter& preemptions;
+    observability::Total& preemptions;
   };
 
   observability::Registry& registry_;

@@ -53,6 +53,10 @@ Counter& Registry::counter(MetricInfo info) {
   return find_or_add(counters_, Kind::kCounter, std::move(info));
 }
 
+Total& Registry::total(MetricInfo info) {
+  return find_or_add(totals_, Kind::kTotal, std::move(info));
+}
+
 Gauge& Registry::gauge(MetricInfo info) {
   return find_or_add(gauges_, Kind::kGauge, std::move(info));
 }
@@ -80,6 +84,9 @@ void Registry::visit(Visitor& visitor) {
     switch (kind) {
       case Kind::kCounter:
         visitor.visit(counters_[position].info, counters_[position].metric);
+        break;
+      case Kind::kTotal:
+        visitor.visit(totals_[position].info, totals_[position].metric);
         break;
       case Kind::kGauge:
         visitor.visit(gauges_[position].info, gauges_[position].metric);

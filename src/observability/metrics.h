@@ -19,12 +19,22 @@ class Counter final {
  public:
   // Requires: amount >= 0.
   void add(int64_t amount = 1) { value_.fetch_add(amount, std::memory_order_relaxed); }
-  // Catches up with a total that is counted elsewhere. Threads: one, and nobody calls add().
-  void raise_to(int64_t total) { add(total > value() ? total - value() : 0); }
   int64_t value() const { return value_.load(std::memory_order_relaxed); }
 
  private:
   std::atomic<int64_t> value_{0};
+};
+
+// A number that only grows and is counted elsewhere: seconds of CPU time, or what the scheduler
+// keeps. Threads: any.
+class Total final {
+ public:
+  // Requires: value >= the one before.
+  void set(double value) { value_.store(value, std::memory_order_relaxed); }
+  double value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<double> value_{0};
 };
 
 // A number that goes up and down. Threads: any.
@@ -100,6 +110,7 @@ class Registry final {
    public:
     virtual ~Visitor() = default;
     virtual void visit(const MetricInfo& info, const Counter& counter) = 0;
+    virtual void visit(const MetricInfo& info, const Total& total) = 0;
     virtual void visit(const MetricInfo& info, const Gauge& gauge) = 0;
     virtual void visit(const MetricInfo& info, const Histogram& histogram) = 0;
   };
@@ -107,6 +118,7 @@ class Registry final {
   // The metric of this name and these labels, made if it is new. The reference stays valid as long
   // as the registry. Requires: one name is used for one kind of metric only.
   Counter& counter(MetricInfo info);
+  Total& total(MetricInfo info);
   Gauge& gauge(MetricInfo info);
   Histogram& histogram(MetricInfo info, std::vector<double> upper_bounds);
 
@@ -126,7 +138,7 @@ class Registry final {
     MetricInfo info;
     Metric metric;
   };
-  enum class Kind : uint8_t { kCounter, kGauge, kHistogram };
+  enum class Kind : uint8_t { kCounter, kTotal, kGauge, kHistogram };
 
   template <typename Metric, typename... Args>
   Metric& find_or_add(std::deque<Named<Metric>>& metrics, Kind kind, MetricInfo info,
@@ -136,6 +148,7 @@ class Registry final {
   Collectors collectors_;        // guarded by collectors_mutex_
   std::mutex mutex_;
   std::deque<Named<Counter>> counters_;  // deques: elements never move
+  std::deque<Named<Total>> totals_;
   std::deque<Named<Gauge>> gauges_;
   std::deque<Named<Histogram>> histograms_;
   std::vector<std::pair<Kind, size_t>> order_;

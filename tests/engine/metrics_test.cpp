@@ -25,6 +25,9 @@ class Reader final : public observability::Registry::Visitor {
   void visit(const observability::MetricInfo& info, const Counter& counter) override {
     values_[key(info)] = static_cast<double>(counter.value());
   }
+  void visit(const observability::MetricInfo& info, const observability::Total& total) override {
+    values_[key(info)] = total.value();
+  }
   void visit(const observability::MetricInfo& info, const Gauge& gauge) override {
     values_[key(info)] = gauge.value();
   }

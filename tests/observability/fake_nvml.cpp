@@ -1,0 +1,48 @@
+// A library with NVML's names and two GPUs; the second does not tell its power. Only tests load it.
+#include <cstring>
+
+extern "C" {
+
+int nvmlInit_v2() {
+  return 0;
+}
+int nvmlShutdown() {
+  return 0;
+}
+int nvmlDeviceGetCount_v2(unsigned* count) {
+  *count = 2;
+  return 0;
+}
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** device) {
+  *device = reinterpret_cast<void*>(static_cast<size_t>(index) + 1);
+  return 0;
+}
+int nvmlDeviceGetUUID(void* device, char* text, unsigned size) {
+  std::strncpy(text, device == reinterpret_cast<void*>(1) ? "GPU-one" : "GPU-two", size);
+  return 0;
+}
+int nvmlDeviceGetName(void*, char* text, unsigned size) {
+  std::strncpy(text, "Test \"GPU\"", size);
+  return 0;
+}
+int nvmlDeviceGetMemoryInfo(void*, unsigned long long* memory) {
+  memory[0] = 80ull << 30;
+  memory[1] = 60ull << 30;
+  memory[2] = 20ull << 30;
+  return 0;
+}
+int nvmlDeviceGetUtilizationRates(void*, unsigned* utilization) {
+  utilization[0] = 87;
+  utilization[1] = 12;
+  return 0;
+}
+int nvmlDeviceGetTemperature(void*, int sensor, unsigned* celsius) {
+  *celsius = 54;
+  return sensor == 0 ? 0 : 2;
+}
+int nvmlDeviceGetPowerUsage(void* device, unsigned* milliwatts) {
+  *milliwatts = 312500;
+  return device == reinterpret_cast<void*>(1) ? 0 : 3;
+}
+
+}  // extern "C"
