@@ -10,13 +10,13 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/json_read.h"
 #include "cli/parse.h"
 #include "cli/request_source.h"
 
 namespace sluice::cli {
 namespace {
 
-using OrderedJson = nlohmann::ordered_json;
 using R = GenerateRequest;
 
 constexpr std::string_view kPrompt = "Prompt (exactly one)";
@@ -176,38 +176,6 @@ Result<void> set_text(GenerateRequest& request, ChatSwitch member, const std::st
   return {};
 }
 
-// From JSON, by the type of the member. An error names only what was expected.
-Result<std::string> as_string(const Json& json) {
-  if (!json.is_string()) return invalid_argument("a string");
-  return json.get<std::string>();
-}
-Result<int64_t> as_int64(const Json& json) {
-  if (json.is_number_unsigned() && json.get<uint64_t>() > INT64_MAX) {
-    return invalid_argument("a whole number of at most 9223372036854775807");
-  }
-  if (!json.is_number_integer()) return invalid_argument("a whole number");
-  return json.get<int64_t>();
-}
-Result<double> as_double(const Json& json) {
-  if (!json.is_number()) return invalid_argument("a number");
-  return json.get<double>();
-}
-template <typename T>
-Result<std::vector<T>> as_list(const Json& json, Result<T> (*as_item)(const Json&),
-                               const char* expected) {
-  if (!json.is_array()) return invalid_argument(expected);
-  std::vector<T> items;
-  items.reserve(json.size());
-  for (const Json& item : json) {
-    const Result<T> value = as_item(item);
-    if (!value) return invalid_argument(fmt::format("{} (item {} is not)", expected, items.size()));
-    items.push_back(*value);
-  }
-  return items;
-}
-Result<std::vector<int64_t>> as_int64_list(const Json& json) {
-  return as_list<int64_t>(json, as_int64, "a list of whole numbers");
-}
 Result<LogitBias> as_logit_bias(const Json& json) {
   const bool has_both =
       json.is_object() && json.size() == 2 && json.contains("token_id") && json.contains("bias");
@@ -218,41 +186,21 @@ Result<LogitBias> as_logit_bias(const Json& json) {
   return LogitBias{*token_id, *bias};
 }
 
-Result<void> set_json(std::string& target, const Json& json) {
-  return store(as_string(json), target);
-}
-Result<void> set_json(std::optional<std::string>& target, const Json& json) {
-  return store(as_string(json), target);
-}
-Result<void> set_json(std::vector<std::string>& target, const Json& json) {
-  return store(as_list<std::string>(json, as_string, "a list of strings"), target);
-}
-Result<void> set_json(std::optional<std::vector<int64_t>>& target, const Json& json) {
-  return store(as_int64_list(json), target);
-}
-Result<void> set_json(std::vector<int64_t>& target, const Json& json) {
-  return store(as_int64_list(json), target);
+template <typename Target>
+Result<void> set_json(Target& target, const Json& json) {
+  return read_json(json, target);
 }
 Result<void> set_json(std::vector<LogitBias>& target, const Json& json) {
   constexpr const char* kExpected = "a list of {\"token_id\": ID, \"bias\": X}";
-  return store(as_list<LogitBias>(json, as_logit_bias, kExpected), target);
-}
-Result<void> set_json(std::optional<int64_t>& target, const Json& json) {
-  return store(as_int64(json), target);
-}
-Result<void> set_json(std::optional<uint64_t>& target, const Json& json) {
-  if (!json.is_number_unsigned()) {
-    return invalid_argument("a whole number from 0 to 18446744073709551615");
+  if (!json.is_array()) return invalid_argument(kExpected);
+  target.clear();
+  for (const Json& item : json) {
+    const Result<LogitBias> entry = as_logit_bias(item);
+    if (!entry) {
+      return invalid_argument(fmt::format("{} (item {} is not)", kExpected, target.size()));
+    }
+    target.push_back(*entry);
   }
-  target = json.get<uint64_t>();
-  return {};
-}
-Result<void> set_json(std::optional<double>& target, const Json& json) {
-  return store(as_double(json), target);
-}
-Result<void> set_json(bool& target, const Json& json) {
-  if (!json.is_boolean()) return invalid_argument("true or false");
-  target = json.get<bool>();
   return {};
 }
 
@@ -267,9 +215,7 @@ Result<void> set_json(GenerateRequest& request, ChatJson member, const OrderedJs
   return {};
 }
 Result<void> set_json(GenerateRequest& request, ChatChoice member, const OrderedJson& json) {
-  if (!json.is_boolean()) return invalid_argument("true or false");
-  chat_of(request).*member = json.get<bool>();
-  return {};
+  return set_json(chat_of(request).*member, Json(json));
 }
 Result<void> set_json(GenerateRequest& request, ChatSwitch member, const OrderedJson& json) {
   return set_json(chat_of(request).*member, Json(json));
@@ -324,15 +270,10 @@ void add_request_flags(Flags& flags, GenerateRequest& request,
 }
 
 Result<GenerateRequest> request_from_json(std::string_view line, const GenerateRequest& defaults) {
-  if (const Result<Json> checked = parse_json(line); !checked) {
-    return std::unexpected(checked.error());
-  } else if (!checked->is_object()) {
-    return invalid_argument("not a JSON object");
-  }
-  // Once more, now that it is known to be JSON: the order of keys matters in a chat.
-  const auto json = OrderedJson::parse(line.begin(), line.end(), nullptr, false);
+  const Result<OrderedJson> json = parse_ordered_json(line);
+  if (!json) return std::unexpected(json.error());
   GenerateRequest request = defaults;
-  for (const auto& [key, value] : json.items()) {
+  for (const auto& [key, value] : json->items()) {
     const RequestField* field = find_field(key);
     if (field == nullptr) return std::unexpected(unknown_field(key));
     if (value.is_null()) continue;  // as in protobuf's JSON: the same as absent

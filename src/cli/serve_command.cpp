@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <memory>
 #include <semaphore>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "server/grpc/grpc_server.h"
+#include "server/http/http_front_end.h"
 
 namespace sluice::cli {
 namespace {
@@ -37,19 +39,47 @@ void log_models(const Service& service) {
   }
 }
 
+// What listens for clients.
+struct FrontEnds {
+  std::unique_ptr<server::GrpcServer> grpc;
+  std::unique_ptr<server::HttpFrontEnd> http;
+};
+
+Result<FrontEnds> start_front_ends(const ServeOptions& options, Service& service) {
+  FrontEnds front_ends;
+  if (options.grpc.address != kNoAddress) {
+    auto grpc = server::GrpcServer::start(options.grpc, service);
+    if (!grpc) return std::unexpected(std::move(grpc.error()));
+    front_ends.grpc = *std::move(grpc);
+  }
+  if (options.http.address != kNoAddress) {
+    auto http = server::HttpFrontEnd::start(options.http, service);
+    if (!http) return std::unexpected(std::move(http.error()));
+    front_ends.http = *std::move(http);
+  }
+  const auto announce = [](const std::string& address, int port, const char* protocol) {
+    spdlog::info("listening on {}:{} ({})", parse_host_port(address)->host, port, protocol);
+  };
+  if (front_ends.http) announce(options.http.address, front_ends.http->port(), "HTTP");
+  if (front_ends.grpc) announce(options.grpc.address, front_ends.grpc->port(), "gRPC");
+  return front_ends;
+}
+
 // Ends service: new work is refused at once and sent elsewhere, streams finish for up to
 // `drain_time`.
-void drain(Service& service, server::GrpcServer& server, std::chrono::nanoseconds drain_time) {
-  server.set_not_serving();
+void drain(Service& service, const FrontEnds& front_ends, std::chrono::nanoseconds drain_time) {
+  if (front_ends.grpc) front_ends.grpc->set_not_serving();
+  if (front_ends.http) front_ends.http->begin_drain();
   service.begin_drain();
   const ServerInfo info = service.server_info();
   spdlog::info("draining: {} requests run, {} wait, for up to {}", info.requests_running,
                info.requests_waiting, format_duration(drain_time));
   // Beyond the drain time, for the last messages of streams that have ended.
   constexpr std::chrono::seconds kLastWrites{2};
-  server.begin_shutdown(drain_time + kLastWrites);
+  if (front_ends.grpc) front_ends.grpc->begin_shutdown(drain_time + kLastWrites);
   const bool finished = service.drain(drain_time);
-  server.shutdown(kLastWrites);
+  if (front_ends.http) front_ends.http->shutdown(kLastWrites);
+  if (front_ends.grpc) front_ends.grpc->shutdown(kLastWrites);
   if (finished) {
     spdlog::info("drained, bye");
   } else {
@@ -62,8 +92,9 @@ void drain(Service& service, server::GrpcServer& server, std::chrono::nanosecond
 int run_serve(Arguments arguments) {
   ServeOptions options;
   Flags flags(kCommand, "--model [NAME=]PATH ... [flags]",
-              "Serves models over gRPC (sluice.v1.Generation, grpc.health.v1, reflection). Prints "
-              "\"listening on\" when it is ready. SIGTERM or SIGINT drains and exits 0; a second "
+              "Serves models over gRPC (sluice.v1.Generation, grpc.health.v1, reflection) and "
+              "OpenAI's HTTP. Prints \"listening on\" when it is ready. SIGTERM or SIGINT drains "
+              "and exits 0; a second "
               "one ends at once.");
   add_serve_flags(flags, options);
   if (const auto code = flags.parse(arguments)) return *code;
@@ -74,6 +105,7 @@ int run_serve(Arguments arguments) {
     options.runtime.models.front().name = options.served_model_name;
   }
   options.grpc.reflection = !options.no_reflection;
+  options.http.max_body_bytes = options.grpc.max_message_bytes;
   start_log(options);
 
   auto access = load_access(options.access);
@@ -93,16 +125,14 @@ int run_serve(Arguments arguments) {
     return load_exit_code(service.error());
   }
   log_models(**service);
-  const auto server = server::GrpcServer::start(options.grpc, **service);
-  if (!server) {
-    print_error(kCommand, server.error().message);
+  const auto front_ends = start_front_ends(options, **service);
+  if (!front_ends) {
+    print_error(kCommand, front_ends.error().message);
     return kExitWrongUse;
   }
   is_loaded = true;
-  const HostPort address = *parse_host_port(options.grpc.address);
-  spdlog::info("listening on {}:{} (gRPC)", address.host, (*server)->port());
   stop.acquire();
-  drain(**service, **server, options.drain_time);
+  drain(**service, *front_ends, options.drain_time);
   return kExitDone;
 }
 

@@ -7,6 +7,20 @@
 #include "cli/runtime_flags.h"
 
 namespace sluice::cli {
+namespace {
+
+// Empty if `flag` may have this value.
+std::string find_address_problem(const std::string& flag, const std::string& text, bool insecure) {
+  if (text == kNoAddress) return "";
+  const Result<HostPort> address = parse_host_port(text);
+  if (!address) return flag + ": " + address.error().message;
+  if (is_loopback(address->host) || insecure) return "";
+  return flag + ": " + text +
+         " is not a loopback address, and traffic to it is not encrypted; use 127.0.0.1 or add "
+         "--insecure";
+}
+
+}  // namespace
 
 void add_serve_flags(Flags& flags, ServeOptions& options) {
   flags.group("Models");
@@ -24,17 +38,23 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
       {"--served-model-name", "NAME", "How requests name the model, if there is one", ""},
       options.served_model_name);
   flags.group("Network");
-  flags.add_text({"--grpc-address", "HOST:PORT", "Where gRPC listens; port 0 takes a free one", ""},
+  flags.add_text({"--grpc-address", "HOST:PORT",
+                  "Where gRPC listens, or \"none\"; port 0 takes a free one", options.grpc.address},
                  options.grpc.address);
+  flags.add_text({"--http-address", "HOST:PORT", "Where OpenAI's HTTP listens, or \"none\"",
+                  options.http.address},
+                 options.http.address);
   flags.add_switch(
       {"--insecure", "", "Allow an address that other machines reach, unencrypted", ""},
       options.insecure);
-  flags.add_bytes({"--max-message-bytes", "SIZE", "Of a received message", ""},
+  flags.add_bytes({"--max-message-bytes", "SIZE", "Of a received message or body", ""},
                   options.grpc.max_message_bytes, 1024);
   flags.add_int({"--max-metadata-bytes", "N", "Of a call's metadata", ""},
                 options.grpc.max_metadata_bytes, 1024);
   flags.add_int({"--max-concurrent-streams", "N", "Calls of one connection", ""},
                 options.grpc.max_concurrent_streams, 1);
+  flags.add_int({"--max-http-connections", "N", "More are turned away with status 503", ""},
+                options.http.max_connections, 1);
   flags.add_switch({"--no-reflection", "", "Do not tell clients the services' schema", ""},
                    options.no_reflection);
   add_access_flags(flags, options.access);
@@ -60,14 +80,14 @@ std::string find_serve_conflict(const ServeOptions& options) {
   if (!options.served_model_name.empty() && options.runtime.models.size() > 1) {
     return "--served-model-name goes with one --model; use --model NAME=PATH";
   }
-  const Result<HostPort> address = parse_host_port(options.grpc.address);
-  if (!address) return "--grpc-address: " + address.error().message;
-  if (!is_loopback(address->host) && !options.insecure) {
-    return "--grpc-address: " + options.grpc.address +
-           " is not a loopback address, and traffic to it is not encrypted; use 127.0.0.1 or add "
-           "--insecure";
+  if (options.grpc.address == kNoAddress && options.http.address == kNoAddress) {
+    return "--grpc-address and --http-address are both none: nothing would listen";
   }
-  return "";
+  if (auto why = find_address_problem("--grpc-address", options.grpc.address, options.insecure);
+      !why.empty()) {
+    return why;
+  }
+  return find_address_problem("--http-address", options.http.address, options.insecure);
 }
 
 }  // namespace sluice::cli

@@ -6,6 +6,7 @@
 #include "cli/access_flags.h"
 #include "cli/flags.h"
 #include "server/grpc/grpc_server.h"
+#include "server/http/http_server.h"
 #include "sluice/runtime.h"
 
 namespace sluice::cli {
@@ -13,7 +14,8 @@ namespace sluice::cli {
 // Everything that `sluice serve` can be told, with its defaults.
 struct ServeOptions {
   RuntimeOptions runtime;
-  server::GrpcServerOptions grpc;
+  server::GrpcServerOptions grpc;  // address "none": no gRPC
+  server::HttpServerOptions http;  // address "none": no HTTP
   AccessOptions access;
   std::string served_model_name;
   std::string log_level = "info";
@@ -22,6 +24,9 @@ struct ServeOptions {
   bool quiet = false;
   std::chrono::nanoseconds drain_time = std::chrono::seconds(30);
 };
+
+// What an address flag says to leave its listener out.
+inline constexpr const char* kNoAddress = "none";
 
 // The flags of `sluice serve`, in the order of its help.
 void add_serve_flags(Flags& flags, ServeOptions& options);

@@ -1,4 +1,4 @@
-#include "server/grpc/chunk_queue.h"
+#include "server/chunk_queue.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -11,6 +11,7 @@
 #include "server/grpc/convert.h"
 #include "server/grpc/status.h"
 #include "server/grpc/wire.h"
+#include "server/header_value.h"
 #include "sluice/v1/generation.pb.h"
 
 namespace sluice::server {
@@ -33,22 +34,6 @@ std::optional<steady_clock::time_point> steady_deadline(gpr_timespec deadline) {
   if (left.tv_sec < 0) return steady_clock::now();
   return steady_clock::now() + std::chrono::seconds(left.tv_sec) +
          std::chrono::nanoseconds(left.tv_nsec);
-}
-
-// Metadata values are printable ASCII, and gRPC aborts on others: a client's own request id may
-// hold anything. Percent-encoded as gRPC encodes grpc-message.
-std::string metadata_value(const std::string& text) {
-  constexpr const char* kHexDigits = "0123456789ABCDEF";
-  std::string value;
-  for (const char c : text) {
-    const auto byte = static_cast<uint8_t>(c);
-    if (byte > 0x20 && byte < 0x7F && c != '%') {
-      value += c;
-    } else {
-      value += {'%', kHexDigits[byte >> 4], kHexDigits[byte & 15]};
-    }
-  }
-  return value;
 }
 
 const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::string& name) {
@@ -159,10 +144,10 @@ void GenerateStream::advance() {
   if (is_last) {
     const GenerateSummary& summary = **end_;
     add_summary(summary, message);
-    context_->AddTrailingMetadata("sluice-request-id", metadata_value(summary.request_id));
+    context_->AddTrailingMetadata("sluice-request-id", header_value(summary.request_id));
     context_->AddTrailingMetadata("sluice-seed", std::to_string(summary.seed));
-    context_->AddTrailingMetadata("sluice-profile", metadata_value(summary.profile));
-    context_->AddTrailingMetadata("sluice-digest", metadata_value(summary.digest));
+    context_->AddTrailingMetadata("sluice-profile", header_value(summary.profile));
+    context_->AddTrailingMetadata("sluice-digest", header_value(summary.digest));
   }
   message_ = serialize_message(message);
   is_write_in_flight_ = true;
@@ -181,8 +166,8 @@ void GenerateStream::advance() {
 // elsewhere, whatever the client's retry policy says.
 void GenerateStream::add_headers() {
   if (profile_.empty()) return;
-  context_->AddInitialMetadata("sluice-profile", metadata_value(std::exchange(profile_, {})));
-  context_->AddInitialMetadata("sluice-digest", metadata_value(std::exchange(digest_, {})));
+  context_->AddInitialMetadata("sluice-profile", header_value(std::exchange(profile_, {})));
+  context_->AddInitialMetadata("sluice-digest", header_value(std::exchange(digest_, {})));
 }
 
 void GenerateStream::finish(const Error& error) {

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "server/access/api_keys.h"
-#include "server/grpc/chunk_queue.h"
+#include "server/chunk_queue.h"
 #include "sluice/generation.h"
 #include "sluice/service.h"
 

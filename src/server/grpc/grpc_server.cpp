@@ -15,7 +15,7 @@
 
 #include "server/grpc/generation_service.h"
 #include "server/grpc/health_service.h"
-#include "server/grpc/listen_address.h"
+#include "server/listen_address.h"
 
 namespace sluice::server {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/grpc/listen_address.h"
+#include "server/listen_address.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -12,12 +12,21 @@
 namespace sluice::server {
 namespace {
 
-struct HostPort {
-  std::string host;
-  std::string port;
-};
+// 0 or an errno. SO_REUSEADDR as gRPC sets it: connections in TIME_WAIT do not hold the port.
+int try_bind(const addrinfo& at) {
+  const int fd = socket(at.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno;
+  const int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  int error = bind(fd, at.ai_addr, at.ai_addrlen) == 0 ? 0 : errno;
+  if (error == 0 && listen(fd, 1) != 0) error = errno;
+  close(fd);
+  return error;
+}
 
-Result<HostPort> parse(std::string_view address) {
+}  // namespace
+
+Result<ListenAddress> parse_listen_address(std::string_view address) {
   const auto malformed = [] {
     return invalid_argument(
         "listen address is not host:port, for example 127.0.0.1:50051 or [::1]:50051");
@@ -39,33 +48,19 @@ Result<HostPort> parse(std::string_view address) {
     return invalid_argument("listen port is " + std::to_string(number) +
                             ", it must lie in [0, 65535]");
   }
-  return HostPort{std::string(host), std::to_string(number)};
+  return ListenAddress{std::string(host), std::to_string(number)};
 }
 
-// 0 or an errno. SO_REUSEADDR as gRPC sets it: connections in TIME_WAIT do not hold the port.
-int try_bind(const addrinfo& at) {
-  const int fd = socket(at.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
-  const int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  int error = bind(fd, at.ai_addr, at.ai_addrlen) == 0 ? 0 : errno;
-  if (error == 0 && listen(fd, 1) != 0) error = errno;
-  close(fd);
-  return error;
-}
-
-std::unexpected<Error> cannot_listen(const std::string& address, int error) {
+Error cannot_listen(const std::string& address, int error) {
   const char* why = "the system refuses it";
   if (error == EADDRINUSE) why = "the port is in use by another process";
   if (error == EACCES) why = "no permission for this port";
   if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT) why = "not an address of this machine";
-  return fail(ErrorCode::kUnavailable, "cannot listen on " + address + ": " + why);
+  return {ErrorCode::kUnavailable, "cannot listen on " + address + ": " + why};
 }
 
-}  // namespace
-
-std::expected<void, Error> check_listen_address(const std::string& address) {
-  const Result<HostPort> parsed = parse(address);
+Result<void> check_listen_address(const std::string& address) {
+  const Result<ListenAddress> parsed = parse_listen_address(address);
   if (!parsed) return std::unexpected(parsed.error());
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
@@ -81,11 +76,12 @@ std::expected<void, Error> check_listen_address(const std::string& address) {
   int last_error = 0;
   for (const addrinfo* at = list; at != nullptr; at = at->ai_next) {
     const int error = try_bind(*at);
-    if (error == EADDRINUSE || error == EACCES) return cannot_listen(address, error);
+    if (error == EADDRINUSE || error == EACCES)
+      return std::unexpected(cannot_listen(address, error));
     if (error == 0) is_one_free = true;
     last_error = error;
   }
-  if (!is_one_free) return cannot_listen(address, last_error);
+  if (!is_one_free) return std::unexpected(cannot_listen(address, last_error));
   return {};
 }
 

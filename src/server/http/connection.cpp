@@ -1,0 +1,370 @@
+#include "server/http/connection.h"
+
+#include <array>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <ctime>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "server/http/http_error.h"
+#include "server/http/http_text.h"
+
+namespace sluice::server {
+namespace {
+
+namespace net = boost::asio;
+namespace http = boost::beast::http;
+using boost::beast::error_code;
+using std::chrono::steady_clock;
+
+// Read at a time while an answer is under way: enough to see that the client is still there.
+constexpr size_t kWatchBytes = 512;
+// A client that still sends when it has been refused may read the answer for this long.
+constexpr std::chrono::seconds kLingerTime{2};
+constexpr const char* kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+constexpr const char* kLastChunk = "0\r\n\r\n";
+// A chunk's size has this many hexadecimal digits, written once its bytes are there.
+constexpr size_t kChunkSizeDigits = 8;
+
+template <typename Stream>
+class ConnectionImpl final : public Connection,
+                             public std::enable_shared_from_this<ConnectionImpl<Stream>> {
+ public:
+  ConnectionImpl(Stream stream, std::shared_ptr<ConnectionHost> host)
+      : stream_(std::move(stream)), host_(std::move(host)) {
+    host_->connections.insert(this);
+    ++host_->num_connections;
+  }
+  // On any thread, but after close().
+  ~ConnectionImpl() override { --host_->num_connections; }
+
+  void start() override {
+    allow(host_->options.header_time);
+    read_head();
+  }
+  void expire(steady_clock::time_point now) override {
+    if (deadline_ < now) close();
+  }
+  void close_when_idle() override {
+    if (state_ == State::kIdle) close();
+  }
+  void close() override {
+    if (state_ == State::kClosed) return;
+    state_ = State::kClosed;
+    host_->connections.erase(this);
+    error_code ignored;
+    stream_.close(ignored);
+    deadline_ = steady_clock::time_point::max();
+    body_.reset();
+    if (auto gone = std::exchange(on_gone_, nullptr)) gone();
+  }
+
+  // Of the exchange `number`: an older one has had its answer.
+  void respond(uint64_t number, HttpResponse response) {
+    if (!is_current(number)) return;
+    const bool with_body = method_ != "HEAD";
+    HeadInfo head = head_info();
+    head.content_length = response.body.size();
+    out_ = http_head(response, head);
+    if (with_body) out_ += response.body;
+    state_ = State::kLastWrite;
+    write();
+  }
+  void stream(uint64_t number, const HttpResponse& response, std::shared_ptr<HttpBody> body) {
+    if (!is_current(number)) return;
+    if (method_ == "HEAD") body.reset();
+    HeadInfo head = head_info();
+    head.is_chunked = is_chunked_ = head.version >= 11;
+    if (!is_chunked_) must_close_ = true;  // the end of the connection ends the body
+    head.keep_alive = !must_close_;
+    head_ = http_head(response, head);
+    body_ = std::move(body);
+    state_ = State::kStreaming;
+    pump();
+  }
+  void pump() {
+    if (state_ != State::kStreaming || is_writing_) return;
+    out_ = std::exchange(head_, {});
+    bool has_more = false;
+    if (body_) has_more = take_body();
+    if (!has_more) {
+      if (is_chunked_ && body_) out_ += kLastChunk;
+      state_ = State::kLastWrite;
+    }
+    if (out_.empty() && has_more) return;
+    write();
+  }
+  void set_on_gone(uint64_t number, std::function<void()> gone) {
+    if (number != number_ || state_ == State::kClosed) {
+      gone();
+    } else if (state_ == State::kHandling || state_ == State::kStreaming) {
+      on_gone_ = std::move(gone);
+    }
+  }
+  void wake() {
+    if (is_woken_.exchange(true)) return;
+    host_->post([self = self()] {
+      self->is_woken_ = false;
+      self->pump();
+    });
+  }
+  const std::shared_ptr<ConnectionHost>& host() const { return host_; }
+
+ private:
+  enum class State : uint8_t {
+    kIdle,       // no request
+    kReading,    // part of one has come
+    kHandling,   // the handler has it
+    kStreaming,  // its answer is under way
+    kLastWrite,
+    kLingering,  // refused; what still comes is thrown away
+    kClosed,
+  };
+
+  auto self() { return this->shared_from_this(); }
+  bool is_current(uint64_t number) const { return number == number_ && state_ == State::kHandling; }
+  void allow(std::chrono::nanoseconds time) { deadline_ = steady_clock::now() + time; }
+
+  // Whether and how the connection goes on after this answer.
+  HeadInfo head_info() {
+    if (host_->is_draining) must_close_ = true;
+    HeadInfo head;
+    head.version = version_;
+    head.keep_alive = !must_close_;
+    return head;
+  }
+
+  void read_head() {
+    parser_.emplace();
+    parser_->header_limit(static_cast<uint32_t>(host_->options.max_header_bytes));
+    parser_->body_limit(static_cast<uint64_t>(host_->options.max_body_bytes));
+    http::async_read_header(stream_, buffer_, *parser_,
+                            [self = self()](error_code error, size_t) { self->on_head(error); });
+  }
+  void on_head(error_code error) {
+    if (state_ == State::kClosed) return;
+    if (error) return on_read_error(error);
+    state_ = State::kReading;
+    allow(host_->options.body_time);
+    const auto expect = parser_->get().find(http::field::expect);
+    if (expect != parser_->get().end() && !parser_->is_done()) {
+      if (!boost::beast::iequals(expect->value(), "100-continue")) {
+        return refuse(417, "the header Expect asks for what this server does not know");
+      }
+      net::async_write(stream_, net::buffer(kContinue, std::char_traits<char>::length(kContinue)),
+                       [self = self()](error_code write_error, size_t) {
+                         if (write_error) return self->close();
+                         self->read_body();
+                       });
+      return;
+    }
+    read_body();
+  }
+  void read_body() {
+    http::async_read(stream_, buffer_, *parser_,
+                     [self = self()](error_code error, size_t) { self->on_request(error); });
+  }
+  void on_request(error_code error) {
+    if (state_ == State::kClosed) return;
+    if (error) return on_read_error(error);
+    auto& message = parser_->get();
+    version_ = static_cast<int>(message.version());
+    must_close_ = !message.keep_alive();
+    method_ = std::string(message.method_string());
+    std::optional<HttpRequest> request =
+        make_request(std::string_view(message.target().data(), message.target().size()));
+    if (!request) return refuse(400, "the request's target is not a path");
+    for (const auto& field : message) {
+      request->headers.push_back({std::string(field.name_string()), std::string(field.value())});
+    }
+    request->method = method_;
+    request->body = std::move(message.body());
+    parser_.reset();
+    state_ = State::kHandling;
+    deadline_ = steady_clock::time_point::max();  // the handler has limits of its own
+    watch();
+    host_->handler.handle(std::make_shared<ExchangeImpl>(self(), ++number_, *std::move(request)));
+  }
+  void on_read_error(error_code error) {
+    if (error == http::error::header_limit) {
+      return refuse(431, "the request's headers are larger than " +
+                             std::to_string(host_->options.max_header_bytes) + " bytes");
+    }
+    if (error == http::error::body_limit) {
+      return refuse(413, "the request's body is larger than " +
+                             std::to_string(host_->options.max_body_bytes) +
+                             " bytes (--max-message-bytes)");
+    }
+    const bool is_malformed =
+        error.category() == make_error_code(http::error::bad_method).category();
+    if (is_malformed && error != http::error::end_of_stream &&
+        error != http::error::partial_message) {
+      return refuse(400, "this is not HTTP/1.1");
+    }
+    close();
+  }
+  // Answers a request that no handler has seen, and lets the client read that.
+  void refuse(int status, const std::string& message) {
+    must_close_ = true;
+    HttpResponse response = error_response(status, message);
+    HeadInfo head = head_info();
+    head.content_length = response.body.size();
+    out_ = http_head(response, head) + response.body;
+    must_linger_ = true;
+    state_ = State::kLastWrite;
+    write();
+  }
+
+  // Reads while the request is handled: the end of the client, or the start of its next request.
+  void watch() {
+    if (is_watching_ || state_ == State::kClosed) return;
+    if (buffer_.size() > 0) return;  // the next request has begun to come
+    is_watching_ = true;
+    stream_.async_read_some(buffer_.prepare(kWatchBytes),
+                            [self = self()](error_code error, size_t num_bytes) {
+                              self->on_watched(error, num_bytes);
+                            });
+  }
+  void on_watched(error_code error, size_t num_bytes) {
+    is_watching_ = false;
+    if (error) return close();
+    buffer_.commit(num_bytes);
+    if (state_ == State::kLingering) {
+      buffer_.consume(buffer_.size());
+      return watch();
+    }
+    if (state_ == State::kIdle) read_next();
+  }
+  void read_next() {
+    allow(host_->options.header_time);
+    read_head();
+  }
+
+  bool take_body() {
+    const size_t begin = out_.size();
+    if (is_chunked_) out_.append(kChunkSizeDigits, '0') += "\r\n";
+    const size_t first = out_.size();
+    const bool has_more = body_->take(out_);
+    const size_t size = out_.size() - first;
+    if (!is_chunked_) return has_more;
+    if (size == 0) {
+      out_.resize(begin);
+    } else {
+      write_hex(size, out_.data() + begin, kChunkSizeDigits);
+      out_ += "\r\n";
+    }
+    return has_more;
+  }
+  void write() {
+    is_writing_ = true;
+    allow(host_->options.write_time);
+    net::async_write(stream_, net::buffer(out_),
+                     [self = self()](error_code error, size_t) { self->on_written(error); });
+  }
+  void on_written(error_code error) {
+    is_writing_ = false;
+    if (state_ == State::kClosed) return;
+    if (error) return close();
+    deadline_ = steady_clock::time_point::max();
+    if (body_) body_->written();
+    if (state_ == State::kStreaming) return pump();
+    body_.reset();
+    on_gone_ = nullptr;
+    finish();
+  }
+  void finish() {
+    if (must_linger_) {
+      error_code ignored;
+      stream_.shutdown(net::socket_base::shutdown_send, ignored);
+      state_ = State::kLingering;
+      allow(kLingerTime);
+      buffer_.consume(buffer_.size());
+      return watch();
+    }
+    if (must_close_ || host_->is_draining) {
+      error_code ignored;
+      stream_.shutdown(net::socket_base::shutdown_both, ignored);
+      return close();
+    }
+    state_ = State::kIdle;
+    allow(host_->options.idle_time);
+    if (buffer_.size() > 0) return read_next();
+    watch();
+  }
+
+  class ExchangeImpl final : public HttpExchange {
+   public:
+    ExchangeImpl(std::shared_ptr<ConnectionImpl> connection, uint64_t number, HttpRequest request)
+        : connection_(std::move(connection)), number_(number), request_(std::move(request)) {}
+    ~ExchangeImpl() override {
+      if (!is_answered_) respond(error_response(500, "the server lost this request"));
+      // The connection goes on its own thread.
+      const std::shared_ptr<ConnectionHost> host = connection_->host();
+      host->post([connection = std::move(connection_)] {});
+    }
+    const HttpRequest& request() const override { return request_; }
+    void respond(HttpResponse response) override {
+      if (is_answered_.exchange(true)) return;
+      connection_->host()->post(
+          [connection = connection_, number = number_, response = std::move(response)]() mutable {
+            connection->respond(number, std::move(response));
+          });
+    }
+    void stream(HttpResponse head, std::shared_ptr<HttpBody> body) override {
+      if (is_answered_.exchange(true)) return;
+      connection_->host()->post([connection = connection_, number = number_, head = std::move(head),
+                                 body = std::move(body)]() mutable {
+        connection->stream(number, head, std::move(body));
+      });
+    }
+    void wake() override { connection_->wake(); }
+    void on_gone(std::function<void()> gone) override {
+      connection_->host()->post(
+          [connection = connection_, number = number_, gone = std::move(gone)]() mutable {
+            connection->set_on_gone(number, std::move(gone));
+          });
+    }
+
+   private:
+    std::shared_ptr<ConnectionImpl> connection_;
+    const uint64_t number_;
+    const HttpRequest request_;
+    std::atomic<bool> is_answered_{false};
+  };
+
+  Stream stream_;
+  const std::shared_ptr<ConnectionHost> host_;
+  State state_ = State::kIdle;
+  steady_clock::time_point deadline_ = steady_clock::time_point::max();
+  boost::beast::flat_buffer buffer_;
+  std::optional<http::request_parser<http::string_body>> parser_;
+  uint64_t number_ = 0;  // of the newest exchange
+  std::string method_;
+  int version_ = 11;
+  bool must_close_ = false;
+  bool must_linger_ = false;
+  bool is_watching_ = false;
+  bool is_writing_ = false;
+  bool is_chunked_ = false;
+  std::atomic<bool> is_woken_{false};
+  std::string head_;  // of a stream, until its first write
+  std::string out_;   // being written
+  std::shared_ptr<HttpBody> body_;
+  std::function<void()> on_gone_;
+};
+
+}  // namespace
+
+std::shared_ptr<Connection> make_connection(net::ip::tcp::socket socket,
+                                            std::shared_ptr<ConnectionHost> host) {
+  return std::make_shared<ConnectionImpl<net::ip::tcp::socket>>(std::move(socket), std::move(host));
+}
+
+}  // namespace sluice::server

@@ -1,0 +1,272 @@
+#include "server/http/openai_routes.h"
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <chrono>
+#include <cstdio>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/json_read.h"
+#include "server/header_value.h"
+#include "server/http/http_error.h"
+#include "server/http/http_text.h"
+#include "server/http/openai_answer.h"
+
+namespace sluice::server {
+namespace {
+
+// Bodies up to this size are read on the connection's thread: about a millisecond of tokenizing.
+constexpr size_t kInlineBytes = 16 << 10;
+constexpr int kNumWorkers = 2;
+
+int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// 128 random bits, for requests that bring no id of their own.
+std::string random_id() {
+  thread_local std::random_device device;
+  std::string id;
+  for (int i = 0; i < 4; ++i) {
+    std::array<char, 9> digits;
+    std::snprintf(digits.data(), digits.size(), "%08x", device());
+    id += digits.data();
+  }
+  return id;
+}
+
+const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::string& name) {
+  if (name.empty()) return models.size() == 1 ? &models.front() : nullptr;
+  const auto found = std::ranges::find(models, name, &ModelInfo::name);
+  return found == models.end() ? nullptr : &*found;
+}
+
+// Only what a page of another site cannot send without asking first: the server may listen on a
+// person's own machine, where every page can reach it.
+bool is_json(const HttpRequest& request) {
+  std::string_view type = request.header("content-type");
+  type = type.substr(0, type.find(';'));
+  while (type.ends_with(' ')) type.remove_suffix(1);
+  return equal_ignoring_case(type, "application/json");
+}
+
+Json describe(const ModelInfo& model, int64_t created) {
+  return {{"id", model.name},
+          {"object", "model"},
+          {"created", created},
+          {"owned_by", "sluice"},
+          {"max_model_len", model.context_length},
+          {"family", model.family},
+          {"dtype", model.dtype},
+          {"profile", model.profile},
+          {"digest", model.digest},
+          {"num_parameters", model.num_parameters},
+          {"vocabulary_size", model.vocabulary_size},
+          {"has_tokenizer", model.has_tokenizer},
+          {"has_chat_template", model.has_chat_template}};
+}
+
+HttpResponse json_response(const Json& json) {
+  HttpResponse response;
+  response.body = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return response;
+}
+
+// The members of a small JSON object. Errors name the member.
+class JsonBody {
+ public:
+  static Result<JsonBody> read(std::string_view text, std::vector<std::string_view> names) {
+    Result<OrderedJson> json = parse_ordered_json(text);
+    if (!json) return std::unexpected(std::move(json.error()));
+    for (const auto& [name, value] : json->items()) {
+      if (std::ranges::find(names, name) == names.end()) {
+        return invalid_argument("unknown field \"" + name.substr(0, 64) + "\"");
+      }
+    }
+    return JsonBody(*std::move(json));
+  }
+  const OrderedJson* find(const char* name) const {
+    const auto found = json_.find(name);
+    return found == json_.end() || found->is_null() ? nullptr : &*found;
+  }
+  template <typename T>
+  Result<void> get(const char* name, T& target) const {
+    const OrderedJson* value = find(name);
+    if (value == nullptr) return {};
+    if (auto read = read_json(Json(*value), target); !read) {
+      return invalid_argument(std::string(name) + " must be " + read.error().message);
+    }
+    return {};
+  }
+  // JSON text with the keys in order; empty if there is none.
+  std::string text(const char* name) const {
+    const OrderedJson* value = find(name);
+    return value == nullptr ? ""
+                            : value->dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  }
+
+ private:
+  explicit JsonBody(OrderedJson json) : json_(std::move(json)) {}
+  OrderedJson json_;
+};
+
+Result<std::vector<int32_t>> tokenize_body(Service& service, const JsonBody& body,
+                                           std::string* model) {
+  std::optional<std::string> prompt;
+  std::optional<bool> add_special_tokens;
+  ChatPrompt chat;
+  Result<void> read = body.get("model", *model);
+  if (read) read = body.get("prompt", prompt);
+  if (read) read = body.get("add_special_tokens", add_special_tokens);
+  if (read) read = body.get("add_generation_prompt", chat.add_generation_prompt);
+  if (read) read = body.get("continue_final_message", chat.continue_final_message);
+  if (!read) return std::unexpected(std::move(read.error()));
+  chat.messages = body.text("messages");
+  chat.tools = body.text("tools");
+  chat.template_kwargs = body.text("chat_template_kwargs");
+  if (prompt.has_value() == !chat.messages.empty()) {
+    return invalid_argument("prompt or messages must be there, and only one of them");
+  }
+  if (prompt) return service.tokenize(*model, *prompt, add_special_tokens.value_or(true));
+  auto rendered = service.render_chat(*model, chat);
+  if (!rendered) return std::unexpected(std::move(rendered.error()));
+  return std::move(rendered->token_ids);
+}
+
+}  // namespace
+
+struct OpenAiRoutes::Workers {
+  boost::asio::thread_pool pool{kNumWorkers};
+};
+
+OpenAiRoutes::OpenAiRoutes(Service& service, Router& router)
+    : service_(service), workers_(std::make_unique<Workers>()) {
+  router.add("GET", "/v1/models", [this](Exchange exchange) { list_models(exchange); });
+  router.add("GET", "/v1/models/*", [this](Exchange exchange) { show_model(exchange); });
+  const auto post = [&](const char* path, std::function<void(Exchange)> handle) {
+    router.add("POST", path, [this, handle = std::move(handle)](Exchange exchange) {
+      with_json(std::move(exchange), handle);
+    });
+  };
+  post("/v1/completions",
+       [this](const Exchange& exchange) { complete(OpenAiRoute::kCompletions, exchange); });
+  post("/v1/chat/completions",
+       [this](const Exchange& exchange) { complete(OpenAiRoute::kChat, exchange); });
+  post("/tokenize", [this](const Exchange& exchange) { tokenize(exchange); });
+  post("/detokenize", [this](const Exchange& exchange) { detokenize(exchange); });
+  router.add("GET", "/health", [this](const Exchange& exchange) {
+    if (!service_.health().ready) {
+      return exchange->respond(error_response(503, "the server does not accept work now"));
+    }
+    exchange->respond(json_response({{"status", "ok"}}));
+  });
+  router.add("GET", "/version", [this](const Exchange& exchange) {
+    exchange->respond(json_response({{"version", service_.server_info().version}}));
+  });
+}
+
+OpenAiRoutes::~OpenAiRoutes() {
+  workers_->pool.join();
+}
+
+void OpenAiRoutes::with_json(Exchange exchange, std::function<void(Exchange)> handle) {
+  if (!is_json(exchange->request())) {
+    return exchange->respond(error_response(415, "Content-Type must be application/json"));
+  }
+  if (exchange->request().body.size() <= kInlineBytes) return handle(std::move(exchange));
+  boost::asio::post(workers_->pool,
+                    [exchange = std::move(exchange), handle = std::move(handle)]() mutable {
+                      handle(std::move(exchange));
+                    });
+}
+
+void OpenAiRoutes::list_models(const Exchange& exchange) {
+  const int64_t created = unix_seconds();
+  Json list = Json::array();
+  for (const ModelInfo& model : service_.models()) list.push_back(describe(model, created));
+  exchange->respond(json_response({{"object", "list"}, {"data", std::move(list)}}));
+}
+
+void OpenAiRoutes::show_model(const Exchange& exchange) {
+  constexpr size_t kPrefix = std::char_traits<char>::length("/v1/models/");
+  const std::vector<ModelInfo> models = service_.models();
+  const ModelInfo* model = find_model(models, exchange->request().path.substr(kPrefix));
+  if (model == nullptr) {
+    return exchange->respond(error_response(404, "unknown model: /v1/models lists those served"));
+  }
+  exchange->respond(json_response(describe(*model, unix_seconds())));
+}
+
+void OpenAiRoutes::complete(OpenAiRoute route, const Exchange& exchange) {
+  const HttpRequest& request = exchange->request();
+  std::string request_id(request.header("x-request-id"));
+  if (request_id.empty()) request_id = random_id();
+  std::vector<HttpHeader> headers = {{"x-request-id", header_value(request_id)}};
+
+  auto call = read_openai_call(route, request.body);
+  if (!call) {
+    HttpResponse response = error_response(call.error().error, call.error().param);
+    response.headers.push_back(headers.front());
+    return exchange->respond(std::move(response));
+  }
+  for (size_t i = 0; i < call->requests.size(); ++i) {
+    call->requests[i].request_id = request_id;
+    if (i > 0) call->requests[i].request_id += "-" + std::to_string(i);
+  }
+  OpenAiHeading heading;
+  heading.route = route;
+  heading.id = (route == OpenAiRoute::kChat ? "chatcmpl-" : "cmpl-") + request_id;
+  heading.created = unix_seconds();
+  heading.return_token_ids = call->return_token_ids;
+  heading.include_usage = call->include_usage;
+  const std::vector<ModelInfo> models = service_.models();
+  if (const ModelInfo* model = find_model(models, call->requests.front().model)) {
+    constexpr size_t kDigestDigits = 12;
+    heading.model = model->name;
+    heading.fingerprint = model->profile + ":" + model->digest.substr(0, kDigestDigits);
+    headers.push_back({"sluice-profile", header_value(model->profile)});
+    headers.push_back({"sluice-digest", header_value(model->digest)});
+  }
+  OpenAiAnswer::start(service_, exchange, *std::move(call), std::move(heading), std::move(headers));
+}
+
+void OpenAiRoutes::tokenize(const Exchange& exchange) {
+  const auto body =
+      JsonBody::read(exchange->request().body,
+                     {"model", "prompt", "messages", "tools", "chat_template_kwargs",
+                      "add_special_tokens", "add_generation_prompt", "continue_final_message"});
+  if (!body) return exchange->respond(error_response(body.error()));
+  std::string name;
+  const auto ids = tokenize_body(service_, *body, &name);
+  if (!ids) return exchange->respond(error_response(ids.error()));
+  const std::vector<ModelInfo> models = service_.models();
+  const ModelInfo* model = find_model(models, name);
+  Json answer = {{"count", ids->size()}, {"tokens", *ids}};
+  if (model != nullptr) answer["max_model_len"] = model->context_length;
+  exchange->respond(json_response(answer));
+}
+
+void OpenAiRoutes::detokenize(const Exchange& exchange) {
+  const auto body =
+      JsonBody::read(exchange->request().body, {"model", "tokens", "skip_special_tokens"});
+  if (!body) return exchange->respond(error_response(body.error()));
+  std::string model;
+  std::vector<int64_t> tokens;
+  bool skip_special_tokens = false;  // as vLLM has it: every id shows
+  Result<void> read = body->get("model", model);
+  if (read) read = body->get("tokens", tokens);
+  if (read) read = body->get("skip_special_tokens", skip_special_tokens);
+  if (!read) return exchange->respond(error_response(read.error()));
+  const auto text = service_.detokenize(model, tokens, skip_special_tokens);
+  if (!text) return exchange->respond(error_response(text.error()));
+  exchange->respond(json_response({{"prompt", *text}}));
+}
+
+}  // namespace sluice::server
