@@ -52,7 +52,7 @@ Result<FrontEnds> start_front_ends(const ServeOptions& options, Service& service
     if (!grpc) return std::unexpected(std::move(grpc.error()));
     front_ends.grpc = *std::move(grpc);
   }
-  if (options.http.address != kNoAddress) {
+  if (options.http.server.address != kNoAddress) {
     auto http = server::HttpFrontEnd::start(options.http, service);
     if (!http) return std::unexpected(std::move(http.error()));
     front_ends.http = *std::move(http);
@@ -60,7 +60,7 @@ Result<FrontEnds> start_front_ends(const ServeOptions& options, Service& service
   const auto announce = [](const std::string& address, int port, const char* protocol) {
     spdlog::info("listening on {}:{} ({})", parse_host_port(address)->host, port, protocol);
   };
-  if (front_ends.http) announce(options.http.address, front_ends.http->port(), "HTTP");
+  if (front_ends.http) announce(options.http.server.address, front_ends.http->port(), "HTTP");
   if (front_ends.grpc) announce(options.grpc.address, front_ends.grpc->port(), "gRPC");
   return front_ends;
 }
@@ -94,8 +94,7 @@ int run_serve(Arguments arguments) {
   Flags flags(kCommand, "--model [NAME=]PATH ... [flags]",
               "Serves models over gRPC (sluice.v1.Generation, grpc.health.v1, reflection) and "
               "OpenAI's HTTP. Prints \"listening on\" when it is ready. SIGTERM or SIGINT drains "
-              "and exits 0; a second "
-              "one ends at once.");
+              "and exits 0; a second one ends at once.");
   add_serve_flags(flags, options);
   if (const auto code = flags.parse(arguments)) return *code;
   if (const std::string conflict = find_serve_conflict(options); !conflict.empty()) {
@@ -105,12 +104,12 @@ int run_serve(Arguments arguments) {
     options.runtime.models.front().name = options.served_model_name;
   }
   options.grpc.reflection = !options.no_reflection;
-  options.http.max_body_bytes = options.grpc.max_message_bytes;
+  options.http.server.max_body_bytes = options.grpc.max_message_bytes;
   start_log(options);
 
   auto access = load_access(options.access);
   if (!access) return flags.wrong_use(access.error().message);
-  options.grpc.api_keys = access->api_keys;
+  options.grpc.api_keys = options.http.api_keys = access->api_keys;
 
   std::atomic<bool> is_loaded = false;
   std::binary_semaphore stop{0};

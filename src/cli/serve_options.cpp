@@ -42,8 +42,8 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
                   "Where gRPC listens, or \"none\"; port 0 takes a free one", options.grpc.address},
                  options.grpc.address);
   flags.add_text({"--http-address", "HOST:PORT", "Where OpenAI's HTTP listens, or \"none\"",
-                  options.http.address},
-                 options.http.address);
+                  options.http.server.address},
+                 options.http.server.address);
   flags.add_switch(
       {"--insecure", "", "Allow an address that other machines reach, unencrypted", ""},
       options.insecure);
@@ -54,7 +54,7 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
   flags.add_int({"--max-concurrent-streams", "N", "Calls of one connection", ""},
                 options.grpc.max_concurrent_streams, 1);
   flags.add_int({"--max-http-connections", "N", "More are turned away with status 503", ""},
-                options.http.max_connections, 1);
+                options.http.server.max_connections, 1);
   flags.add_switch({"--no-reflection", "", "Do not tell clients the services' schema", ""},
                    options.no_reflection);
   add_access_flags(flags, options.access);
@@ -80,14 +80,14 @@ std::string find_serve_conflict(const ServeOptions& options) {
   if (!options.served_model_name.empty() && options.runtime.models.size() > 1) {
     return "--served-model-name goes with one --model; use --model NAME=PATH";
   }
-  if (options.grpc.address == kNoAddress && options.http.address == kNoAddress) {
+  if (options.grpc.address == kNoAddress && options.http.server.address == kNoAddress) {
     return "--grpc-address and --http-address are both none: nothing would listen";
   }
   if (auto why = find_address_problem("--grpc-address", options.grpc.address, options.insecure);
       !why.empty()) {
     return why;
   }
-  return find_address_problem("--http-address", options.http.address, options.insecure);
+  return find_address_problem("--http-address", options.http.server.address, options.insecure);
 }
 
 }  // namespace sluice::cli

@@ -6,7 +6,7 @@
 #include "cli/access_flags.h"
 #include "cli/flags.h"
 #include "server/grpc/grpc_server.h"
-#include "server/http/http_server.h"
+#include "server/http/http_front_end.h"
 #include "sluice/runtime.h"
 
 namespace sluice::cli {
@@ -14,8 +14,8 @@ namespace sluice::cli {
 // Everything that `sluice serve` can be told, with its defaults.
 struct ServeOptions {
   RuntimeOptions runtime;
-  server::GrpcServerOptions grpc;  // address "none": no gRPC
-  server::HttpServerOptions http;  // address "none": no HTTP
+  server::GrpcServerOptions grpc;    // address "none": no gRPC
+  server::HttpFrontEndOptions http;  // address "none": no HTTP
   AccessOptions access;
   std::string served_model_name;
   std::string log_level = "info";

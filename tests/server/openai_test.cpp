@@ -10,6 +10,7 @@
 
 #include "server/http/http_front_end.h"
 #include "server/http/openai_request.h"
+#include "tests/server/access/temporary_folder.h"
 #include "tests/server/raw_http.h"
 
 namespace sluice::server {
@@ -23,9 +24,8 @@ constexpr const char* kChatPath = "/v1/chat/completions";
 
 class HttpLoopback final {
  public:
-  explicit HttpLoopback(Service& service) {
-    HttpServerOptions options;
-    options.address = "127.0.0.1:0";
+  explicit HttpLoopback(Service& service, HttpFrontEndOptions options = {}) {
+    options.server.address = "127.0.0.1:0";
     auto started = HttpFrontEnd::start(options, service);
     if (!started) {
       ADD_FAILURE() << started.error().message;
@@ -457,6 +457,32 @@ TEST(OpenAi, CarriesTheClientsRequestId) {
   EXPECT_EQ(response.json()["id"], "cmpl-my id");
   EXPECT_EQ(service.wait_for_call(0)->request().request_id, "my id");
   EXPECT_EQ(service.wait_for_call(1)->request().request_id, "my id-1");
+}
+
+TEST(OpenAi, AsksForAKey) {
+  const TemporaryFolder folder;
+  // Of "secret".
+  folder.write("keys", "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b ann\n");
+  auto keys = ApiKeys::load(folder / "keys", [](const std::string&) {});
+  ASSERT_TRUE(keys) << keys.error().message;
+  FakeService service;
+  HttpLoopback http(service, {.server = {}, .api_keys = *std::move(keys)});
+  for (const char* header : {"", "Authorization: Bearer wrong\r\n", "Authorization: secret\r\n"}) {
+    RawHttp client(http.port());
+    client.post(kCompletionsPath, R"({"prompt": "p"})", header);
+    const RawResponse refused = client.read();
+    EXPECT_EQ(refused.status, 401) << header;
+    EXPECT_EQ(refused.headers.at("www-authenticate"), "Bearer");
+    EXPECT_EQ(refused.json()["error"]["type"], "authentication_error");
+    client.get("/v1/models", header);
+    EXPECT_EQ(client.read().status, 401) << header;
+  }
+  RawHttp client(http.port());
+  client.post(kCompletionsPath, R"({"prompt": "p"})", "Authorization: Bearer secret\r\n");
+  EXPECT_EQ(client.read().status, 200);
+  EXPECT_EQ(service.num_calls(), 1u);
+  EXPECT_EQ(service.wait_for_call()->request().client, "ann");
+  EXPECT_EQ(http_get(http.port(), "/health").status, 200);
 }
 
 TEST(OpenAi, LargeBodiesAreReadElsewhere) {

@@ -4,10 +4,10 @@
 
 namespace sluice::server {
 
-Result<std::unique_ptr<HttpFrontEnd>> HttpFrontEnd::start(const HttpServerOptions& options,
+Result<std::unique_ptr<HttpFrontEnd>> HttpFrontEnd::start(const HttpFrontEndOptions& options,
                                                           Service& service) {
-  std::unique_ptr<HttpFrontEnd> front_end(new HttpFrontEnd(service));
-  auto server = HttpServer::start(options, front_end->router_);
+  std::unique_ptr<HttpFrontEnd> front_end(new HttpFrontEnd(service, options.api_keys));
+  auto server = HttpServer::start(options.server, front_end->router_);
   if (!server) return std::unexpected(std::move(server.error()));
   front_end->server_ = *std::move(server);
   return front_end;

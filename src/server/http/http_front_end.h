@@ -2,7 +2,9 @@
 
 #include <chrono>
 #include <memory>
+#include <utility>
 
+#include "server/access/api_keys.h"
 #include "server/http/http_server.h"
 #include "server/http/openai_routes.h"
 #include "server/http/router.h"
@@ -10,11 +12,16 @@
 
 namespace sluice::server {
 
+struct HttpFrontEndOptions {
+  HttpServerOptions server;
+  std::shared_ptr<const ApiKeys> api_keys;  // null: everybody may call
+};
+
 // The HTTP side of a service: its routes and the server that listens for them.
 class HttpFrontEnd final {
  public:
   // Listens and serves. `service` must outlive this. Errors: as HttpServer::start.
-  static Result<std::unique_ptr<HttpFrontEnd>> start(const HttpServerOptions& options,
+  static Result<std::unique_ptr<HttpFrontEnd>> start(const HttpFrontEndOptions& options,
                                                      Service& service);
   ~HttpFrontEnd();
 
@@ -24,7 +31,8 @@ class HttpFrontEnd final {
   void shutdown(std::chrono::nanoseconds limit) { server_->shutdown(limit); }
 
  private:
-  explicit HttpFrontEnd(Service& service) : routes_(service, router_) {}
+  HttpFrontEnd(Service& service, std::shared_ptr<const ApiKeys> keys)
+      : routes_(service, std::move(keys), router_) {}
 
   Router router_;
   OpenAiRoutes routes_;

@@ -146,21 +146,24 @@ struct OpenAiRoutes::Workers {
   boost::asio::thread_pool pool{kNumWorkers};
 };
 
-OpenAiRoutes::OpenAiRoutes(Service& service, Router& router)
-    : service_(service), workers_(std::make_unique<Workers>()) {
-  router.add("GET", "/v1/models", [this](Exchange exchange) { list_models(exchange); });
-  router.add("GET", "/v1/models/*", [this](Exchange exchange) { show_model(exchange); });
-  const auto post = [&](const char* path, std::function<void(Exchange)> handle) {
-    router.add("POST", path, [this, handle = std::move(handle)](Exchange exchange) {
-      with_json(std::move(exchange), handle);
+OpenAiRoutes::OpenAiRoutes(Service& service, std::shared_ptr<const ApiKeys> keys, Router& router)
+    : service_(service), keys_(std::move(keys)), workers_(std::make_unique<Workers>()) {
+  const auto add = [&](const char* method, const char* path,
+                       void (OpenAiRoutes::*call)(const Exchange&)) {
+    add_keyed(router, method, path,
+              [this, call](const Exchange& exchange, const Client&) { (this->*call)(exchange); });
+  };
+  const auto add_completions = [&](const char* path, OpenAiRoute route) {
+    add_keyed(router, "POST", path, [this, route](const Exchange& exchange, const Client& client) {
+      complete(route, exchange, client);
     });
   };
-  post("/v1/completions",
-       [this](const Exchange& exchange) { complete(OpenAiRoute::kCompletions, exchange); });
-  post("/v1/chat/completions",
-       [this](const Exchange& exchange) { complete(OpenAiRoute::kChat, exchange); });
-  post("/tokenize", [this](const Exchange& exchange) { tokenize(exchange); });
-  post("/detokenize", [this](const Exchange& exchange) { detokenize(exchange); });
+  add("GET", "/v1/models", &OpenAiRoutes::list_models);
+  add("GET", "/v1/models/*", &OpenAiRoutes::show_model);
+  add_completions("/v1/completions", OpenAiRoute::kCompletions);
+  add_completions("/v1/chat/completions", OpenAiRoute::kChat);
+  add("POST", "/tokenize", &OpenAiRoutes::tokenize);
+  add("POST", "/detokenize", &OpenAiRoutes::detokenize);
   router.add("GET", "/health", [this](const Exchange& exchange) {
     if (!service_.health().ready) {
       return exchange->respond(error_response(503, "the server does not accept work now"));
@@ -176,15 +179,25 @@ OpenAiRoutes::~OpenAiRoutes() {
   workers_->pool.join();
 }
 
-void OpenAiRoutes::with_json(Exchange exchange, std::function<void(Exchange)> handle) {
-  if (!is_json(exchange->request())) {
+void OpenAiRoutes::add_keyed(Router& router, const char* method, const char* path,
+                             Handler handler) {
+  router.add(method, path, [this, handler = std::move(handler)](Exchange exchange) {
+    const std::string_view header = exchange->request().header("authorization");
+    Result<Client> client = authenticate(
+        keys_.get(), header.empty() ? std::nullopt : std::optional<std::string_view>(header));
+    if (!client) return exchange->respond(error_response(client.error()));
+    handle(std::move(exchange), *std::move(client), handler);
+  });
+}
+
+void OpenAiRoutes::handle(Exchange exchange, Client client, const Handler& handler) {
+  const HttpRequest& request = exchange->request();
+  if (request.method == "POST" && !is_json(request)) {
     return exchange->respond(error_response(415, "Content-Type must be application/json"));
   }
-  if (exchange->request().body.size() <= kInlineBytes) return handle(std::move(exchange));
-  boost::asio::post(workers_->pool,
-                    [exchange = std::move(exchange), handle = std::move(handle)]() mutable {
-                      handle(std::move(exchange));
-                    });
+  if (request.body.size() <= kInlineBytes) return handler(exchange, client);
+  boost::asio::post(workers_->pool, [exchange = std::move(exchange), client = std::move(client),
+                                     handler] { handler(exchange, client); });
 }
 
 void OpenAiRoutes::list_models(const Exchange& exchange) {
@@ -204,7 +217,7 @@ void OpenAiRoutes::show_model(const Exchange& exchange) {
   exchange->respond(json_response(describe(*model, unix_seconds())));
 }
 
-void OpenAiRoutes::complete(OpenAiRoute route, const Exchange& exchange) {
+void OpenAiRoutes::complete(OpenAiRoute route, const Exchange& exchange, const Client& client) {
   const HttpRequest& request = exchange->request();
   std::string request_id(request.header("x-request-id"));
   if (request_id.empty()) request_id = random_id();
@@ -217,6 +230,7 @@ void OpenAiRoutes::complete(OpenAiRoute route, const Exchange& exchange) {
     return exchange->respond(std::move(response));
   }
   for (size_t i = 0; i < call->requests.size(); ++i) {
+    call->requests[i].client = client.name;
     call->requests[i].request_id = request_id;
     if (i > 0) call->requests[i].request_id += "-" + std::to_string(i);
   }

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
+#include "server/access/api_keys.h"
 #include "server/http/openai_request.h"
 #include "server/http/router.h"
 #include "sluice/service.h"
@@ -20,24 +22,30 @@ namespace sluice::server {
 // Large bodies are read and tokenized on threads of its own, so that other streams go on.
 class OpenAiRoutes final {
  public:
-  // `service` must outlive this, and this the server of `router`.
-  OpenAiRoutes(Service& service, Router& router);
+  // `service` must outlive this, and this the server of `router`. Every route but the last two asks
+  // for a key, unless `keys` is null.
+  OpenAiRoutes(Service& service, std::shared_ptr<const ApiKeys> keys, Router& router);
   ~OpenAiRoutes();
 
  private:
   struct Workers;
 
   using Exchange = std::shared_ptr<HttpExchange>;
-  // Runs `handle` on the body of a POST: here, or on a worker if it is large.
-  void with_json(Exchange exchange, std::function<void(Exchange)> handle);
+  using Handler = std::function<void(const Exchange&, const Client&)>;
+
+  // Routes of clients that have a key.
+  void add_keyed(Router& router, const char* method, const char* path, Handler handler);
+  // A POST's body is handled here, or on a worker if it is large.
+  void handle(Exchange exchange, Client client, const Handler& handler);
 
   void list_models(const Exchange& exchange);
   void show_model(const Exchange& exchange);
-  void complete(OpenAiRoute route, const Exchange& exchange);
+  void complete(OpenAiRoute route, const Exchange& exchange, const Client& client);
   void tokenize(const Exchange& exchange);
   void detokenize(const Exchange& exchange);
 
   Service& service_;
+  const std::shared_ptr<const ApiKeys> keys_;
   const std::unique_ptr<Workers> workers_;
 };
 
