@@ -10,7 +10,8 @@ import sys
 import unittest
 
 MODULES = ["help_cases", "generate_cases", "batch_cases", "chat_cases", "serve_cases", "tool_cases",
-           "bad_input_cases", "bad_package_cases", "import_cases", "quantized_cases", "access_cases"]
+           "bad_input_cases", "bad_package_cases", "import_cases", "quantized_cases", "access_cases",
+           "http_cases"]
 
 
 def main():
