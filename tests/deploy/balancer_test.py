@@ -93,6 +93,8 @@ class BalancerTest(unittest.TestCase):
         name = balancer_type.program
         balancer = balancer_type(self.bed, SOURCE / "deploy" / name, self.work / f"{name}-{port}")
         try:
+            if port == balancers.BY_REQUEST:
+                self.check_events()
             self.check_spread(port)
             if port == balancers.BY_CONNECTION or balancer_type.survives_exits:
                 self.check_rolling_restart(port)
@@ -113,6 +115,17 @@ class BalancerTest(unittest.TestCase):
         lost = [o for o in outcomes if o["code"] != "OK" or o["tokens"] != MAX_TOKENS]
         self.assertEqual(lost[:5], [], f"{len(lost)} of {len(outcomes)} streams are not whole")
         self.assertEqual(len({o["digest"] for o in outcomes}), 1)
+
+    def check_events(self):
+        """Server-sent events come through as they are made, not at the end."""
+        command = self.bed.command(network.CLIENT, sys.executable, HERE / "sse.py", network.BALANCER,
+                                   balancers.HTTP, 400)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+        outcome = json.loads(done.stdout)
+        self.assertEqual(outcome["status"], 200, outcome)
+        self.assertTrue(outcome["is_whole"], outcome)
+        self.assertGreater(outcome["events"], 20, outcome)
+        self.assertGreater(outcome["seconds"], 0.02, "the events came all at once")
 
     def check_spread(self, port):
         streams = self.streams(port)

@@ -9,7 +9,7 @@ import time
 import network
 from replicas import PATIENCE_S
 
-BY_REQUEST, BY_CONNECTION = 50051, 50052
+BY_REQUEST, BY_CONNECTION, HTTP = 50051, 50052, 8080
 
 
 class Balancer:

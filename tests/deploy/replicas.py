@@ -7,7 +7,7 @@ import subprocess
 import threading
 
 PATIENCE_S = 120  # a hang, not a speed, is what a wait of this length finds
-GRPC_PORT = 50051
+GRPC_PORT, HTTP_PORT = 50051, 8080
 HTTP_PORT = 8080
 
 
@@ -33,7 +33,7 @@ class Replica:
         def read(lines=self._process.stderr):
             for line in lines:
                 log.append(line)
-                if re.search(r"listening on \S+ \(gRPC\)", line):
+                if re.search(r"listening on \S+ \(gRPC", line):
                     ready.set()
             ready.set()
             lines.close()
