@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -35,6 +36,7 @@ struct RuntimeOptions {
   // Keeps full KV blocks that no sequence uses until their place is needed, for prompts that begin
   // alike. No result depends on it.
   bool enable_prefix_caching = true;
+  std::chrono::nanoseconds null_step_time{0};  // of the model "null": it waits in each step
   bool profile = false;  // times every part of every step (StepStatistics::profiles)
   ServiceLimits limits;
   // Where the service adds its figures; null: to a registry of its own.

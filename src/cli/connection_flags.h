@@ -16,6 +16,9 @@ struct ConnectionOptions {
 
 void add_connection_flags(Flags& flags, ConnectionOptions& options);
 
+// What the flags say. kInvalidArgument: the value of a flag, which the message names.
+Result<server::ClientOptions> client_options(const ConnectionOptions& options);
+
 // Does not connect yet. kInvalidArgument: the value of a flag, which the message names.
 Result<std::unique_ptr<server::GenerationClient>> make_client(const std::string& target,
                                                               const ConnectionOptions& options);

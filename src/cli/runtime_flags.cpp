@@ -45,6 +45,9 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
                     "result depends on it",
                     ""},
                    options.enable_prefix_caching);
+  flags.add_duration({"--null-step-time", "TIME",
+                      "The model \"null\" waits so long in each step, in place of computing", ""},
+                     options.null_step_time, std::chrono::nanoseconds(0));
   flags.add({"--no-enable-prefix-caching", "", "Keep none", ""},
             [&options](const std::string& text) -> Result<void> {
               const Result<bool> value = text.empty() ? true : parse_bool(text);

@@ -270,7 +270,7 @@ class ServiceBuilder final {
 
     std::unique_ptr<StepExecutor> executor;
     if (source.runner == nullptr) {
-      executor = std::make_unique<NullExecutor>(info.vocabulary_size);
+      executor = std::make_unique<NullExecutor>(info.vocabulary_size, options_.null_step_time);
     } else {
       if (auto allocated = source.runner->allocate_kv(*num_blocks); !allocated) {
         return std::unexpected(allocated.error());

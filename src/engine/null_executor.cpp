@@ -1,8 +1,11 @@
 #include "engine/null_executor.h"
 
+#include <thread>
+
 namespace sluice::engine {
 
 void NullExecutor::launch(StepInput& input) {
+  step_end_ = std::chrono::steady_clock::now() + step_time_;
   results_.resize(input.rows.size());
   for (size_t i = 0; i < input.rows.size(); ++i) {
     const sampling::RowTask& task = input.rows[i];
@@ -16,6 +19,7 @@ void NullExecutor::launch(StepInput& input) {
 }
 
 Result<std::span<sampling::RowResult>> NullExecutor::collect() {
+  if (step_time_.count() > 0) std::this_thread::sleep_until(step_end_);
   return std::span(results_);
 }
 

@@ -2,14 +2,12 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
-#include <grpcpp/support/channel_arguments.h>
 
 #include <optional>
 #include <utility>
 
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "server/grpc/client_channel.h"
 #include "server/grpc/convert.h"
 #include "server/grpc/convert_chat.h"
 #include "server/grpc/status.h"
@@ -18,12 +16,10 @@
 namespace sluice::server {
 namespace {
 
-constexpr int kMaxMetadataBytes = 64 << 10;
-
 class GenerationClientImpl final : public GenerationClient {
  public:
   GenerationClientImpl(const std::shared_ptr<grpc::Channel>& channel, const std::string& api_key)
-      : authorization_(api_key.empty() ? "" : "Bearer " + api_key),
+      : authorization_(bearer(api_key)),
         generation_(v1::Generation::NewStub(channel)),
         health_(grpc::health::v1::Health::NewStub(channel)) {}
 
@@ -130,13 +126,7 @@ class GenerationClientImpl final : public GenerationClient {
 
 std::unique_ptr<GenerationClient> GenerationClient::create(const std::string& target,
                                                            const ClientOptions& options) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);
-  arguments.SetMaxSendMessageSize(-1);
-  arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
-  return std::make_unique<GenerationClientImpl>(
-      grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments),
-      options.api_key);
+  return std::make_unique<GenerationClientImpl>(make_channel(target, options), options.api_key);
 }
 
 }  // namespace sluice::server

@@ -18,7 +18,7 @@ struct GrpcServerOptions {
   int32_t max_concurrent_streams = 1024;  // per connection
   bool reflection = true;
   // Null: everybody may call. Otherwise every method of Generation needs a key; health needs none.
-  std::shared_ptr<const ApiKeys> api_keys;
+  std::shared_ptr<const ApiKeys> api_keys = nullptr;
 };
 
 // sluice.v1.Generation, grpc.health.v1 and reflection over one Service.

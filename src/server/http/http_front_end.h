@@ -14,7 +14,7 @@ namespace sluice::server {
 
 struct HttpFrontEndOptions {
   HttpServerOptions server;
-  std::shared_ptr<const ApiKeys> api_keys;  // null: everybody may call
+  std::shared_ptr<const ApiKeys> api_keys = nullptr;  // null: everybody may call
 };
 
 // The HTTP side of a service: its routes and the server that listens for them.

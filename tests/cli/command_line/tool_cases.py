@@ -5,6 +5,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import xml.etree.ElementTree
 
 from hugging_face import llama_config, llama_shapes, write_hollow_safetensors, write_llama
 from support import (BINARY, LLAMA, PATIENCE_S, SMALL, CommandLineTest, environment, json_lines,
@@ -119,3 +120,22 @@ class ToolTest(CommandLineTest):
             text = sluice("bench", "serve", "--target", server.target, "--rate", "20",
                           "--duration", "200ms", "--prompt-tokens", "8", "--output-tokens", "8")
             self.assertIn("goodput", text.out)
+            self.check_load_over_http(server)
+
+    def check_load_over_http(self, server):
+        with tempfile.TemporaryDirectory() as folder:
+            plot = pathlib.Path(folder) / "load.svg"
+            outcome = sluice("bench", "serve", "--target", f"http://{server.http_target}",
+                             "--concurrency", "3", "--duration", "500ms", "--mix", "8/8*2,4/3",
+                             "--plot", plot, "--json", "--quiet")
+            self.assert_done(outcome)
+            report = json.loads(outcome.out)
+            self.assertGreaterEqual(report["succeeded"], 3)
+            self.assertEqual(report["failed"], 0)
+            self.assertGreater(report["tokens_per_s"], 0)
+            root = xml.etree.ElementTree.parse(plot).getroot()
+            self.assertEqual(root.tag, "{http://www.w3.org/2000/svg}svg")
+            self.assertGreater(plot.stat().st_size, 2000)
+        for wrong in (["--rate", "1", "--concurrency", "1"], ["--concurrency", "2", "--burst", "2"],
+                      ["--rate", "1", "--mix", "8"], ["--rate", "1", "--mix", "8/0"]):
+            self.assert_refused(sluice("bench", "serve", "--target", server.target, *wrong), "--")

@@ -1,0 +1,123 @@
+#include "cli/load_run.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "cli/terminal.h"
+
+namespace sluice::cli {
+namespace {
+
+using std::chrono::steady_clock;
+
+// How many requests are under way.
+class InFlight {
+ public:
+  int64_t count() {
+    const std::scoped_lock lock(mutex_);
+    return count_;
+  }
+  void begin() {
+    const std::scoped_lock lock(mutex_);
+    ++count_;
+  }
+  void end() {
+    const std::scoped_lock lock(mutex_);
+    --count_;
+    ended_.notify_all();
+  }
+  // Until fewer than `limit` are. False if `until` comes first.
+  bool wait_below(int64_t limit, steady_clock::time_point until) {
+    std::unique_lock lock(mutex_);
+    return ended_.wait_until(lock, until, [&] { return count_ < limit; });
+  }
+  void wait_for_none() {
+    std::unique_lock lock(mutex_);
+    ended_.wait(lock, [&] { return count_ == 0; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  int64_t count_ = 0;
+};
+
+class Recorder final : public server::StreamListener {
+ public:
+  Recorder(LoadSample& sample, int32_t output_tokens, steady_clock::time_point start,
+           InFlight& in_flight)
+      : sample_(sample), output_tokens_(output_tokens), start_(start), in_flight_(in_flight) {
+    sample_.begin_s = now_s();
+    in_flight_.begin();
+  }
+  void on_tokens(int32_t num_tokens) override {
+    sample_.messages.push_back({static_cast<float>(now_s()), num_tokens});
+  }
+  void on_end(Result<int64_t> completion_tokens) override {
+    sample_.end_s = now_s();
+    if (!completion_tokens) {
+      sample_.error = std::move(completion_tokens.error().message);
+    } else {
+      sample_.num_tokens = *completion_tokens;
+      sample_.succeeded = *completion_tokens == output_tokens_;
+      if (!sample_.succeeded) sample_.error = "a stream gave too few tokens";
+    }
+    in_flight_.end();
+  }
+
+ private:
+  double now_s() const {
+    return std::chrono::duration<double>(steady_clock::now() - start_).count();
+  }
+
+  LoadSample& sample_;
+  const int32_t output_tokens_;
+  const steady_clock::time_point start_;
+  InFlight& in_flight_;
+};
+
+}  // namespace
+
+LoadResult run_load(server::StreamClient& client, const LoadOptions& options, LoadPlan& plan,
+                    bool quiet) {
+  std::deque<LoadSample> samples;  // a sample stays where it is while its stream writes to it
+  InFlight in_flight;
+  LoadResult result;
+  ProgressBar bar("load", quiet);
+  const auto start = steady_clock::now();
+  const auto end = start + options.duration;
+  const bool is_open = options.rate > 0;
+  while (true) {
+    LoadPlan::Arrival arrival = plan.next();
+    const auto at = start + std::chrono::duration_cast<steady_clock::duration>(
+                                std::chrono::duration<double>(arrival.at_s));
+    if (is_open) {
+      if (at >= end) break;
+      std::this_thread::sleep_until(at);
+      if (in_flight.count() >= options.max_in_flight) {
+        ++result.num_dropped;
+        continue;
+      }
+    } else if (!in_flight.wait_below(options.concurrency, end) || steady_clock::now() >= end) {
+      break;
+    }
+    const auto done =
+        std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - start);
+    bar.update(done.count(), options.duration.count() / 1'000'000, false);
+    client.generate(arrival.request,
+                    std::make_shared<Recorder>(samples.emplace_back(), arrival.output_tokens, start,
+                                               in_flight));
+  }
+  in_flight.wait_for_none();
+  result.seconds = std::chrono::duration<double>(steady_clock::now() - start).count();
+  result.samples.assign(std::make_move_iterator(samples.begin()),
+                        std::make_move_iterator(samples.end()));
+  return result;
+}
+
+}  // namespace sluice::cli

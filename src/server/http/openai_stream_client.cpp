@@ -1,0 +1,258 @@
+#include <algorithm>
+#include <array>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/connect.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "base/json.h"
+#include "server/http/event_parser.h"
+#include "server/http/json_writer.h"
+#include "server/listen_address.h"
+#include "server/stream_client.h"
+
+namespace sluice::server {
+namespace {
+
+namespace net = boost::asio;
+using boost::system::error_code;
+using net::ip::tcp;
+
+constexpr size_t kReadBytes = 16 << 10;
+
+std::string request_head(const char* method, const std::string& path, const OpenAiTarget& target,
+                         const ClientOptions& options) {
+  std::string head = std::string(method) + ' ' + path + " HTTP/1.1\r\nHost: " + target.host + ':' +
+                     target.port + "\r\nConnection: close\r\n";
+  if (!options.api_key.empty()) head += "Authorization: Bearer " + options.api_key + "\r\n";
+  return head;
+}
+
+// The body of POST /v1/completions. Fields that OpenAI itself does not know are sent only where
+// they change something.
+std::string request_body(const GenerateRequest& request, const OpenAiTarget& target) {
+  Json json = {
+      {"model", target.model}, {"stream", true}, {"stream_options", {{"include_usage", true}}}};
+  if (request.prompt) json["prompt"] = *request.prompt;
+  if (request.token_ids) json["prompt"] = *request.token_ids;
+  if (request.max_tokens) json["max_tokens"] = *request.max_tokens;
+  if (request.temperature) json["temperature"] = *request.temperature;
+  if (request.top_p) json["top_p"] = *request.top_p;
+  if (request.seed) json["seed"] = *request.seed;
+  if (request.ignore_eos) json["ignore_eos"] = true;
+  if (target.says_token_ids) json["return_token_ids"] = true;
+  return json.dump();
+}
+
+// How many tokens an event brings: as many as it has ids, or one if it has a choice.
+int32_t count_tokens(std::string_view event) {
+  constexpr std::string_view kIds = "\"token_ids\":[";
+  if (const size_t ids = event.find(kIds); ids != std::string_view::npos) {
+    const size_t end = event.find(']', ids);
+    const std::string_view list = event.substr(ids, end - ids);
+    return static_cast<int32_t>(std::ranges::count(list, ',')) + 1;
+  }
+  return event.find("\"choices\":[{") == std::string_view::npos ? 0 : 1;
+}
+
+std::string error_message(const std::string& body, int status) {
+  const Json json = Json::parse(body, nullptr, false);
+  const std::string prefix = "status " + std::to_string(status);
+  if (!json.is_object() || !json.contains("error")) return prefix;
+  const Json& error = json["error"];
+  if (!error.is_object() || !error.contains("message") || !error["message"].is_string())
+    return prefix;
+  return prefix + ": " + error["message"].get<std::string>();
+}
+
+// One request on a connection of its own.
+class Stream final : public std::enable_shared_from_this<Stream> {
+ public:
+  Stream(net::io_context& context, std::string bytes, std::shared_ptr<StreamListener> listener)
+      : socket_(context), out_(std::move(bytes)), listener_(std::move(listener)) {}
+
+  void start(const tcp::resolver::results_type& endpoints) {
+    net::async_connect(socket_, endpoints,
+                       [self = shared_from_this()](error_code error, const tcp::endpoint&) {
+                         if (error) return self->lose("cannot connect");
+                         error_code ignored;
+                         self->socket_.set_option(tcp::no_delay(true), ignored);
+                         self->write();
+                       });
+  }
+
+ private:
+  void write() {
+    net::async_write(socket_, net::buffer(out_),
+                     [self = shared_from_this()](error_code error, size_t) {
+                       if (error) return self->lose("the connection broke");
+                       self->read();
+                     });
+  }
+  void read() {
+    socket_.async_read_some(net::buffer(in_),
+                            [self = shared_from_this()](error_code error, size_t num_bytes) {
+                              self->on_read(error, num_bytes);
+                            });
+  }
+  void on_read(error_code error, size_t num_bytes) {
+    if (error) {
+      return parser_.end() ? finish() : lose("the connection broke");
+    }
+    const auto whole = parser_.feed(std::string_view(in_.data(), num_bytes),
+                                    [this](std::string_view event) { on_event(event); });
+    if (!whole) return end(std::unexpected(whole.error()));
+    if (*whole) return finish();
+    read();
+  }
+  void on_event(std::string_view event) {
+    if (event.starts_with("{\"error\"")) {
+      error_ = error_message(std::string(event), 200);
+      return;
+    }
+    if (event.find("\"usage\":{") != std::string_view::npos) {
+      const Json json = Json::parse(event, nullptr, false);
+      if (json.is_object() && json["usage"].is_object()) {
+        completion_tokens_ = json["usage"].value("completion_tokens", int64_t{0});
+      }
+    }
+    const int32_t num_tokens = count_tokens(event);
+    if (num_tokens == 0) return;
+    num_tokens_ += num_tokens;
+    listener_->on_tokens(num_tokens);
+  }
+  void finish() {
+    if (parser_.status() != 200) {
+      const ErrorCode code = parser_.status() == 429   ? ErrorCode::kResourceExhausted
+                             : parser_.status() == 503 ? ErrorCode::kUnavailable
+                             : parser_.status() == 504 ? ErrorCode::kDeadlineExceeded
+                             : parser_.status() >= 500 ? ErrorCode::kInternal
+                                                       : ErrorCode::kInvalidArgument;
+      return end(fail(code, error_message(parser_.body(), parser_.status())));
+    }
+    if (error_) return end(fail(ErrorCode::kInternal, *error_));
+    end(completion_tokens_.value_or(num_tokens_));
+  }
+  void lose(const char* why) { end(fail(ErrorCode::kUnavailable, why)); }
+  void end(Result<int64_t> result) {
+    error_code ignored;
+    socket_.close(ignored);
+    listener_->on_end(std::move(result));
+  }
+
+  tcp::socket socket_;
+  const std::string out_;
+  const std::shared_ptr<StreamListener> listener_;
+  EventParser parser_;
+  std::array<char, kReadBytes> in_;
+  int64_t num_tokens_ = 0;
+  std::optional<int64_t> completion_tokens_;
+  std::optional<std::string> error_;
+};
+
+class OpenAiStreamClient final : public StreamClient {
+ public:
+  OpenAiStreamClient(OpenAiTarget target, ClientOptions options)
+      : target_(std::move(target)), options_(std::move(options)), work_(context_.get_executor()) {
+    error_code ignored;
+    endpoints_ = tcp::resolver(context_).resolve(target_.host, target_.port, ignored);
+    thread_ = std::thread([this] { context_.run(); });
+  }
+  ~OpenAiStreamClient() override {
+    work_.reset();
+    thread_.join();
+  }
+  void generate(const GenerateRequest& request, std::shared_ptr<StreamListener> listener) override {
+    const std::string body = request_body(request, target_);
+    std::string bytes =
+        request_head("POST", "/v1/completions", target_, options_) +
+        "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
+        "\r\n\r\n" + body;
+    auto stream = std::make_shared<Stream>(context_, std::move(bytes), std::move(listener));
+    net::post(context_, [this, stream = std::move(stream)] { stream->start(endpoints_); });
+  }
+
+ private:
+  const OpenAiTarget target_;
+  const ClientOptions options_;
+  net::io_context context_{1};
+  net::executor_work_guard<net::io_context::executor_type> work_;
+  tcp::resolver::results_type endpoints_;
+  std::thread thread_;
+};
+
+// One GET, blocking.
+Result<Json> get_json(const std::string& path, const OpenAiTarget& target,
+                      const ClientOptions& options) {
+  const std::unexpected<Error> unreachable =
+      fail(ErrorCode::kUnavailable, "the server cannot be reached");
+  net::io_context context;
+  tcp::socket socket(context);
+  error_code error;
+  const auto endpoints = tcp::resolver(context).resolve(target.host, target.port, error);
+  if (!error) net::connect(socket, endpoints, error);
+  const std::string bytes = request_head("GET", path, target, options) + "\r\n";
+  if (!error) net::write(socket, net::buffer(bytes), error);
+  if (error) return unreachable;
+  EventParser parser;
+  std::array<char, kReadBytes> in;
+  bool is_whole = false;
+  while (!is_whole) {
+    const size_t num_bytes = socket.read_some(net::buffer(in), error);
+    if (error) break;
+    const auto fed = parser.feed(std::string_view(in.data(), num_bytes), [](std::string_view) {});
+    if (!fed) return std::unexpected(fed.error());
+    is_whole = *fed;
+  }
+  if (!is_whole && !parser.end()) return unreachable;
+  if (parser.status() == 401) {
+    return fail(ErrorCode::kUnauthenticated, error_message(parser.body(), 401));
+  }
+  if (parser.status() != 200) {
+    return fail(ErrorCode::kInternal, error_message(parser.body(), parser.status()));
+  }
+  return parse_json(parser.body());
+}
+
+}  // namespace
+
+Result<OpenAiTarget> find_openai_target(const std::string& address, const std::string& model,
+                                        const ClientOptions& options) {
+  const Result<ListenAddress> parsed = parse_listen_address(address);
+  if (!parsed) return std::unexpected(parsed.error());
+  OpenAiTarget target{.host = parsed->host, .port = parsed->port, .model = model};
+  const Result<Json> json = get_json("/v1/models", target, options);
+  if (!json) return std::unexpected(json.error());
+  const auto data = json->is_object() ? json->find("data") : json->end();
+  if (data == json->end() || !data->is_array()) {
+    return fail(ErrorCode::kInternal, "/v1/models of the server is not OpenAI's");
+  }
+  if (model.empty() && data->size() != 1) {
+    return invalid_argument("the server has " + std::to_string(data->size()) +
+                            " models: needs --model NAME");
+  }
+  for (const Json& entry : *data) {
+    if (!entry.is_object()) continue;
+    const std::string id = entry.value("id", "");
+    if (!model.empty() && id != model) continue;
+    target.model = id;
+    target.says_token_ids = entry.value("owned_by", "") == "sluice";
+    target.vocabulary_size = entry.value("vocabulary_size", 0);
+    return target;
+  }
+  return fail(ErrorCode::kNotFound, "the server has no such model");
+}
+
+std::unique_ptr<StreamClient> make_openai_stream_client(const OpenAiTarget& target,
+                                                        const ClientOptions& options) {
+  return std::make_unique<OpenAiStreamClient>(target, options);
+}
+
+}  // namespace sluice::server

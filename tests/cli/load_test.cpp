@@ -1,0 +1,184 @@
+// The load of `bench serve`: its plan, its figures, its picture.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cli/load_plan.h"
+#include "cli/load_plot.h"
+#include "cli/load_report.h"
+#include "cli/load_run.h"
+
+namespace sluice::cli {
+namespace {
+
+using ::testing::DoubleNear;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(Mix, ReadsLengthsAndWeights) {
+  const auto mix = parse_mix("128/50*3,1024/200");
+  ASSERT_TRUE(mix);
+  ASSERT_EQ(mix->size(), 2u);
+  EXPECT_EQ((*mix)[0].prompt_tokens, 128);
+  EXPECT_EQ((*mix)[0].output_tokens, 50);
+  EXPECT_EQ((*mix)[0].weight, 3);
+  EXPECT_EQ((*mix)[1].prompt_tokens, 1024);
+  EXPECT_EQ((*mix)[1].weight, 1);
+  for (const char* text : {"", "8", "8/", "/8", "0/8", "8/0", "8/8*", "8/8*0", "8/8*-1", "8/8*nan",
+                           "8/8,", "8/8*inf", "99999999/1"}) {
+    EXPECT_FALSE(parse_mix(text)) << text;
+  }
+}
+
+LoadOptions open_loop(double rate) {
+  LoadOptions options;
+  options.rate = rate;
+  return options;
+}
+
+TEST(LoadPlan, IsTheSameForTheSameSeed) {
+  LoadPlan a(open_loop(10), "m", 100);
+  LoadPlan b(open_loop(10), "m", 100);
+  for (int i = 0; i < 50; ++i) {
+    const auto x = a.next();
+    const auto y = b.next();
+    EXPECT_EQ(x.at_s, y.at_s);
+    EXPECT_EQ(x.request.token_ids, y.request.token_ids);
+    EXPECT_EQ(x.request.model, "m");
+  }
+}
+
+// 10,000 gaps of an exponential law: mean within 5 standard errors (1 % each), variation likewise.
+TEST(LoadPlan, ArrivesAsAPoissonProcess) {
+  LoadPlan plan(open_loop(20), "m", 100);
+  constexpr int kCount = 10'000;
+  double last = 0, sum = 0, squares = 0;
+  for (int i = 0; i < kCount; ++i) {
+    const double at = plan.next().at_s;
+    sum += at - last;
+    squares += (at - last) * (at - last);
+    last = at;
+  }
+  const double mean = sum / kCount;
+  EXPECT_THAT(mean, DoubleNear(0.05, 0.0025));
+  EXPECT_THAT(std::sqrt(squares / kCount - mean * mean) / mean, DoubleNear(1, 0.07));
+}
+
+TEST(LoadPlan, BurstsArriveTogetherAtTheSameRate) {
+  LoadOptions options = open_loop(20);
+  options.burst = 5;
+  LoadPlan plan(options, "m", 100);
+  constexpr int kBursts = 4'000;
+  double last = -1;
+  for (int i = 0; i < kBursts; ++i) {
+    const double at = plan.next().at_s;
+    EXPECT_GT(at, last);
+    for (int k = 1; k < options.burst; ++k) EXPECT_EQ(plan.next().at_s, at);
+    last = at;
+  }
+  EXPECT_THAT(last / kBursts, DoubleNear(0.25, 0.02));
+}
+
+TEST(LoadPlan, DrawsLengthsByWeight) {
+  LoadOptions options = open_loop(1);
+  options.mix = *parse_mix("8/2*3,16/4");
+  LoadPlan plan(options, "m", 100);
+  int num_long = 0;
+  constexpr int kCount = 4'000;
+  for (int i = 0; i < kCount; ++i) {
+    const auto arrival = plan.next();
+    const bool is_long = arrival.request.token_ids->size() == 16;
+    EXPECT_EQ(arrival.output_tokens, is_long ? 4 : 2);
+    EXPECT_EQ(arrival.request.max_tokens, arrival.output_tokens);
+    num_long += is_long ? 1 : 0;
+  }
+  EXPECT_NEAR(num_long, kCount / 4, 140);  // five standard deviations
+}
+
+// Answers at once, on a thread of its own; every third request fails.
+class FakeClient final : public server::StreamClient {
+ public:
+  void generate(const GenerateRequest& request,
+                std::shared_ptr<server::StreamListener> listener) override {
+    const int64_t num_tokens = *request.max_tokens;
+    const bool fails = ++num_requests_ % 3 == 0;
+    threads_.emplace_back([listener = std::move(listener), num_tokens, fails] {
+      if (fails) return listener->on_end(fail(ErrorCode::kUnavailable, "draining"));
+      listener->on_tokens(1);
+      listener->on_tokens(static_cast<int32_t>(num_tokens) - 1);
+      listener->on_end(num_tokens);
+    });
+  }
+
+ private:
+  int num_requests_ = 0;
+  std::vector<std::jthread> threads_;
+};
+
+TEST(LoadRun, ClosedLoopKeepsItsRequestsUnderWayAndCountsWhatFails) {
+  LoadOptions options;
+  options.concurrency = 4;
+  options.duration = std::chrono::milliseconds(100);
+  options.mix = *parse_mix("3/5");
+  FakeClient client;
+  LoadPlan plan(options, "m", 100);
+  const LoadResult result = run_load(client, options, plan, true);
+  ASSERT_GE(result.samples.size(), 4u);
+  const LoadFigures figures = load_figures(result, {});
+  EXPECT_EQ(figures.num_failed, std::ssize(result.samples) / 3);
+  EXPECT_EQ(figures.num_succeeded + figures.num_failed, std::ssize(result.samples));
+  EXPECT_EQ(figures.first_error, "draining");
+}
+
+LoadResult two_requests() {
+  LoadResult result;
+  result.seconds = 2;
+  result.num_dropped = 1;
+  LoadSample& first = result.samples.emplace_back();
+  first.begin_s = 0.5;
+  first.end_s = 1;
+  first.messages = {{0.75F, 1}, {0.875F, 2}, {1.0F, 2}};
+  first.num_tokens = 5;
+  first.succeeded = true;
+  LoadSample& second = result.samples.emplace_back();
+  second.begin_s = 1;
+  second.end_s = 1.5;
+  second.error = "too few";
+  return result;
+}
+
+TEST(LoadReport, ComputesItsFigures) {
+  const LoadFigures figures = load_figures(two_requests(), {.ttft = std::chrono::milliseconds(250),
+                                                            .itl = std::chrono::milliseconds(63)});
+  EXPECT_EQ(figures.num_succeeded, 1);
+  EXPECT_EQ(figures.num_failed, 1);
+  EXPECT_EQ(figures.first_error, "too few");
+  EXPECT_EQ(figures.arrived_per_s, 1.5);
+  EXPECT_EQ(figures.tokens_per_s, 2.5);
+  EXPECT_THAT(figures.ttft_ms, ElementsAre(250));
+  EXPECT_THAT(figures.gap_ms, ElementsAre(125, 125));
+  EXPECT_THAT(figures.token_ms, ElementsAre(62.5));
+  EXPECT_EQ(figures.goodput_per_s, 0.5);
+  const LoadFigures late =
+      load_figures(two_requests(), {.ttft = std::chrono::milliseconds(249), .itl = {}});
+  EXPECT_EQ(late.goodput_per_s, 0);
+  EXPECT_THAT(load_text(figures, {}), HasSubstr("1 requests answered, 1 failed, 1 dropped"));
+}
+
+TEST(LoadPlot, IsWellFormedWhateverThereIs) {
+  for (const LoadResult& result : {two_requests(), LoadResult{}}) {
+    const std::string svg = load_plot(result, load_figures(result, {}), "a < b & c");
+    EXPECT_THAT(svg, HasSubstr("a &lt; b &amp; c"));
+    EXPECT_THAT(svg, HasSubstr("</svg>"));
+    EXPECT_EQ(svg.find("nan"), std::string::npos);
+    EXPECT_EQ(svg.find("inf"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace sluice::cli
