@@ -1,9 +1,23 @@
 #include "server/grpc/caller.h"
 
+#include <grpc/support/time.h>
+
+#include <cstdint>
 #include <optional>
 #include <string_view>
 
 namespace sluice::server {
+namespace {
+
+using std::chrono::steady_clock;
+
+// Longer deadlines count as none; the service has a limit of its own. Keeps sums in range.
+constexpr int64_t kMaxDeadlineSeconds = int64_t{10} * 365 * 24 * 3600;
+// What a refused client should wait, in gRPC's own key for it.
+constexpr const char* kRetryKey = "grpc-retry-pushback-ms";
+constexpr const char* kRetryMilliseconds = "1000";
+
+}  // namespace
 
 Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKeys* keys) {
   const auto& metadata = context.client_metadata();
@@ -13,6 +27,28 @@ Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKe
     authorization.emplace(first->second.data(), first->second.size());
   }
   return authenticate(keys, authorization);
+}
+
+std::optional<steady_clock::time_point> deadline_of(const grpc::CallbackServerContext& context) {
+  const gpr_timespec deadline = context.raw_deadline();
+  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+  if (left.tv_sec > kMaxDeadlineSeconds) return std::nullopt;
+  if (left.tv_sec < 0) return steady_clock::now();
+  return steady_clock::now() + std::chrono::seconds(left.tv_sec) +
+         std::chrono::nanoseconds(left.tv_nsec);
+}
+
+Error cancel_error(const grpc::CallbackServerContext& context) {
+  const auto deadline = deadline_of(context);
+  if (deadline && *deadline <= steady_clock::now()) {
+    return {ErrorCode::kDeadlineExceeded, "the deadline passed"};
+  }
+  return {ErrorCode::kCancelled, "the client cancelled the call"};
+}
+
+void add_retry_time(const Error& error, grpc::CallbackServerContext& context) {
+  if (error.code != ErrorCode::kResourceExhausted) return;
+  context.AddTrailingMetadata(kRetryKey, kRetryMilliseconds);
 }
 
 }  // namespace sluice::server

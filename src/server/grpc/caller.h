@@ -2,6 +2,9 @@
 
 #include <grpcpp/server_context.h>
 
+#include <chrono>
+#include <optional>
+
 #include "server/access/api_keys.h"
 #include "sluice/error.h"
 
@@ -11,5 +14,15 @@ namespace sluice::server {
 // kUnauthenticated as ApiKeys::authenticate. Without keys (null) everybody is a client without a
 // name.
 Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKeys* keys);
+
+// The call's deadline, which may lie in the past; none if it is absent or beyond ten years.
+std::optional<std::chrono::steady_clock::time_point> deadline_of(
+    const grpc::CallbackServerContext& context);
+
+// Why a call was cancelled: its deadline, or else its client.
+Error cancel_error(const grpc::CallbackServerContext& context);
+
+// Tells a client that was refused for a full queue when to come back. Before Finish.
+void add_retry_time(const Error& error, grpc::CallbackServerContext& context);
 
 }  // namespace sluice::server

@@ -1,7 +1,5 @@
 #include "server/grpc/generate_stream.h"
 
-#include <grpc/support/time.h>
-
 #include <algorithm>
 #include <chrono>
 #include <string>
@@ -21,20 +19,6 @@ using std::chrono::steady_clock;
 
 // A request that has failed holds its stream no longer than this.
 constexpr std::chrono::nanoseconds kFailedStreamTime = std::chrono::seconds(1);
-// Longer deadlines count as none; the service has a limit of its own. Keeps sums in range.
-constexpr int64_t kMaxDeadlineSeconds = int64_t{10} * 365 * 24 * 3600;
-// What a refused client should wait, in gRPC's own key for it.
-constexpr const char* kRetryKey = "grpc-retry-pushback-ms";
-constexpr const char* kRetryMilliseconds = "1000";
-
-// Absent: none. May lie in the past.
-std::optional<steady_clock::time_point> steady_deadline(gpr_timespec deadline) {
-  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
-  if (left.tv_sec > kMaxDeadlineSeconds) return std::nullopt;
-  if (left.tv_sec < 0) return steady_clock::now();
-  return steady_clock::now() + std::chrono::seconds(left.tv_sec) +
-         std::chrono::nanoseconds(left.tv_nsec);
-}
 
 const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::string& name) {
   if (name.empty()) return models.size() == 1 ? &models.front() : nullptr;
@@ -57,9 +41,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream::start(
     std::scoped_lock lock(stream->mutex_);
     stream->call_ = *std::move(call);
   } else {
-    if (call.error().code == ErrorCode::kResourceExhausted) {
-      context->AddTrailingMetadata(kRetryKey, kRetryMilliseconds);
-    }
+    add_retry_time(call.error(), *context);
     stream->finish(call.error());
   }
   return stream.get();  // no callback of the reactor comes before this returns
@@ -78,7 +60,7 @@ Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuf
   if (!converted) return std::unexpected(std::move(converted.error()));
   GenerateRequest request = *std::move(converted);
   request.client = std::move(client->name);
-  request.deadline = steady_deadline(context_->raw_deadline());
+  request.deadline = deadline_of(*context_);
   if (request.deadline && *request.deadline <= steady_clock::now()) {
     return fail(ErrorCode::kDeadlineExceeded, "the deadline had passed before the request came");
   }
@@ -87,7 +69,7 @@ Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuf
     profile_ = model->profile;
     digest_ = model->digest;
   }
-  num_completions_ = request.n.value_or(1);
+  output_ = PendingOutput(request.n.value_or(1));
   return service.generate(std::move(request), shared_from_this());
 }
 
@@ -95,8 +77,7 @@ void GenerateStream::on_chunk(GenerateChunk chunk) {
   {
     std::scoped_lock lock(mutex_);
     if (is_cancelled_ || is_finished_) return;
-    if (chunk.finish_reason) ++num_finished_;
-    queue_.push(std::move(chunk));
+    output_.push(std::move(chunk));
   }
   advance();
 }
@@ -106,17 +87,10 @@ void GenerateStream::on_end(Result<GenerateSummary> end) {
   {
     std::scoped_lock lock(mutex_);
     call = std::exchange(call_, nullptr);
-    end_ = std::move(end);
+    output_.end(std::move(end));
   }
   advance();
   limit_remaining_time();
-}
-
-// The very last chunk waits for the end, which follows it at once, and carries the summary.
-std::optional<GenerateChunk> GenerateStream::take_chunk() {
-  if (queue_.empty()) return std::nullopt;
-  if (!end_ && queue_.size() == 1 && num_finished_ >= num_completions_) return std::nullopt;
-  return queue_.pop();
 }
 
 void GenerateStream::advance() {
@@ -124,25 +98,21 @@ void GenerateStream::advance() {
   if (is_write_in_flight_ || is_finished_) return;
   if (is_cancelled_) {
     lock.unlock();
-    finish(cancel_error());
+    finish(cancel_error(*context_));
     return;
   }
-  std::optional<GenerateChunk> chunk = take_chunk();
-  if (!chunk) {
-    if (!end_) return;
-    if (!*end_) {
-      const Error error = end_->error();
-      lock.unlock();
-      finish(error);
-      return;
-    }
-    chunk.emplace();  // the service ended without a last chunk
+  std::optional<Result<PendingOutput::Message>> next = output_.take();
+  if (!next) return;
+  if (!*next) {
+    lock.unlock();
+    finish(next->error());
+    return;
   }
-  tokens_in_flight_ = static_cast<int32_t>(chunk->token_ids.size());
-  v1::GenerateResponse message = to_proto(*std::move(chunk));
-  const bool is_last = end_ && *end_ && queue_.empty();
+  tokens_in_flight_ = static_cast<int32_t>((*next)->chunk.token_ids.size());
+  v1::GenerateResponse message = to_proto(std::move((*next)->chunk));
+  const bool is_last = (*next)->summary.has_value();
   if (is_last) {
-    const GenerateSummary& summary = **end_;
+    const GenerateSummary& summary = *(*next)->summary;
     add_summary(summary, message);
     context_->AddTrailingMetadata("sluice-request-id", header_value(summary.request_id));
     context_->AddTrailingMetadata("sluice-seed", std::to_string(summary.seed));
@@ -175,7 +145,7 @@ void GenerateStream::finish(const Error& error) {
     std::scoped_lock lock(mutex_);
     if (is_finished_) return;
     is_finished_ = true;
-    queue_.clear();
+    output_.clear();
   }
   Finish(to_status(error));
 }
@@ -207,7 +177,7 @@ void GenerateStream::abandon() {
   {
     std::scoped_lock lock(mutex_);
     is_cancelled_ = true;
-    queue_.clear();
+    output_.clear();
     call = std::exchange(call_, nullptr);
   }
   if (call) call->cancel();
@@ -233,7 +203,7 @@ void GenerateStream::OnDone() {
 void GenerateStream::limit_remaining_time() {
   std::scoped_lock lock(mutex_);
   if (is_done_) return;
-  const bool has_failed = !*end_;
+  const bool has_failed = output_.has_failed();
   const auto time = has_failed ? std::min(stall_time_, kFailedStreamTime) : stall_time_;
   const auto expire = [weak = weak_from_this()](bool is_expired) {
     const std::shared_ptr<GenerateStream> stream = weak.lock();
@@ -247,14 +217,6 @@ void GenerateStream::limit_remaining_time() {
   alarm_->Set(std::chrono::system_clock::now() +
                   std::chrono::duration_cast<std::chrono::system_clock::duration>(time),
               expire);
-}
-
-Error GenerateStream::cancel_error() const {
-  const auto deadline = steady_deadline(context_->raw_deadline());
-  if (deadline && *deadline <= steady_clock::now()) {
-    return {ErrorCode::kDeadlineExceeded, "the deadline passed"};
-  }
-  return {ErrorCode::kCancelled, "the client cancelled the call"};
 }
 
 }  // namespace sluice::server

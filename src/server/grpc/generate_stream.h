@@ -11,7 +11,7 @@
 #include <string>
 
 #include "server/access/api_keys.h"
-#include "server/chunk_queue.h"
+#include "server/pending_output.h"
 #include "sluice/generation.h"
 #include "sluice/service.h"
 
@@ -19,8 +19,8 @@ namespace sluice::server {
 
 // One Generate call: takes the service's output and writes it, one message in flight at a time.
 //
-// What comes during a write waits in a ChunkQueue. The service hears of tokens once their write is
-// done, so a client that does not read stops the writes, then the credit, then its own request.
+// What comes during a write waits in a PendingOutput. The service hears of tokens once their write
+// is done, so a client that does not read stops the writes, then the credit, then its own request.
 // After the request's end a client has ServiceLimits::stall_time to take the rest.
 //
 // Threads: gRPC's call the reactor's functions, the service's delivery thread the observer's;
@@ -50,8 +50,6 @@ class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   Result<std::shared_ptr<GenerateCall>> submit(const grpc::ByteBuffer& bytes, Service& service,
                                                const ApiKeys* keys);
-  // The next message, or nothing if none is due. Requires: mutex_ held.
-  std::optional<GenerateChunk> take_chunk();
   // Starts the next write or ends the stream, if no write is in flight.
   void advance();
   void finish(const Error& error);
@@ -59,7 +57,6 @@ class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void add_headers();
   void abandon();
   void limit_remaining_time();
-  Error cancel_error() const;
 
   grpc::CallbackServerContext* const context_;  // valid until OnDone
   const std::chrono::nanoseconds stall_time_;
@@ -68,10 +65,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::mutex mutex_;
   std::shared_ptr<GenerateStream> self_;  // set by start, cleared by OnDone
   std::shared_ptr<GenerateCall> call_;
-  ChunkQueue queue_;
-  std::optional<Result<GenerateSummary>> end_;
-  int64_t num_completions_ = 1;
-  int64_t num_finished_ = 0;   // completions whose last chunk has come
+  PendingOutput output_{1};
   bool is_cancelled_ = false;  // by the client, its deadline or a failed write
   bool is_write_in_flight_ = false;
   bool is_finished_ = false;  // Finish was called

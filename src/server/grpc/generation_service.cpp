@@ -8,8 +8,7 @@
 #include "server/grpc/convert.h"
 #include "server/grpc/convert_chat.h"
 #include "server/grpc/generate_stream.h"
-#include "server/grpc/status.h"
-#include "server/grpc/wire.h"
+#include "server/grpc/unary_answer.h"
 
 namespace sluice::server {
 namespace {
@@ -32,20 +31,8 @@ Result<v1::ModelInfo> find_model(const std::vector<ModelInfo>& models, const std
 template <typename Request, typename Handle>
 grpc::ServerUnaryReactor* GenerationService::answer(Context* context, const Bytes& request,
                                                     Bytes& response, Handle handle) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (const auto client = client_of(*context, keys_.get()); !client) {
-    reactor->Finish(to_status(client.error()));
-    return reactor;
-  }
-  Request parsed_request;
-  if (auto parsed = parse_message(request, parsed_request); !parsed) {
-    reactor->Finish(to_status(parsed.error()));
-    return reactor;
-  }
-  const auto message = handle(parsed_request);
-  if (message) response = serialize_message(*message);
-  reactor->Finish(message ? grpc::Status::OK : to_status(message.error()));
-  return reactor;
+  return answer_unary<Request>(context, request, response, client_of(*context, keys_.get()),
+                               std::move(handle));
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationService::Generate(Context* context,

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <optional>
 #include <utility>
 
 #include "base/json_read.h"
+#include "server/field_names.h"
+#include "server/logit_bias.h"
 
 namespace sluice::server {
 namespace {
@@ -101,19 +102,10 @@ Result<void> read_stop(const OrderedJson& json, Draft& draft) {
   return {};
 }
 
-// {"50256": -100}
-Result<void> read_logit_bias(const OrderedJson& json, Draft& draft) {
-  constexpr const char* kExpected = "an object of numbers by token id, {\"50256\": -100}";
-  if (!json.is_object()) return invalid_argument(kExpected);
-  for (const auto& [key, value] : json.items()) {
-    int64_t token_id = 0;
-    const char* const end = key.data() + key.size();
-    const auto parsed = std::from_chars(key.data(), end, token_id);
-    if (parsed.ec != std::errc() || parsed.ptr != end || !value.is_number()) {
-      return invalid_argument(kExpected);
-    }
-    draft.request.logit_bias.push_back({token_id, value.get<double>()});
-  }
+Result<void> read_biases(const OrderedJson& json, Draft& draft) {
+  auto biases = read_logit_bias(Json(json));
+  if (!biases) return std::unexpected(biases.error());
+  draft.request.logit_bias = *std::move(biases);
   return {};
 }
 
@@ -191,7 +183,7 @@ constexpr auto kFields = std::to_array<Field>({
     {"repetition_penalty", kBoth, request_member<&R::repetition_penalty>},
     {"presence_penalty", kBoth, request_member<&R::presence_penalty>},
     {"frequency_penalty", kBoth, request_member<&R::frequency_penalty>},
-    {"logit_bias", kBoth, read_logit_bias},
+    {"logit_bias", kBoth, read_biases},
     {"seed", kBoth, request_member<&R::seed>},
     {"stop", kBoth, read_stop},
     {"stop_token_ids", kBoth, request_member<&R::stop_token_ids>},
@@ -247,9 +239,8 @@ std::unexpected<FieldError> bad_field(std::string param, std::string message) {
 std::expected<void, FieldError> read_field(const std::string& name, const OrderedJson& value,
                                            Draft& draft) {
   const auto found = std::ranges::find(kFields, name, &Field::name);
-  constexpr size_t kMaxEcho = 64;
   if (found == kFields.end()) {
-    return bad_field("", "unknown field \"" + name.substr(0, kMaxEcho) + "\"");
+    return bad_field("", "unknown field \"" + echoed_name(name) + "\"");
   }
   if ((found->routes & bit(draft.call.route)) == 0) {
     return bad_field(name, name + " is not a field of this route");
@@ -301,16 +292,6 @@ std::expected<void, FieldError> finish_chat(Draft& draft) {
   if (draft.parse_special_tokens) chat.parse_special_tokens = *draft.parse_special_tokens;
   draft.call.requests.push_back(std::move(request));
   return {};
-}
-
-// The name at the start of a validator's message: "top_p is 7, ...", "token_ids[3] is -1, ...".
-std::string_view leading_name(std::string_view message) {
-  size_t size = 0;
-  while (size < message.size() &&
-         (message[size] == '_' || (message[size] >= 'a' && message[size] <= 'z'))) {
-    ++size;
-  }
-  return message.substr(0, size);
 }
 
 }  // namespace
