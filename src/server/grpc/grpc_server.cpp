@@ -15,6 +15,7 @@
 
 #include "server/grpc/generation_service.h"
 #include "server/grpc/health_service.h"
+#include "server/grpc/kserve_service.h"
 #include "server/listen_address.h"
 
 namespace sluice::server {
@@ -93,7 +94,7 @@ std::expected<void, Error> check(const GrpcServerOptions& options) {
 class GrpcServerImpl final : public GrpcServer {
  public:
   GrpcServerImpl(Service& service, std::shared_ptr<const ApiKeys> keys)
-      : generation_(service, std::move(keys)), health_(service) {}
+      : generation_(service, keys), kserve_(service, std::move(keys)), health_(service) {}
   ~GrpcServerImpl() override { shutdown(std::chrono::nanoseconds(0)); }
 
   std::expected<void, Error> listen(const GrpcServerOptions& options) {
@@ -103,6 +104,7 @@ class GrpcServerImpl final : public GrpcServer {
         std::make_unique<ReflectionOption>(options.reflection && options.api_keys == nullptr));
     builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(&generation_);
+    builder.RegisterService(&kserve_);
     builder.RegisterService(&health_);
     server_ = builder.BuildAndStart();
     if (server_ && port_ > 0) return {};
@@ -111,12 +113,16 @@ class GrpcServerImpl final : public GrpcServer {
 
   int port() const override { return port_; }
 
-  void set_not_serving() override { health_.set_not_serving(); }
+  void set_not_serving() override {
+    health_.set_not_serving();
+    kserve_.set_not_ready();
+  }
 
   void begin_shutdown(std::chrono::nanoseconds grace) override {
     std::scoped_lock lock(shutdown_mutex_);
     if (!server_ || closing_.joinable()) return;
     health_.end_watches();
+    kserve_.drain_streams();
     const auto deadline = std::chrono::system_clock::now() +
                           std::chrono::duration_cast<std::chrono::system_clock::duration>(grace);
     // gRPC sends GOAWAY first and returns when the last call has ended.
@@ -132,6 +138,7 @@ class GrpcServerImpl final : public GrpcServer {
 
  private:
   GenerationService generation_;
+  KserveService kserve_;
   HealthService health_;
   int port_ = 0;
   std::mutex shutdown_mutex_;

@@ -1,0 +1,155 @@
+#include "server/grpc/kserve_service.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "server/grpc/caller.h"
+#include "server/grpc/kserve_infer.h"
+#include "server/grpc/kserve_request.h"
+#include "server/grpc/unary_answer.h"
+
+namespace sluice::server {
+namespace {
+
+const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::string& name,
+                            const std::string& version) {
+  if (!version.empty() && version != "1") return nullptr;
+  if (name.empty() && models.size() == 1) return &models.front();
+  const auto found = std::ranges::find(models, name, &ModelInfo::name);
+  return found == models.end() ? nullptr : &*found;
+}
+
+void add_tensor(const KserveTensor& tensor,
+                inference::ModelMetadataResponse::TensorMetadata& added) {
+  added.set_name(std::string(tensor.name));
+  added.set_datatype(std::string(tensor.datatype));
+  added.add_shape(tensor.size);
+}
+
+}  // namespace
+
+void KserveService::set_not_ready() {
+  const std::scoped_lock lock(mutex_);
+  is_not_ready_ = true;
+}
+
+void KserveService::drain_streams() {
+  std::list<std::weak_ptr<KserveStream>> streams;
+  {
+    const std::scoped_lock lock(mutex_);
+    is_not_ready_ = true;
+    is_draining_ = true;
+    streams.swap(streams_);
+  }
+  for (const auto& weak : streams) {
+    if (const auto stream = weak.lock()) stream->drain();
+  }
+}
+
+bool KserveService::is_ready() const {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (is_not_ready_) return false;
+  }
+  const Health health = service_.health();
+  return health.live && health.ready;
+}
+
+grpc::ServerUnaryReactor* KserveService::ServerLive(Context* context, const Bytes* request,
+                                                    Bytes* response) {
+  return answer_unary<inference::ServerLiveRequest>(
+      context, *request, *response, Result<void>(),
+      [this](const auto&) -> Result<inference::ServerLiveResponse> {
+        inference::ServerLiveResponse live;
+        live.set_live(service_.health().live);
+        return live;
+      });
+}
+
+grpc::ServerUnaryReactor* KserveService::ServerReady(Context* context, const Bytes* request,
+                                                     Bytes* response) {
+  return answer_unary<inference::ServerReadyRequest>(
+      context, *request, *response, Result<void>(),
+      [this](const auto&) -> Result<inference::ServerReadyResponse> {
+        inference::ServerReadyResponse ready;
+        ready.set_ready(is_ready());
+        return ready;
+      });
+}
+
+grpc::ServerUnaryReactor* KserveService::ModelReady(Context* context, const Bytes* request,
+                                                    Bytes* response) {
+  return answer_unary<inference::ModelReadyRequest>(
+      context, *request, *response, client_of(*context, keys_.get()),
+      [this](const auto& message) -> Result<inference::ModelReadyResponse> {
+        const std::vector<ModelInfo> models = service_.models();
+        const bool is_known = find_model(models, message.name(), message.version()) != nullptr;
+        inference::ModelReadyResponse ready;
+        ready.set_ready(is_known && is_ready());
+        return ready;
+      });
+}
+
+grpc::ServerUnaryReactor* KserveService::ServerMetadata(Context* context, const Bytes* request,
+                                                        Bytes* response) {
+  return answer_unary<inference::ServerMetadataRequest>(
+      context, *request, *response, client_of(*context, keys_.get()),
+      [this](const auto&) -> Result<inference::ServerMetadataResponse> {
+        inference::ServerMetadataResponse metadata;
+        metadata.set_name("sluice");
+        metadata.set_version(service_.server_info().version);
+        metadata.add_extensions("parameters");
+        return metadata;
+      });
+}
+
+grpc::ServerUnaryReactor* KserveService::ModelMetadata(Context* context, const Bytes* request,
+                                                       Bytes* response) {
+  return answer_unary<inference::ModelMetadataRequest>(
+      context, *request, *response, client_of(*context, keys_.get()),
+      [this](const auto& message) { return metadata_of(message); });
+}
+
+Result<inference::ModelMetadataResponse> KserveService::metadata_of(
+    const inference::ModelMetadataRequest& request) const {
+  const std::vector<ModelInfo> models = service_.models();
+  const ModelInfo* model = find_model(models, request.name(), request.version());
+  if (model == nullptr) return fail(ErrorCode::kNotFound, "unknown model or version");
+  inference::ModelMetadataResponse metadata;
+  metadata.set_name(model->name);
+  metadata.add_versions("1");
+  metadata.set_platform("sluice_torchscript");
+  for (const KserveTensor& input : kserve_inputs()) add_tensor(input, *metadata.add_inputs());
+  for (const KserveTensor& output : kserve_outputs()) add_tensor(output, *metadata.add_outputs());
+  auto& properties = *metadata.mutable_properties();
+  properties["family"] = model->family;
+  properties["dtype"] = model->dtype;
+  properties["profile"] = model->profile;
+  properties["digest"] = model->digest;
+  properties["context_length"] = std::to_string(model->context_length);
+  properties["vocabulary_size"] = std::to_string(model->vocabulary_size);
+  return metadata;
+}
+
+grpc::ServerUnaryReactor* KserveService::ModelInfer(Context* context, const Bytes* request,
+                                                    Bytes* response) {
+  return KserveInfer::start(context, *request, response, service_, keys_.get());
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* KserveService::ModelStreamInfer(
+    Context* context) {
+  const std::shared_ptr<KserveStream> stream = KserveStream::start(context, service_, keys_.get());
+  KserveStream* const reactor = stream.get();
+  bool is_draining = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    std::erase_if(streams_, [](const auto& weak) { return weak.expired(); });
+    is_draining = is_draining_;
+    if (!is_draining) streams_.push_back(stream);
+  }
+  if (is_draining) reactor->drain();
+  return reactor;
+}
+
+}  // namespace sluice::server
