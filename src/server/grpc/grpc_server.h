@@ -17,13 +17,8 @@ struct GrpcServerOptions {
   int32_t max_metadata_bytes = 16 << 10;
   int32_t max_concurrent_streams = 1024;  // per connection
   bool reflection = true;
-<<<<<<< HEAD
-  // Null: everybody may call. Otherwise every method of Generation needs a key; health needs none.
-  std::shared_ptr<const ApiKeys> api_keys = nullptr;
-=======
   // Null: everybody may call. Otherwise every method but those that ask for health needs a key.
-  std::shared_ptr<const ApiKeys> api_keys;
->>>>>>> 0f8c356 (server: speak KServe v2 and Triton's streams over gRPC)
+  std::shared_ptr<const ApiKeys> api_keys = nullptr;
 };
 
 // sluice.v1.Generation, inference.GRPCInferenceService (KServe v2), grpc.health.v1 and reflection
