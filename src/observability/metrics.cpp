@@ -79,6 +79,10 @@ std::unique_ptr<Registry::Collection> Registry::add_collector(std::function<void
 void Registry::visit(Visitor& visitor) {
   std::lock_guard collectors_lock(collectors_mutex_);
   for (const auto& collect : collectors_) collect();
+  visit_uncollected(visitor);
+}
+
+void Registry::visit_uncollected(Visitor& visitor) {
   std::lock_guard lock(mutex_);
   for (const auto& [kind, position] : order_) {
     switch (kind) {

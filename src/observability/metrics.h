@@ -128,6 +128,9 @@ class Registry final {
   [[nodiscard]] std::unique_ptr<Collection> add_collector(std::function<void()> collect);
 
   void visit(Visitor& visitor);
+  // Without the collectors: what only they bring up to date is as old as the last visit(), and
+  // nothing is asked of the system.
+  void visit_uncollected(Visitor& visitor);
 
  private:
   template <typename Metric>

@@ -13,6 +13,7 @@
 
 #include "base/json_read.h"
 #include "server/header_value.h"
+#include "server/http/http_caller.h"
 #include "server/http/http_error.h"
 #include "server/http/http_text.h"
 #include "server/http/openai_answer.h"
@@ -182,9 +183,7 @@ OpenAiRoutes::~OpenAiRoutes() {
 void OpenAiRoutes::add_keyed(Router& router, const char* method, const char* path,
                              Handler handler) {
   router.add(method, path, [this, handler = std::move(handler)](Exchange exchange) {
-    const std::string_view header = exchange->request().header("authorization");
-    Result<Client> client = authenticate(
-        keys_.get(), header.empty() ? std::nullopt : std::optional<std::string_view>(header));
+    Result<Client> client = client_of(exchange->request(), keys_.get());
     if (!client) return exchange->respond(error_response(client.error()));
     handle(std::move(exchange), *std::move(client), handler);
   });
