@@ -41,6 +41,7 @@ struct RenderedChat {
 struct GenerateRequest {
   std::string request_id;                         // the client's; the service draws one when empty
   std::string client;                             // whose key it came with; empty without keys
+  std::string traceparent;                        // W3C trace context, as it came; may be wrong
   std::string model;                              // may be empty when the service has one model
   std::optional<std::string> prompt;              // exactly one of prompt,
   std::optional<std::vector<int64_t>> token_ids;  // token_ids

@@ -16,6 +16,11 @@ SignalWatcher::SignalWatcher(std::function<void(int)> on_signal,
   ::pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   signal_fd_ = ::signalfd(-1, &set_, SFD_CLOEXEC);
   stop_fd_ = ::eventfd(0, EFD_CLOEXEC);
+  // The thread itself takes no signal, not even one that only a later watcher blocks.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before);
   thread_ = std::thread([this, on_signal = std::move(on_signal)] {
     std::array<pollfd, 2> fds{{{signal_fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}}};
     int count = 0;
@@ -26,6 +31,7 @@ SignalWatcher::SignalWatcher(std::function<void(int)> on_signal,
       if (::read(signal_fd_, &info, sizeof(info)) == sizeof(info)) on_signal(++count);
     }
   });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 SignalWatcher::~SignalWatcher() {

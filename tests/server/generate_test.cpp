@@ -406,5 +406,23 @@ TEST(Client, AnUnreachableServerIsUnavailable) {
   EXPECT_EQ(client->healthy().error().code, ErrorCode::kUnavailable);
 }
 
+TEST(Generate, IdsOfRequestAndTraceComeFromMetadata) {
+  FakeService service;
+  Loopback loopback(service);
+  const auto ask = [&](v1::GenerateRequest request) {
+    grpc::ClientContext context;
+    context.AddMetadata("x-request-id", "from-metadata");
+    context.AddMetadata("traceparent", "00-anything");
+    EXPECT_TRUE(read_all(*loopback.stub().Generate(&context, request)).status.ok());
+  };
+  ask(prompt_request());
+  v1::GenerateRequest named = prompt_request();
+  named.set_request_id("from-message");
+  ask(named);
+  EXPECT_EQ(service.wait_for_call(0)->request().request_id, "from-metadata");
+  EXPECT_EQ(service.wait_for_call(0)->request().traceparent, "00-anything");
+  EXPECT_EQ(service.wait_for_call(1)->request().request_id, "from-message");
+}
+
 }  // namespace
 }  // namespace sluice::server

@@ -7,6 +7,7 @@
 
 #include "server/access/api_keys.h"
 #include "sluice/error.h"
+#include "sluice/generation.h"
 
 namespace sluice::server {
 
@@ -14,6 +15,9 @@ namespace sluice::server {
 // kUnauthenticated as ApiKeys::authenticate. Without keys (null) everybody is a client without a
 // name.
 Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKeys* keys);
+
+// Takes the trace context from the call's metadata, and the id unless the request has one.
+void take_ids(const grpc::CallbackServerContext& context, GenerateRequest& request);
 
 // The call's deadline, which may lie in the past; none if it is absent or beyond ten years.
 std::optional<std::chrono::steady_clock::time_point> deadline_of(

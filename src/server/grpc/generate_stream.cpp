@@ -61,6 +61,7 @@ Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuf
   GenerateRequest request = *std::move(converted);
   request.client = std::move(client->name);
   request.deadline = deadline_of(*context_);
+  take_ids(*context_, request);
   if (request.deadline && *request.deadline <= steady_clock::now()) {
     return fail(ErrorCode::kDeadlineExceeded, "the deadline had passed before the request came");
   }

@@ -18,6 +18,7 @@ Result<KserveSubmission> prepare_kserve_call(const inference::ModelInferRequest&
   if (!call) return std::unexpected(std::move(call.error()));
   GenerateRequest& request = call->request;
   request.client = client;
+  take_ids(context, request);
   const auto now = steady_clock::now();
   request.deadline = deadline_of(context);
   if (request.deadline && *request.deadline <= now) {

@@ -231,6 +231,7 @@ void OpenAiRoutes::complete(OpenAiRoute route, const Exchange& exchange, const C
   for (size_t i = 0; i < call->requests.size(); ++i) {
     call->requests[i].client = client.name;
     call->requests[i].request_id = request_id;
+    call->requests[i].traceparent = request.header("traceparent");
     if (i > 0) call->requests[i].request_id += "-" + std::to_string(i);
   }
   OpenAiHeading heading;
