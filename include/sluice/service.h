@@ -127,6 +127,9 @@ class Service {
   // Where the process's figures are; front ends add theirs.
   virtual observability::Registry& metrics() = 0;
 
+  // Health says "not ready" from now on, so that load balancers turn away; new work is still
+  // accepted.
+  virtual void set_not_ready() = 0;
   // Refuses new work from now on (kUnavailable); running requests go on.
   virtual void begin_drain() = 0;
   // Waits until nothing runs or waits, at most `limit`; what is left then ends with kUnavailable.

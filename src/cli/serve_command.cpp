@@ -1,10 +1,13 @@
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <csignal>
+#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <semaphore>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "cli/address.h"
@@ -14,22 +17,50 @@
 #include "cli/serve_options.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
+#include "observability/metrics.h"
+#include "server/admin/admin_server.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http/http_front_end.h"
+#include "server/log/log.h"
+#include "server/log/request_log.h"
 
 namespace sluice::cli {
 namespace {
 
 constexpr const char* kCommand = "serve";
+constexpr const char* kJsonLog = "json";
 
-void start_log(const ServeOptions& options) {
-  auto logger =
-      std::make_shared<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l: %v");
-  logger->set_level(options.quiet ? spdlog::level::warn
-                                  : spdlog::level::from_str(options.log_level));
-  spdlog::set_default_logger(std::move(logger));
+int fail_with(const Error& error, int code) {
+  print_error(kCommand, error.message);
+  return code;
 }
+
+// Writes the log for as long as it lives.
+class Log final {
+ public:
+  static Result<std::unique_ptr<Log>> start(const ServeOptions& options) {
+    auto writer = server::start_log({.file = options.log_file,
+                                     .is_json = options.log_format == kJsonLog,
+                                     .level = options.quiet ? "warning" : options.log_level},
+                                    *options.runtime.metrics);
+    if (!writer) return std::unexpected(std::move(writer.error()));
+    return std::unique_ptr<Log>(new Log(*std::move(writer), !options.log_file.empty()));
+  }
+  ~Log() { server::end_log(); }
+
+  // Error lines of the command itself come after what was logged before.
+  void flush() { writer_->flush(); }
+
+ private:
+  // Without a file SIGHUP ends the process, as it ends others whose terminal has gone.
+  Log(std::unique_ptr<server::LogWriter> writer, bool has_file) : writer_(std::move(writer)) {
+    if (!has_file) return;
+    hangup_.emplace([this](int) { writer_->reopen(); }, std::initializer_list<int>{SIGHUP});
+  }
+
+  std::unique_ptr<server::LogWriter> writer_;
+  std::optional<SignalWatcher> hangup_;
+};
 
 void log_models(const Service& service) {
   for (const ModelInfo& model : service.models()) {
@@ -45,6 +76,16 @@ struct FrontEnds {
   std::unique_ptr<server::HttpFrontEnd> http;
 };
 
+void announce(const std::string& address, int port, const char* what) {
+  spdlog::info("listening on {}:{} ({})", parse_host_port(address)->host, port, what);
+}
+
+// Null if there is to be none.
+Result<std::unique_ptr<server::AdminServer>> start_admin(const ServeOptions& options) {
+  if (options.admin_address == kNoAddress) return nullptr;
+  return server::AdminServer::start(options.admin_address, *options.runtime.metrics);
+}
+
 Result<FrontEnds> start_front_ends(const ServeOptions& options, Service& service) {
   FrontEnds front_ends;
   if (options.grpc.address != kNoAddress) {
@@ -57,12 +98,17 @@ Result<FrontEnds> start_front_ends(const ServeOptions& options, Service& service
     if (!http) return std::unexpected(std::move(http.error()));
     front_ends.http = *std::move(http);
   }
-  const auto announce = [](const std::string& address, int port, const char* protocol) {
-    spdlog::info("listening on {}:{} ({})", parse_host_port(address)->host, port, protocol);
-  };
   if (front_ends.http) announce(options.http.server.address, front_ends.http->port(), "HTTP");
   if (front_ends.grpc) announce(options.grpc.address, front_ends.grpc->port(), "gRPC");
   return front_ends;
+}
+
+// Tells load balancers to turn away, and serves who has not heard of it yet.
+void be_lame_duck(Service& service, std::chrono::nanoseconds time) {
+  service.set_not_ready();
+  if (time.count() == 0) return;
+  spdlog::info("not ready any more, still accepting work for {}", format_duration(time));
+  std::this_thread::sleep_for(time);
 }
 
 // Ends service: new work is refused at once and sent elsewhere, streams finish for up to
@@ -87,6 +133,43 @@ void drain(Service& service, const FrontEnds& front_ends, std::chrono::nanosecon
   }
 }
 
+int serve(ServeOptions& options) {
+  std::atomic<bool> is_loaded = false;
+  std::binary_semaphore stop{0};
+  const SignalWatcher watcher([&](int count) {
+    if (!is_loaded || count > 1) std::_Exit(kExitFailed);
+    stop.release();
+  });
+  options.runtime.metrics = std::make_shared<observability::Registry>();
+  const auto log = Log::start(options);
+  if (!log) return fail_with(log.error(), kExitWrongUse);
+  const auto fail = [&](const Error& error, int code) {
+    (*log)->flush();
+    return fail_with(error, code);
+  };
+  auto access = load_access(options.access);
+  if (!access) return fail(access.error(), kExitWrongUse);
+  options.grpc.api_keys = options.http.api_keys = access->api_keys;
+
+  auto admin = start_admin(options);
+  if (!admin) return fail(admin.error(), kExitWrongUse);
+  options.runtime.notice = [](const std::string& line) { spdlog::info("{}", line); };
+  const auto service = load_service(options.runtime, options.quiet);
+  if (!service) return fail(service.error(), load_exit_code(service.error()));
+  log_models(**service);
+  server::RequestLog logged(**service, options.log_format == kJsonLog);
+  if (*admin) announce(options.admin_address, (*admin)->port(), "admin");
+  const auto front_ends = start_front_ends(options, logged);
+  if (!front_ends) return fail(front_ends.error(), kExitWrongUse);
+  if (*admin) (*admin)->set_service(service->get());
+  is_loaded = true;
+  stop.acquire();
+  be_lame_duck(**service, options.lame_duck_time);
+  drain(**service, *front_ends, options.drain_time);
+  admin->reset();  // before the service that it asks
+  return kExitDone;
+}
+
 }  // namespace
 
 int run_serve(Arguments arguments) {
@@ -105,34 +188,7 @@ int run_serve(Arguments arguments) {
   }
   options.grpc.reflection = !options.no_reflection;
   options.http.server.max_body_bytes = options.grpc.max_message_bytes;
-  start_log(options);
-
-  auto access = load_access(options.access);
-  if (!access) return flags.wrong_use(access.error().message);
-  options.grpc.api_keys = options.http.api_keys = access->api_keys;
-
-  std::atomic<bool> is_loaded = false;
-  std::binary_semaphore stop{0};
-  const SignalWatcher watcher([&](int count) {
-    if (!is_loaded || count > 1) std::_Exit(kExitFailed);
-    stop.release();
-  });
-  options.runtime.notice = [](const std::string& line) { spdlog::info("{}", line); };
-  const auto service = load_service(options.runtime, options.quiet);
-  if (!service) {
-    print_error(kCommand, service.error().message);
-    return load_exit_code(service.error());
-  }
-  log_models(**service);
-  const auto front_ends = start_front_ends(options, **service);
-  if (!front_ends) {
-    print_error(kCommand, front_ends.error().message);
-    return kExitWrongUse;
-  }
-  is_loaded = true;
-  stop.acquire();
-  drain(**service, *front_ends, options.drain_time);
-  return kExitDone;
+  return serve(options);
 }
 
 }  // namespace sluice::cli

@@ -44,6 +44,9 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
   flags.add_text({"--http-address", "HOST:PORT", "Where OpenAI's HTTP listens, or \"none\"",
                   options.http.server.address},
                  options.http.server.address);
+  flags.add_text({"--admin-address", "HOST:PORT",
+                  "Where metrics and health checks listen, or \"none\"", options.admin_address},
+                 options.admin_address);
   flags.add_switch(
       {"--insecure", "", "Allow an address that other machines reach, unencrypted", ""},
       options.insecure);
@@ -59,11 +62,18 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
                    options.no_reflection);
   add_access_flags(flags, options.access);
   flags.group("Process");
-  flags.add_duration(
-      {"--drain-time", "TIME", "After SIGTERM or SIGINT, streams may finish for this long", ""},
-      options.drain_time, std::chrono::nanoseconds(0));
+  flags.add_duration({"--lame-duck-time", "TIME",
+                      "After SIGTERM or SIGINT, not ready but still accepting for this long", ""},
+                     options.lame_duck_time, std::chrono::nanoseconds(0));
+  flags.add_duration({"--drain-time", "TIME",
+                      "Then streams may finish for this long, and new work is refused", ""},
+                     options.drain_time, std::chrono::nanoseconds(0));
   flags.add_choice({"--log-level", "LEVEL", "debug, info, warning or error", ""}, options.log_level,
                    {"debug", "info", "warning", "error"});
+  flags.add_choice({"--log-format", "FORMAT", "text, or json: one object a line", ""},
+                   options.log_format, {"text", "json"});
+  flags.add_text({"--log-file", "FILE", "Where the log goes; opened anew on SIGHUP", "stderr"},
+                 options.log_file);
   flags.add_switch({"--quiet", "", "No progress bar, and only warnings and errors in the log", ""},
                    options.quiet);
   add_runtime_flags(flags, options.runtime);
@@ -87,7 +97,12 @@ std::string find_serve_conflict(const ServeOptions& options) {
       !why.empty()) {
     return why;
   }
-  return find_address_problem("--http-address", options.http.server.address, options.insecure);
+  if (auto why =
+          find_address_problem("--http-address", options.http.server.address, options.insecure);
+      !why.empty()) {
+    return why;
+  }
+  return find_address_problem("--admin-address", options.admin_address, options.insecure);
 }
 
 }  // namespace sluice::cli

@@ -14,14 +14,18 @@ namespace sluice::cli {
 // Everything that `sluice serve` can be told, with its defaults.
 struct ServeOptions {
   RuntimeOptions runtime;
-  server::GrpcServerOptions grpc;    // address "none": no gRPC
-  server::HttpFrontEndOptions http;  // address "none": no HTTP
+  server::GrpcServerOptions grpc;                // address "none": no gRPC
+  server::HttpFrontEndOptions http;              // address "none": no HTTP
+  std::string admin_address = "127.0.0.1:8081";  // "none": no metrics, no health over HTTP
   AccessOptions access;
   std::string served_model_name;
   std::string log_level = "info";
+  std::string log_format = "text";
+  std::string log_file;  // empty: stderr
   bool insecure = false;
   bool no_reflection = false;
   bool quiet = false;
+  std::chrono::nanoseconds lame_duck_time{0};
   std::chrono::nanoseconds drain_time = std::chrono::seconds(30);
 };
 

@@ -278,7 +278,8 @@ ServerInfo EngineService::server_info() const {
 Health EngineService::health() const {
   Health health;
   health.live = clock_.now() - loop_.heartbeat() < kLiveWithin;
-  health.ready = health.live && is_started_.load(std::memory_order_acquire) && !live_.is_closed();
+  health.ready = health.live && is_started_.load(std::memory_order_acquire) &&
+                 !is_leaving_.load(std::memory_order_acquire) && !live_.is_closed();
   return health;
 }
 

@@ -63,6 +63,7 @@ class EngineService final : public Service {
   Health health() const override;
   const ServiceLimits& limits() const override { return limits_; }
   observability::Registry& metrics() override { return *registry_; }
+  void set_not_ready() override { is_leaving_.store(true, std::memory_order_release); }
   void begin_drain() override { live_.close(); }
   bool drain(std::chrono::nanoseconds limit) override;
 
@@ -92,6 +93,7 @@ class EngineService final : public Service {
   EngineLoop loop_;
   std::atomic<uint64_t> next_request_{1};
   std::atomic<bool> is_started_{false};
+  std::atomic<bool> is_leaving_{false};
   std::thread engine_thread_;
   std::thread delivery_thread_;
   int64_t num_steps_taken_ = 0;

@@ -11,7 +11,7 @@ import unittest
 
 MODULES = ["help_cases", "generate_cases", "batch_cases", "chat_cases", "serve_cases", "tool_cases",
            "bad_input_cases", "bad_package_cases", "import_cases", "quantized_cases", "access_cases",
-           "http_cases"]
+           "http_cases", "admin_cases", "log_cases"]
 
 
 def main():

@@ -43,6 +43,7 @@ class FakeService final : public Service {
   Health health() const override { return {}; }
   const ServiceLimits& limits() const override { return limits_; }
   observability::Registry& metrics() override { return metrics_; }
+  void set_not_ready() override {}
   void begin_drain() override {}
   bool drain(std::chrono::nanoseconds) override { return true; }
 

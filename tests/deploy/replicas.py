@@ -9,6 +9,7 @@ import threading
 PATIENCE_S = 120  # a hang, not a speed, is what a wait of this length finds
 GRPC_PORT, HTTP_PORT = 50051, 8080
 HTTP_PORT = 8080
+ADMIN_PORT = 8081
 
 
 class Replica:
@@ -23,7 +24,8 @@ class Replica:
         command = self._network.command(
             self.address, self._binary, "serve", "--model", self._model, "--insecure",
             "--grpc-address", f"{self.address}:{GRPC_PORT}",
-            "--http-address", f"{self.address}:{HTTP_PORT}", "--num-threads", 1,
+            "--http-address", f"{self.address}:{HTTP_PORT}",
+            "--admin-address", f"{self.address}:{ADMIN_PORT}", "--num-threads", 1,
             "--kv-cache-memory-bytes", "64MiB", "--no-enable-prefix-caching")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,

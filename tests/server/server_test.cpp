@@ -52,6 +52,27 @@ TEST(Health, FollowsTheServiceAndThenTheServer) {
   EXPECT_EQ(check(loopback, "other", response).error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
+TEST(Health, LivenessHasANameOfItsOwn) {
+  FakeService service;
+  service.set_health({.live = true, .ready = true});
+  Loopback loopback(service);
+  HealthCheckResponse response;
+  const auto expect = [&](const char* name, HealthCheckResponse::ServingStatus expected) {
+    ASSERT_TRUE(check(loopback, name, response).ok());
+    EXPECT_EQ(response.status(), expected) << name;
+  };
+  expect("live", HealthCheckResponse::SERVING);
+  service.set_health({.live = true, .ready = false});
+  expect("live", HealthCheckResponse::SERVING);
+  expect("sluice.v1.Generation", HealthCheckResponse::NOT_SERVING);
+  service.set_health({.live = false, .ready = false});
+  expect("live", HealthCheckResponse::NOT_SERVING);
+  service.set_health({.live = true, .ready = true});
+  loopback.server().set_not_serving();
+  expect("live", HealthCheckResponse::SERVING);
+  expect("", HealthCheckResponse::NOT_SERVING);
+}
+
 TEST(Health, WatchTellsEveryChangeAndEndsWithTheServer) {
   FakeService service;
   Loopback loopback(service);

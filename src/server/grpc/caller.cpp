@@ -18,13 +18,6 @@ constexpr int64_t kMaxDeadlineSeconds = int64_t{10} * 365 * 24 * 3600;
 constexpr const char* kRetryKey = "grpc-retry-pushback-ms";
 constexpr const char* kRetryMilliseconds = "1000";
 
-// The first value of a metadata key; empty if there is none.
-std::string metadata_value(const grpc::CallbackServerContext& context, const char* key) {
-  const auto place = context.client_metadata().find(key);
-  if (place == context.client_metadata().end()) return "";
-  return {place->second.data(), place->second.size()};
-}
-
 }  // namespace
 
 Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKeys* keys) {
@@ -37,9 +30,10 @@ Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKe
   return authenticate(keys, authorization);
 }
 
-void take_ids(const grpc::CallbackServerContext& context, GenerateRequest& request) {
-  if (request.request_id.empty()) request.request_id = metadata_value(context, "x-request-id");
-  request.traceparent = metadata_value(context, "traceparent");
+std::string metadata_value(const grpc::CallbackServerContext& context, const char* key) {
+  const auto place = context.client_metadata().find(key);
+  if (place == context.client_metadata().end()) return "";
+  return {place->second.data(), place->second.size()};
 }
 
 std::optional<steady_clock::time_point> deadline_of(const grpc::CallbackServerContext& context) {

@@ -4,10 +4,10 @@
 
 #include <chrono>
 #include <optional>
+#include <string>
 
 #include "server/access/api_keys.h"
 #include "sluice/error.h"
-#include "sluice/generation.h"
 
 namespace sluice::server {
 
@@ -16,8 +16,8 @@ namespace sluice::server {
 // name.
 Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKeys* keys);
 
-// Takes the trace context from the call's metadata, and the id unless the request has one.
-void take_ids(const grpc::CallbackServerContext& context, GenerateRequest& request);
+// The first value of a metadata key; empty if there is none.
+std::string metadata_value(const grpc::CallbackServerContext& context, const char* key);
 
 // The call's deadline, which may lie in the past; none if it is absent or beyond ten years.
 std::optional<std::chrono::steady_clock::time_point> deadline_of(

@@ -61,7 +61,8 @@ Result<std::shared_ptr<GenerateCall>> GenerateStream::submit(const grpc::ByteBuf
   GenerateRequest request = *std::move(converted);
   request.client = std::move(client->name);
   request.deadline = deadline_of(*context_);
-  take_ids(*context_, request);
+  if (request.request_id.empty()) request.request_id = metadata_value(*context_, "x-request-id");
+  request.traceparent = metadata_value(*context_, "traceparent");
   if (request.deadline && *request.deadline <= steady_clock::now()) {
     return fail(ErrorCode::kDeadlineExceeded, "the deadline had passed before the request came");
   }

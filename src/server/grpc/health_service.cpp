@@ -13,8 +13,10 @@ namespace {
 
 constexpr std::chrono::milliseconds kHealthPollTime(100);
 
+constexpr const char* kLiveness = "live";
+
 bool is_known(const std::string& service) {
-  return service.empty() || service == "sluice.v1.Generation";
+  return service.empty() || service == "sluice.v1.Generation" || service == kLiveness;
 }
 
 }  // namespace
@@ -25,12 +27,14 @@ class HealthWatch final : public grpc::ServerWriteReactor<HealthCheckResponse> {
  public:
   using Status = HealthCheckResponse::ServingStatus;
 
-  static std::shared_ptr<HealthWatch> create(bool is_known_service) {
-    std::shared_ptr<HealthWatch> watch(new HealthWatch(is_known_service));
+  static std::shared_ptr<HealthWatch> create(const std::string& service) {
+    std::shared_ptr<HealthWatch> watch(new HealthWatch(service));
     std::scoped_lock lock(watch->mutex_);
     watch->self_ = watch;
     return watch;
   }
+
+  bool is_of_liveness() const { return is_of_liveness_; }
 
   void update(Status status) {
     {
@@ -72,7 +76,8 @@ class HealthWatch final : public grpc::ServerWriteReactor<HealthCheckResponse> {
   }
 
  private:
-  explicit HealthWatch(bool is_known_service) : is_known_(is_known_service) {}
+  explicit HealthWatch(const std::string& service)
+      : is_known_(is_known(service)), is_of_liveness_(service == kLiveness) {}
 
   void advance() {
     std::unique_lock lock(mutex_);
@@ -93,6 +98,7 @@ class HealthWatch final : public grpc::ServerWriteReactor<HealthCheckResponse> {
   }
 
   const bool is_known_;
+  const bool is_of_liveness_;
   std::mutex mutex_;
   std::shared_ptr<HealthWatch> self_;
   std::optional<Status> wanted_;
@@ -133,14 +139,14 @@ void HealthService::end_watches() {
   }
 }
 
-HealthService::Status HealthService::status() const {
-  {
-    std::scoped_lock lock(mutex_);
-    if (is_not_serving_) return HealthCheckResponse::NOT_SERVING;
-  }
+HealthService::Status HealthService::status(bool of_liveness) const {
   const Health health = service_.health();
-  return health.live && health.ready ? HealthCheckResponse::SERVING
-                                     : HealthCheckResponse::NOT_SERVING;
+  bool is_serving = health.live;
+  if (!of_liveness) {
+    std::scoped_lock lock(mutex_);
+    is_serving = is_serving && health.ready && !is_not_serving_;
+  }
+  return is_serving ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
 }
 
 grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context,
@@ -151,16 +157,16 @@ grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* cont
     reactor->Finish({grpc::StatusCode::NOT_FOUND, "unknown service"});
     return reactor;
   }
-  response->set_status(status());
+  response->set_status(status(request->service() == kLiveness));
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }
 
 grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(
     grpc::CallbackServerContext*, const HealthCheckRequest* request) {
-  const std::shared_ptr<HealthWatch> watch = HealthWatch::create(is_known(request->service()));
+  const std::shared_ptr<HealthWatch> watch = HealthWatch::create(request->service());
   HealthWatch* const reactor = watch.get();
-  reactor->update(status());
+  reactor->update(status(reactor->is_of_liveness()));
   bool has_ended = false;
   {
     std::scoped_lock lock(mutex_);
@@ -180,9 +186,10 @@ void HealthService::poll(const std::stop_token& stop) {
     const std::list<std::weak_ptr<HealthWatch>> watches = watches_;
     const bool was_not_serving = is_not_serving_;
     lock.unlock();
-    const Status now = status();
+    const Status ready = status(false);
+    const Status live = status(true);
     for (const auto& weak : watches) {
-      if (const auto watch = weak.lock()) watch->update(now);
+      if (const auto watch = weak.lock()) watch->update(watch->is_of_liveness() ? live : ready);
     }
     lock.lock();
     changed_.wait_for(lock, stop, kHealthPollTime,

@@ -18,8 +18,9 @@ namespace sluice::server {
 class HealthWatch;
 
 // grpc.health.v1 for the server as a whole ("") and for "sluice.v1.Generation": SERVING while the
-// service is live and ready. Check asks the service itself; Watch is told of changes within
-// kHealthPollTime, by one thread that sleeps while nobody watches.
+// service is live and ready; and for "live": SERVING while it is live. Check asks the service
+// itself; Watch is told of changes within kHealthPollTime, by one thread that sleeps while nobody
+// watches.
 //
 // Threads: any. `service` must outlive it.
 class HealthService final : public grpc::health::v1::Health::CallbackService {
@@ -27,7 +28,7 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   explicit HealthService(sluice::Service& service);
   ~HealthService() override;
 
-  // NOT_SERVING from now on, whatever the service says.
+  // Not ready from now on, whatever the service says.
   void set_not_serving();
   // Ends all watches with UNAVAILABLE, as new ones from now on: a server that waits for its
   // streams to end must not wait for these.
@@ -42,7 +43,7 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
 
  private:
   using Status = grpc::health::v1::HealthCheckResponse::ServingStatus;
-  Status status() const;
+  Status status(bool of_liveness) const;
   void poll(const std::stop_token& stop);
 
   sluice::Service& service_;

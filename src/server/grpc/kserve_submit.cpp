@@ -18,7 +18,7 @@ Result<KserveSubmission> prepare_kserve_call(const inference::ModelInferRequest&
   if (!call) return std::unexpected(std::move(call.error()));
   GenerateRequest& request = call->request;
   request.client = client;
-  take_ids(context, request);
+  request.traceparent = metadata_value(context, "traceparent");
   const auto now = steady_clock::now();
   request.deadline = deadline_of(context);
   if (request.deadline && *request.deadline <= now) {

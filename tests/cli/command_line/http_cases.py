@@ -79,6 +79,6 @@ class HttpTest(CommandLineTest):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             address = f"127.0.0.1:{taken.getsockname()[1]}"
-            outcome = sluice("serve", "--model", LLAMA, *SMALL, "--quiet", "--grpc-address",
-                             "none", "--http-address", address)
+            outcome = sluice("serve", "--model", LLAMA, *SMALL, "--quiet", "--admin-address", "none",
+                             "--grpc-address", "none", "--http-address", address)
             self.assert_refused(outcome, str(taken.getsockname()[1]))

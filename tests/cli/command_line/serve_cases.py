@@ -104,8 +104,8 @@ class ServeTest(CommandLineTest):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             address = f"127.0.0.1:{taken.getsockname()[1]}"
-            outcome = sluice("serve", "--model", LLAMA, *SMALL, "--quiet", "--grpc-address",
-                             address)
+            outcome = sluice("serve", "--model", LLAMA, *SMALL, "--quiet", "--admin-address", "none",
+                             "--grpc-address", address)
             self.assert_refused(outcome, str(taken.getsockname()[1]))
 
     def test_no_server(self):

@@ -69,11 +69,12 @@ class Server:
 
     def __init__(self, *arguments):
         self.log = []
-        http = [] if "--http-address" in arguments else ["--http-address", "127.0.0.1:0"]
+        free = [word for flag in ("--http-address", "--admin-address") if flag not in arguments
+                for word in (flag, "127.0.0.1:0")]
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--grpc-address", "127.0.0.1:0", *http, *map(str, arguments)],
+            [BINARY, "serve", "--grpc-address", "127.0.0.1:0", *free, *map(str, arguments)],
             stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment())
-        self.target = self.http_target = None
+        self.target = self.http_target = self.admin_target = None
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -84,9 +85,11 @@ class Server:
     def _read(self):
         for line in self.process.stderr:
             self.log.append(line)
-            found = re.search(r"listening on (\S+:\d+) \((gRPC|HTTP)\)", line)
+            found = re.search(r"listening on (\S+:\d+) \((gRPC|HTTP|admin)\)", line)
             if found and found.group(2) == "HTTP":
                 self.http_target = found.group(1)
+            elif found and found.group(2) == "admin":
+                self.admin_target = found.group(1)
             elif found:  # the last one
                 self.target = found.group(1)
                 self._ready.set()
