@@ -15,9 +15,10 @@ namespace sluice::server {
 // Writes lines to a file, or to stderr, from a thread of its own: whoever logs never waits for a
 // disk, a pipe or a terminal.
 //
-// At most kMaxQueuedLines wait. A line is lost, and counted, if the queue is full or the line
-// cannot be written (full disk, reader gone); the ones after it are tried all the same. Threads:
-// any.
+// At most kMaxQueuedLines wait, and as many that the thread has taken. A line is lost, and counted,
+// if the queue is full or the line cannot be written (full disk, reader gone); the ones after it
+// are tried all the same.
+// Threads: any.
 class LogWriter final {
  public:
   static constexpr size_t kMaxQueuedLines = 8192;
