@@ -53,9 +53,10 @@ double arithmetic_limit(bool is_quantized) {
   static const auto limits = [] {
     std::atomic<int64_t> bf16{0};
     std::atomic<int64_t> int8{0};
-    const auto measure = *cpu_isa() == Isa::kAmx      ? benchmarks::measure_amx_peak
-                         : *cpu_isa() == Isa::kAvx512 ? benchmarks::measure_avx512_peak
-                                                      : benchmarks::measure_avx2_peak;
+    const auto measure = *cpu_isa() == Isa::kAmx          ? benchmarks::measure_amx_peak
+                         : *cpu_isa() == Isa::kAvx512     ? benchmarks::measure_avx512_peak
+                         : *cpu_isa() == Isa::kAvx512Vnni ? benchmarks::measure_avx512vnni_peak
+                                                          : benchmarks::measure_avx2_peak;
     pool().run_on_each([&] {
       const benchmarks::Peak peak = measure();
       bf16 += static_cast<int64_t>(peak.bf16);

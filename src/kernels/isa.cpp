@@ -19,10 +19,14 @@ bool has_avx2() {
          __builtin_cpu_supports("f16c");
 }
 
-bool has_avx512() {
+bool has_avx512vnni() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+         __builtin_cpu_supports("avx512vnni");
+}
+
+bool has_avx512() {
+  return has_avx512vnni() && __builtin_cpu_supports("avx512bf16");
 }
 
 // CPUID tells what the processor could do; only the kernel's grant makes the tile registers usable.
@@ -37,6 +41,19 @@ bool has_amx() {
   return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) == 0;
 }
 
+struct Choice {
+  std::string_view name;
+  Isa isa;
+  bool (*runs)();
+};
+constexpr Choice kChoices[] = {
+    // best first
+    {"amx", Isa::kAmx, has_amx},
+    {"avx512", Isa::kAvx512, has_avx512},
+    {"avx512vnni", Isa::kAvx512Vnni, has_avx512vnni},
+    {"avx2", Isa::kAvx2, has_avx2},
+};
+
 Result<Isa> choose_isa() {
   if (!has_avx2()) {
     return fail(ErrorCode::kFailedPrecondition,
@@ -44,16 +61,15 @@ Result<Isa> choose_isa() {
   }
   const char* forced = std::getenv("SLUICE_CPU_ISA");
   const std::string_view name = forced == nullptr ? "" : forced;
-  if (name.empty()) return has_amx() ? Isa::kAmx : has_avx512() ? Isa::kAvx512 : Isa::kAvx2;
-  if (name == "avx2") return Isa::kAvx2;
-  if (name == "avx512" && has_avx512()) return Isa::kAvx512;
-  if (name == "amx" && has_amx()) return Isa::kAmx;
-  if (name == "avx512" || name == "amx") {
-    return fail(ErrorCode::kFailedPrecondition,
-                "SLUICE_CPU_ISA is " + std::string(name) + ", which this machine cannot run");
+  for (const Choice& choice : kChoices) {
+    if (name.empty() ? choice.runs() : name == choice.name) {
+      if (choice.runs()) return choice.isa;
+      return fail(ErrorCode::kFailedPrecondition,
+                  "SLUICE_CPU_ISA is " + std::string(name) + ", which this machine cannot run");
+    }
   }
-  return fail(ErrorCode::kFailedPrecondition,
-              "SLUICE_CPU_ISA is \"" + std::string(name) + "\", expected amx, avx512 or avx2");
+  return fail(ErrorCode::kFailedPrecondition, "SLUICE_CPU_ISA is \"" + std::string(name) +
+                                                  "\", expected amx, avx512, avx512vnni or avx2");
 }
 
 }  // namespace
@@ -73,6 +89,8 @@ Result<std::string> cpu_profile() {
       return "cpu-amx/2";
     case Isa::kAvx512:
       return "cpu-avx512/3";
+    case Isa::kAvx512Vnni:
+      return "cpu-avx512vnni/1";
     case Isa::kAvx2:
       break;
   }

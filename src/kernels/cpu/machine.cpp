@@ -19,6 +19,8 @@ const KernelTable& machine_kernels() {
         return amx_kernels();
       case Isa::kAvx512:
         return avx512_kernels();
+      case Isa::kAvx512Vnni:
+        return avx512vnni_kernels();
       case Isa::kAvx2:
         break;
     }

@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/amx/tiles.h"
 #include "kernels/cpu/avx512/byte_product.h"
+#include "kernels/cpu/avx512/vec.h"
 #include "kernels/cpu/simd/byte_linear.h"
 
 // TDPBF16PS adds 32 products of depth to 16 x 16 float32 sums, in an order that the instruction
@@ -167,7 +168,7 @@ template <bool kBytes>
 const char* part_tiles(const LinearArgs& args, int64_t panel, int64_t first, int64_t count,
                        char* unpacked) {
   if constexpr (kBytes) {
-    return reinterpret_cast<const char*>(simd::byte_tiles<avx512::ByteProduct>(
+    return reinterpret_cast<const char*>(simd::byte_tiles<avx512::ByteProduct<Vec>>(
         args, panel, first, count, reinterpret_cast<int8_t*>(unpacked)));
   }
   return static_cast<const char*>(args.panels) + panel * args.panel_bytes + first * 2 * kTileBytes;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cpu/avx512/vec.h"
+#include "kernels/cpu/avx512/basic_vec.h"
 
 namespace sluice::kernels::cpu::avx512 {
 
@@ -17,6 +17,7 @@ struct IntVec {
 // VPDPBUSD: four products of unsigned and signed bytes are added to a 32-bit sum, which wraps. The
 // input is 128 too large, so that it is unsigned; 128 times the weights' sum is taken off at the
 // end, and what is left is exact.
+template <typename Vec>
 struct ByteProduct {
   using Element = int8_t;
   using Operand = uint32_t;  // four bytes

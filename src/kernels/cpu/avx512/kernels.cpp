@@ -1,6 +1,7 @@
 #include "kernels/cpu/avx512/byte_product.h"
 #include "kernels/cpu/avx512/pair_attention.h"
 #include "kernels/cpu/avx512/pair_product.h"
+#include "kernels/cpu/avx512/vec.h"
 #include "kernels/cpu/simd/table.h"
 
 namespace sluice::kernels::cpu {
@@ -28,7 +29,8 @@ static void attend(const AttentionArgs& args, const AttentionBlock& block) {
 
 const KernelTable& avx512_kernels() {
   static constexpr KernelTable kTable = [] {
-    KernelTable kernels = simd::make_table<avx512::Vec, avx512::PairProduct, avx512::ByteProduct>();
+    KernelTable kernels =
+        simd::make_table<avx512::Vec, avx512::PairProduct, avx512::ByteProduct<avx512::Vec>>();
     kernels.write_kv = avx512::write_kv;
     kernels.attend = avx512::attend;
     return kernels;
