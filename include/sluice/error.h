@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -34,6 +36,8 @@ const char* to_string(ErrorCode code);
 struct Error {
   ErrorCode code = ErrorCode::kInternal;
   std::string message;
+  // With kResourceExhausted and kUnavailable: how long a client should wait before it tries again.
+  std::optional<std::chrono::nanoseconds> retry_after = std::nullopt;
 };
 
 template <typename T>

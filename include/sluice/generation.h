@@ -69,7 +69,13 @@ struct GenerateRequest {
   std::optional<int64_t> logprobs;  // top-N per generated token; 0: the drawn token's only
   std::optional<int64_t> prompt_logprobs;  // the same for the prompt's tokens
 
+  // When the answer is of no use any more. Past `deadline` the request ends with kDeadlineExceeded,
+  // as it does if no token has come `ttft_limit` after its arrival. `total_limit` after its arrival
+  // it ends as it is, with FinishReason::kDeadline; with kDeadlineExceeded if it has no token yet.
+  // One that waits and cannot have its first token in time is not started: kDeadlineExceeded.
   std::optional<std::chrono::steady_clock::time_point> deadline;
+  std::optional<std::chrono::nanoseconds> ttft_limit;
+  std::optional<std::chrono::nanoseconds> total_limit;
 };
 
 struct TokenLogprob {

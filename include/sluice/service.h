@@ -83,6 +83,9 @@ struct ServiceLimits {
   int64_t max_prompt_bytes = 1 << 20;  // also of a chat, as JSON and rendered
   int32_t max_chat_messages = 1024;
   int32_t max_queued_requests = 256;
+  // Prompt tokens of requests that wait, of one model. A request that finds none waiting is taken
+  // whatever its length.
+  int64_t max_queued_tokens = 1 << 20;
   int32_t max_undelivered_tokens = 256;  // per completion, then it pauses
   int32_t max_stop_strings = 16;
   int32_t max_stop_bytes = 256;  // of one stop string

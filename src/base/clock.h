@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 
 namespace sluice::base {
 
@@ -17,6 +18,14 @@ inline TimePoint after(TimePoint start, Duration duration) {
 
 inline double in_seconds(Duration duration) {
   return std::chrono::duration<double>(duration).count();
+}
+
+// A whole number of milliseconds; what a Duration cannot hold becomes its nearest limit.
+inline Duration from_milliseconds(int64_t milliseconds) {
+  constexpr int64_t kMost = Duration::max() / std::chrono::milliseconds(1);
+  if (milliseconds > kMost) return Duration::max();
+  if (milliseconds < -kMost) return Duration::min();
+  return std::chrono::milliseconds(milliseconds);
 }
 
 // Where time comes from, so that tests can set it. Threads: any.

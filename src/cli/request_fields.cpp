@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/json_read.h"
 #include "cli/parse.h"
 #include "cli/request_source.h"
@@ -25,7 +26,7 @@ constexpr std::string_view kLength = "Length and stopping";
 constexpr std::string_view kSampling = "Sampling";
 constexpr std::string_view kOutput = "Output";
 
-constexpr std::array<RequestField, 29> kFields{{
+constexpr std::array<RequestField, 31> kFields{{
     {"prompt", kPrompt, "TEXT", "Text to continue (UTF-8)", "", &R::prompt},
     {"token_ids", kPrompt, "IDS", "The same as token ids, with commas: 1,2,3; nothing is added", "",
      &R::token_ids},
@@ -55,6 +56,10 @@ constexpr std::array<RequestField, 29> kFields{{
      &R::min_tokens},
     {"stop", kLength, "TEXT", "End where this text appears; it is not printed", "", &R::stop},
     {"stop_token_ids", kLength, "IDS", "End at one of these token ids", "", &R::stop_token_ids},
+    {"ttft_ms", kLength, "N", "Give up unless the first token comes within N milliseconds", "none",
+     &R::ttft_limit},
+    {"total_ms", kLength, "N", "End after N milliseconds with what there is", "none",
+     &R::total_limit},
     {"ignore_eos", kLength, "", "Go on past the model's end token", "", &R::ignore_eos},
 
     {"temperature", kSampling, "T", "Divides the logits; 0 is greedy", "1", &R::temperature},
@@ -128,6 +133,16 @@ Result<void> set_text(std::optional<uint64_t>& target, const std::string& text) 
 Result<void> set_text(std::optional<double>& target, const std::string& text) {
   return store(parse_double(text), target);
 }
+// Milliseconds, as the fields' names say.
+Result<void> store_milliseconds(const Result<int64_t>& value,
+                                std::optional<std::chrono::nanoseconds>& target) {
+  if (!value) return std::unexpected(value.error());
+  target = base::from_milliseconds(*value);
+  return {};
+}
+Result<void> set_text(std::optional<std::chrono::nanoseconds>& target, const std::string& text) {
+  return store_milliseconds(parse_int64(text), target);
+}
 Result<void> set_text(bool& target, const std::string& text) {
   if (!text.empty()) return store(parse_bool(text), target);
   target = true;  // a flag without a value
@@ -189,6 +204,9 @@ Result<LogitBias> as_logit_bias(const Json& json) {
 template <typename Target>
 Result<void> set_json(Target& target, const Json& json) {
   return read_json(json, target);
+}
+Result<void> set_json(std::optional<std::chrono::nanoseconds>& target, const Json& json) {
+  return store_milliseconds(as_int64(json), target);
 }
 Result<void> set_json(std::vector<LogitBias>& target, const Json& json) {
   constexpr const char* kExpected = "a list of {\"token_id\": ID, \"bias\": X}";

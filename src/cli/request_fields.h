@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <span>
 #include <string>
@@ -21,16 +22,17 @@ using ChatChoice = std::optional<bool> ChatPrompt::*;
 using ChatSwitch = bool ChatPrompt::*;
 
 // Where a field of a request lives in GenerateRequest.
-using RequestMember = std::variant<ChatJson, ChatChoice, ChatSwitch,                        //
-                                   std::string GenerateRequest::*,                          //
-                                   std::optional<std::string> GenerateRequest::*,           //
-                                   std::optional<std::vector<int64_t>> GenerateRequest::*,  //
-                                   std::vector<int64_t> GenerateRequest::*,                 //
-                                   std::vector<std::string> GenerateRequest::*,             //
-                                   std::vector<LogitBias> GenerateRequest::*,               //
-                                   std::optional<int64_t> GenerateRequest::*,               //
-                                   std::optional<uint64_t> GenerateRequest::*,              //
-                                   std::optional<double> GenerateRequest::*,                //
+using RequestMember = std::variant<ChatJson, ChatChoice, ChatSwitch,                            //
+                                   std::string GenerateRequest::*,                              //
+                                   std::optional<std::string> GenerateRequest::*,               //
+                                   std::optional<std::vector<int64_t>> GenerateRequest::*,      //
+                                   std::vector<int64_t> GenerateRequest::*,                     //
+                                   std::vector<std::string> GenerateRequest::*,                 //
+                                   std::vector<LogitBias> GenerateRequest::*,                   //
+                                   std::optional<int64_t> GenerateRequest::*,                   //
+                                   std::optional<uint64_t> GenerateRequest::*,                  //
+                                   std::optional<double> GenerateRequest::*,                    //
+                                   std::optional<std::chrono::nanoseconds> GenerateRequest::*,  //
                                    bool GenerateRequest::*>;
 
 // One field of a request, under its proto name: the JSON key of an --input line, and with dashes

@@ -73,6 +73,8 @@ void add_limit_flags(Flags& flags, ServiceLimits& limits) {
                 1);
   flags.add_int({"--max-queued-requests", "N", "Requests that wait", ""},
                 limits.max_queued_requests, 1);
+  flags.add_int64({"--max-queued-tokens", "N", "Prompt tokens that wait, of each model", ""},
+                  limits.max_queued_tokens, 1);
   flags.add_int({"--max-undelivered-tokens", "N",
                  "Tokens of a completion that its reader has not taken; then it pauses", ""},
                 limits.max_undelivered_tokens, 1);

@@ -105,6 +105,7 @@ class ServiceBuilder final {
                                at_least("max_prompt_bytes", limits.max_prompt_bytes, 1),
                                at_least("max_chat_messages", limits.max_chat_messages, 1),
                                at_least("max_queued_requests", limits.max_queued_requests, 1),
+                               at_least("max_queued_tokens", limits.max_queued_tokens, 1),
                                at_least("max_undelivered_tokens", limits.max_undelivered_tokens, 1),
                                at_least("max_stop_strings", limits.max_stop_strings, 0),
                                at_least("max_stop_bytes", limits.max_stop_bytes, 0),

@@ -188,7 +188,11 @@ void Delivery::end_request(LiveRequest& request) {
   const std::shared_ptr<LiveRequest> ended = live_.take(request);
   // The engine and the caller may keep the request for a while, but its observer goes here and now.
   std::shared_ptr<GenerateObserver> observer = std::move(ended->observer);
-  if (const std::optional<Error>& error = ended->delivery.error; error) {
+  DeliveryState& state = ended->delivery;
+  if (!state.error && state.first_token == base::TimePoint::max()) {
+    state.error = Error{ErrorCode::kDeadlineExceeded, "no token came within total_ms"};
+  }
+  if (const std::optional<Error>& error = state.error; error) {
     observer->on_end(std::unexpected(*error));
   } else {
     observer->on_end(summarize(*ended));

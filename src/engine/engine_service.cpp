@@ -101,8 +101,11 @@ std::vector<std::unique_ptr<sequence::Sequence>> make_sequences(
     spec.sampling = checked.sampling;
     if (index > 0) spec.sampling.num_prompt_logprobs = -1;  // the delivery side copies them
     spec.stop = checked.stop;
+    spec.client = checked.client;
     spec.arrival = checked.arrival;
     spec.deadline = checked.deadline;
+    spec.first_token_by = checked.first_token_by;
+    spec.last_token_by = checked.last_token_by;
     spec.max_undelivered = live->max_undelivered;
     auto state = std::make_unique<SequenceState>();
     state->request = live;
@@ -199,18 +202,38 @@ Result<std::shared_ptr<GenerateCall>> EngineService::accept(
   auto live = make_live(std::move(*checked), models_[*model], limits_, std::move(observer));
   NewSequences sequences{*model, make_sequences(live, next_request_.fetch_add(1))};
   if (auto added = live_.add(live); !added) return std::unexpected(added.error());
-  ModelMetrics& metrics = metrics_.model(*model);
-  const int32_t n = live->checked.n;
-  const int64_t num_prompt_tokens = std::ssize(live->checked.prompt);
-  metrics.num_arriving.fetch_add(n, std::memory_order_relaxed);
-  if (!queue_->try_push(std::move(sequences))) {
-    metrics.num_arriving.fetch_sub(n, std::memory_order_relaxed);
+  if (auto queued = enqueue(*live, std::move(sequences)); !queued) {
     live_.take(*live);
     live_.settle();
+    return std::unexpected(queued.error());
+  }
+  return std::make_shared<EngineCall>(std::move(live), queue_);
+}
+
+Result<void> EngineService::enqueue(const LiveRequest& live, NewSequences sequences) {
+  const CheckedRequest& checked = live.checked;
+  const int64_t num_tokens = checked.num_prompt_tokens();
+  std::atomic<int64_t>& queued_tokens = loop_.lanes()[checked.model_idx]->queued_tokens();
+  const int64_t num_before = queued_tokens.fetch_add(num_tokens, std::memory_order_relaxed);
+  if (num_before > 0 && num_before + num_tokens > limits_.max_queued_tokens) {
+    queued_tokens.fetch_sub(num_tokens, std::memory_order_relaxed);
+    return std::unexpected(Error{
+        ErrorCode::kResourceExhausted,
+        "queue is full: " + std::to_string(num_before) + " prompt tokens wait, and " +
+            std::to_string(num_tokens) + " more are beyond the limit of " +
+            std::to_string(limits_.max_queued_tokens) + " (--max-queued-tokens), try again later",
+        kRetryAfter});
+  }
+  ModelMetrics& metrics = metrics_.model(checked.model_idx);
+  const auto num_prompt_tokens = std::ssize(checked.prompt);
+  metrics.num_arriving.fetch_add(checked.n, std::memory_order_relaxed);
+  if (!queue_->try_push(std::move(sequences))) {
+    metrics.num_arriving.fetch_sub(checked.n, std::memory_order_relaxed);
+    queued_tokens.fetch_sub(num_tokens, std::memory_order_relaxed);
     return fail(ErrorCode::kUnavailable, "the server is shutting down");
   }
   metrics.prompt_tokens.add(num_prompt_tokens);
-  return std::make_shared<EngineCall>(std::move(live), queue_);
+  return {};
 }
 
 Result<std::vector<int32_t>> EngineService::tokenize(std::string_view model, std::string_view text,

@@ -73,6 +73,8 @@ class EngineService final : public Service {
 
  private:
   Result<size_t> find_model(std::string_view name) const;
+  // Hands an accepted request to the engine, if its prompt tokens have room in the queue.
+  Result<void> enqueue(const LiveRequest& live, NewSequences sequences);
   Result<std::shared_ptr<GenerateCall>> accept(GenerateRequest request,
                                                std::shared_ptr<GenerateObserver> observer);
   // Ends what runs and joins the threads.

@@ -69,6 +69,7 @@ StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
       const observability::ProfiledPart part(profiler_, "commit");
       scheduler_->commit();
       apply(schedule.rows, *results);
+      learn_speed(times);
     } else {
       run_one_by_one(schedule.rows, results.error());
     }
@@ -77,9 +78,22 @@ StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
   return times;
 }
 
+// The least time per row, from full steps: a row of a small one takes longer than one of a long
+// prompt will. It goes up slowly, so that one lucky step does not count for ever.
+void Lane::learn_speed(const StepTimes& times) {
+  const base::Duration per_token = times.executor / times.num_tokens;
+  const bool is_full = times.num_tokens * 2 >= scheduler_->options().max_num_batched_tokens;
+  const bool is_known = fastest_token_.count() > 0;
+  if (is_known)
+    fastest_token_ += is_full ? fastest_token_ / 64 + base::Duration(1) : base::Duration(0);
+  if (is_full && !is_known) fastest_token_ = per_token;
+  if (is_known) fastest_token_ = std::min(fastest_token_, per_token);
+}
+
 const scheduler::StepSchedule& Lane::schedule_step() {
   const observability::ProfiledPart part(profiler_, "schedule");
-  const scheduler::StepSchedule& schedule = scheduler_->schedule(now_);
+  const scheduler::StepSchedule& schedule = scheduler_->schedule(now_, fastest_token_);
+  queued_tokens_.fetch_sub(schedule.num_started_tokens, std::memory_order_relaxed);
   end_ended(schedule.ended);
   return schedule;
 }
@@ -238,6 +252,21 @@ void Lane::end_ended(std::span<const scheduler::EndedSequence> ended) {
         end(sequence, Error{ErrorCode::kDeadlineExceeded, "the request's deadline has passed"},
             FinishReason::kDeadline);
         break;
+      case EndCause::kNoFirstToken:
+        end(sequence, Error{ErrorCode::kDeadlineExceeded, "no token came within ttft_ms"},
+            FinishReason::kDeadline);
+        break;
+      case EndCause::kHopeless:
+        end(sequence,
+            Error{
+                ErrorCode::kDeadlineExceeded,
+                "not started: the prompts up to its first token take longer than ttft_ms, total_ms "
+                "or the call's deadline leaves"},
+            FinishReason::kDeadline);
+        break;
+      case EndCause::kTimeIsUp:
+        end(sequence, std::nullopt, FinishReason::kDeadline);
+        break;
       case EndCause::kStalled:
         end(sequence,
             Error{ErrorCode::kResourceExhausted,
@@ -252,6 +281,9 @@ void Lane::end_ended(std::span<const scheduler::EndedSequence> ended) {
 
 void Lane::end(const Sequence& sequence, std::optional<Error> error, FinishReason reason) {
   const sequence::Progress& progress = sequence.progress();
+  if (!progress.first_scheduled) {
+    queued_tokens_.fetch_sub(sequence.num_prompt_tokens(), std::memory_order_relaxed);
+  }
   StreamEnd stream_end{std::move(error), reason, progress.first_scheduled, progress.num_cached};
   events_.push_back(
       {state_of(sequence).request.get(), sequence.spec().index, now_, std::move(stream_end)});

@@ -57,6 +57,10 @@ class Lane final {
   // Ends everything with `error`.
   void end_all(const Error& error);
 
+  // Prompt tokens of completions that have not run yet, those on their way to add() included: a
+  // front end adds them before it hands a request over, the lane takes them off.
+  std::atomic<int64_t>& queued_tokens() { return queued_tokens_; }
+
   // What is to be published; the caller empties it.
   std::vector<OutputEvent>& events() { return events_; }
   bool is_empty() const { return scheduler_->is_empty(); }
@@ -79,6 +83,7 @@ class Lane final {
   void end_internal(sequence::Sequence& sequence, const std::string& for_client,
                     const std::string& for_operator);
   void update_gauges();
+  void learn_speed(const StepTimes& times);
 
   std::unique_ptr<scheduler::Scheduler> scheduler_;
   std::unique_ptr<StepExecutor> executor_;
@@ -90,6 +95,8 @@ class Lane final {
   std::vector<OutputEvent> events_;
   std::vector<sampling::RowResult> kept_results_;  // of a step that was run one by one
   base::TimePoint now_;
+  base::Duration fastest_token_{0};  // of a step's time per row, lately; 0: not known
+  std::atomic<int64_t> queued_tokens_{0};
   Gauges gauges_;
 };
 

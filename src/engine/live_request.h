@@ -34,8 +34,12 @@ struct CheckedRequest {
   bool echo = false;
   bool skip_special_tokens = true;
   base::TimePoint arrival;
+  std::string client;
   base::TimePoint deadline;
+  base::TimePoint first_token_by = base::TimePoint::max();
+  base::TimePoint last_token_by = base::TimePoint::max();
 
+  int64_t num_prompt_tokens() const { return std::ssize(prompt) * n; }  // of all completions
   bool wants_logprobs() const { return sampling.num_logprobs >= 0; }
   bool wants_prompt_chunk() const { return echo || sampling.num_prompt_logprobs >= 0; }
 };

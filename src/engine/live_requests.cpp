@@ -24,10 +24,12 @@ Result<void> LiveRequests::add(std::shared_ptr<LiveRequest> request) {
                             " --max-num-seqs)");
   }
   if (request->checked.n > max_sequences_[model] - num_sequences_[model]) {
-    return fail(ErrorCode::kResourceExhausted,
-                "queue is full: " + std::to_string(num_sequences_[model]) +
-                    " completions run or wait, limit is " + std::to_string(max_sequences_[model]) +
-                    " (--max-queued-requests and --max-num-seqs), try again later");
+    return std::unexpected(Error{ErrorCode::kResourceExhausted,
+                                 "queue is full: " + std::to_string(num_sequences_[model]) +
+                                     " completions run or wait, limit is " +
+                                     std::to_string(max_sequences_[model]) +
+                                     " (--max-queued-requests and --max-num-seqs), try again later",
+                                 kRetryAfter});
   }
   num_sequences_[model] += request->checked.n;
   by_id_.emplace(id, std::move(request));

@@ -14,6 +14,9 @@
 
 namespace sluice::engine {
 
+// What a request that finds the queue full is told to wait.
+inline constexpr std::chrono::nanoseconds kRetryAfter = std::chrono::seconds(1);
+
 // The requests that were accepted and have not ended: finds duplicates, bounds their number, keeps
 // each alive until it is removed, and tells when none is left.
 //

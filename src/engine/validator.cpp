@@ -59,10 +59,11 @@ class RequestCheck final {
 
   Result<CheckedRequest> run(base::TimePoint now) {
     using Part = Result<void> (RequestCheck::*)();
-    for (const Part part : {&RequestCheck::check_id, &RequestCheck::check_distribution,
-                            &RequestCheck::check_penalties, &RequestCheck::check_logit_bias,
-                            &RequestCheck::check_logprobs, &RequestCheck::check_stops,
-                            &RequestCheck::check_prompt, &RequestCheck::check_lengths}) {
+    for (const Part part :
+         {&RequestCheck::check_id, &RequestCheck::check_distribution,
+          &RequestCheck::check_penalties, &RequestCheck::check_logit_bias,
+          &RequestCheck::check_logprobs, &RequestCheck::check_stops, &RequestCheck::check_times,
+          &RequestCheck::check_prompt, &RequestCheck::check_lengths}) {
       if (auto result = (this->*part)(); !result) return std::unexpected(result.error());
     }
     checked_.arrival = now;
@@ -71,6 +72,9 @@ class RequestCheck final {
     if (checked_.deadline <= now) {
       return fail(ErrorCode::kDeadlineExceeded, "the request's deadline has passed");
     }
+    if (request_.ttft_limit) checked_.first_token_by = now + *request_.ttft_limit;
+    if (request_.total_limit) checked_.last_token_by = now + *request_.total_limit;
+    checked_.client = std::move(request_.client);
     checked_.sampling.seed = request_.seed.value_or(draw_seed());
     checked_.echo = request_.echo;
     checked_.skip_special_tokens = request_.skip_special_tokens;
@@ -88,6 +92,17 @@ class RequestCheck final {
     }
     checked_.id = request_.request_id.empty() ? draw_request_id() : request_.request_id;
     return {};
+  }
+
+  Result<void> check_times() {
+    using Milliseconds = std::chrono::duration<double, std::milli>;
+    const auto check = [](const char* name, const auto& limit) -> Result<void> {
+      if (!limit || (*limit >= std::chrono::milliseconds(1) && *limit <= kMaxTimeLimit)) return {};
+      return must_be(name, Milliseconds(*limit).count(),
+                     "from 1 to " + show(int64_t{kMaxTimeLimit.count()}));
+    };
+    if (auto checked = check("ttft_ms", request_.ttft_limit); !checked) return checked;
+    return check("total_ms", request_.total_limit);
   }
 
   Result<void> check_distribution() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 
 #include "base/clock.h"
@@ -29,12 +30,14 @@ namespace sluice::engine {
 // | logit_bias                   | -100 .. 100; -infinity: forbids | -                |
 // | logprobs, prompt_logprobs    | 0 .. max_logprobs               | none             |
 // | request_id                   | to 256 bytes of UTF-8           | drawn            |
+// | ttft_ms, total_ms            | 1 .. 86,400,000 (a day)         | none             |
 inline constexpr double kMaxTemperature = 1e38;
 inline constexpr double kMinRepetitionPenalty = 0.01;
 inline constexpr double kMaxRepetitionPenalty = 100;
 inline constexpr double kMaxAdditivePenalty = 2;
 inline constexpr double kMaxLogitBias = 100;
 inline constexpr size_t kMaxRequestIdBytes = 256;
+inline constexpr std::chrono::milliseconds kMaxTimeLimit = std::chrono::hours(24);
 
 // Checks a request against its model and the limits, applies the defaults and tokenizes the prompt.
 // kInvalidArgument: name, value and limit of the first thing that is wrong. kDeadlineExceeded: the

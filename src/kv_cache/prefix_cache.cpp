@@ -43,6 +43,18 @@ std::optional<int32_t> PrefixCache::start(std::span<const int32_t> tokens,
   return num_shared * options_.block_size;
 }
 
+std::optional<uint64_t> PrefixCache::beginning(std::span<const int32_t> tokens) const {
+  const auto size = static_cast<size_t>(options_.block_size);
+  if (tokens.size() < size) return std::nullopt;
+  return hash_of(kNone, tokens.first(size));
+}
+
+bool PrefixCache::has_beginning(std::span<const int32_t> tokens) {
+  const std::optional<uint64_t> hash = beginning(tokens);
+  return hash &&
+         find(kNone, tokens.first(static_cast<size_t>(options_.block_size)), *hash) != kNone;
+}
+
 bool PrefixCache::grow(int32_t num_tokens, std::vector<BlockId>& table) {
   const int32_t count = blocks_for(num_tokens) - static_cast<int32_t>(table.size());
   return count <= 0 || allocate(count, table);

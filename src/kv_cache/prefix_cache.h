@@ -47,6 +47,11 @@ class PrefixCache final {
   std::optional<int32_t> start(std::span<const int32_t> tokens, int32_t max_shared_tokens,
                                int32_t reserve, std::vector<BlockId>& table);
 
+  // The hash of a sequence's first block, which is what it must have in common with another one to
+  // share anything; nullopt if it has no full block. And whether that block is published.
+  std::optional<uint64_t> beginning(std::span<const int32_t> tokens) const;
+  bool has_beginning(std::span<const int32_t> tokens);
+
   // Grows `table` until it holds `num_tokens` tokens: all or nothing, false if too few blocks are
   // available.
   bool grow(int32_t num_tokens, std::vector<BlockId>& table);

@@ -45,10 +45,25 @@ std::optional<EndCause> end_cause(const Sequence& sequence, base::TimePoint now,
     case StopSignal::kNone:
       break;
   }
-  if (now >= sequence.spec().deadline) return EndCause::kDeadline;
+  const sequence::SequenceSpec& spec = sequence.spec();
+  if (now >= spec.deadline) return EndCause::kDeadline;
+  if (now >= spec.last_token_by) return EndCause::kTimeIsUp;
+  if (now >= spec.first_token_by && sequence.num_generated() == 0) return EndCause::kNoFirstToken;
   const auto& paused_since = sequence.progress().paused_since;
   if (paused_since && now - *paused_since >= stall_time) return EndCause::kStalled;
   return std::nullopt;
+}
+
+// Tokens that a sequence is charged for in the order of turns.
+int64_t charge_of(const Sequence& sequence) {
+  return FairOrder::charge(sequence.num_prompt_tokens(), sequence.spec().stop.max_tokens);
+}
+
+// When its first token is late; never once it has one.
+base::TimePoint first_token_limit(const Sequence& sequence) {
+  const sequence::SequenceSpec& spec = sequence.spec();
+  if (sequence.num_generated() > 0) return base::TimePoint::max();
+  return std::min({spec.deadline, spec.first_token_by, spec.last_token_by});
 }
 
 std::unexpected<Error> out_of_range(const char* option, int64_t value, const std::string& range) {
@@ -109,10 +124,15 @@ Result<void> Scheduler::add(std::vector<std::unique_ptr<Sequence>>& completions)
                                                    std::to_string(options_.max_waiting_seqs) +
                                                    " waiting sequences, try again later");
   }
+  if (is_empty()) order_.clear();
+  const auto num_completions = static_cast<int32_t>(completions.size());
+  const uint64_t turn =
+      order_.next_turn(first.spec().client, num_completions, charge_of(first) * num_completions);
   Sequence* older = nullptr;
   for (auto& sequence : completions) {
     Progress& progress = sequence->mutable_progress();
     progress.order = next_order_++;
+    progress.turn = turn;
     progress.older_sibling = older;
     if (older != nullptr) older->mutable_progress().younger_sibling = sequence.get();
     older = sequence.get();
@@ -122,17 +142,19 @@ Result<void> Scheduler::add(std::vector<std::unique_ptr<Sequence>>& completions)
   return {};
 }
 
-const StepSchedule& Scheduler::schedule(base::TimePoint now) {
+const StepSchedule& Scheduler::schedule(base::TimePoint now, base::Duration fastest_token) {
   schedule_.rows.clear();
   schedule_.ended.clear();
   schedule_.num_tokens = 0;
   schedule_.num_preempted = 0;
+  schedule_.num_started_tokens = 0;
   now_ = now;
   budget_tokens_ = options_.max_num_batched_tokens;
   budget_logit_rows_ = options_.max_prompt_logit_rows;
   num_paused_running_ = 0;
   end_and_pause(running_, now);
   end_and_pause(waiting_, now);
+  if (fastest_token.count() > 0) end_hopeless(fastest_token);
   running_.compact();
   waiting_.compact();
 
@@ -165,6 +187,48 @@ void Scheduler::end_and_pause(SequenceList& list, base::TimePoint now) {
       ++num_paused_running_;
     }
   }
+}
+
+// Counts only tokens that are certain to be computed before a sequence's first one comes: what is
+// left of running prefills, the prompts that wait before it, and its own. A prompt that begins like
+// one that is cached, runs or waits before it may find most of itself in the cache, and counts as
+// nothing. Decodes, places and blocks that are missing would only make it later.
+void Scheduler::end_hopeless(base::Duration fastest_token) {
+  beginnings_.reset();
+  double ahead = 0;  // tokens
+  for (size_t i = 0; i < running_.num_positions(); ++i) {
+    const Sequence* sequence = running_.at(i);
+    if (sequence == nullptr || is_paused(*sequence) || is_decode(*sequence)) continue;
+    ahead += sequence->num_tokens() - sequence->progress().num_computed;
+    is_new_beginning(*sequence);
+  }
+  const auto token_ns = static_cast<double>(fastest_token.count());
+  for (size_t i = 0; i < waiting_.num_positions(); ++i) {
+    Sequence* sequence = waiting_.at(i);
+    if (sequence == nullptr || is_paused(*sequence)) continue;
+    const double own = is_new_beginning(*sequence) ? sequence->num_tokens() : 0;
+    const base::TimePoint limit = first_token_limit(*sequence);
+    const bool is_hopeless = limit != base::TimePoint::max() &&
+                             (ahead + own) * token_ns > static_cast<double>((limit - now_).count());
+    if (!is_hopeless) {
+      ahead += own;
+      continue;
+    }
+    close(*sequence);
+    schedule_.ended.push_back({waiting_.take(*sequence), EndCause::kHopeless});
+  }
+}
+
+// Whether nothing of it can be shared with what is cached or was asked for before. May say no for
+// one that is new; never yes for one that is not.
+bool Scheduler::is_new_beginning(const Sequence& sequence) {
+  const std::optional<uint64_t> hash = cache_.beginning(sequence.tokens());
+  if (!hash) return true;
+  // Fibonacci hashing: the product's highest bits depend on all of the hash.
+  const auto bit = static_cast<size_t>((*hash * 0x9e3779b97f4a7c15ULL) >> kBeginningsShift);
+  if (beginnings_.test(bit)) return false;
+  beginnings_.set(bit);
+  return !cache_.has_beginning(sequence.tokens());
 }
 
 void Scheduler::schedule_decodes() {
@@ -230,7 +294,9 @@ bool Scheduler::try_start(Sequence& sequence) {
   progress.num_computed = *num_shared;
   num_prefix_query_tokens_ += sequence.num_tokens();
   num_prefix_hit_tokens_ += *num_shared;
+  order_.started(progress.turn);
   if (!progress.first_scheduled) {
+    schedule_.num_started_tokens += sequence.num_prompt_tokens();
     progress.first_scheduled = now_;
     progress.num_cached = *num_shared;
   }
@@ -325,6 +391,8 @@ void Scheduler::commit() {
 void Scheduler::close(Sequence& sequence) {
   Progress& progress = sequence.mutable_progress();
   cache_.release(progress.block_table);
+  order_.settle(sequence.spec().client, charge_of(sequence),
+                progress.first_scheduled ? sequence.num_tokens() : 0);
   progress.state = SequenceState::kFinished;
   Sequence* older = std::exchange(progress.older_sibling, nullptr);
   Sequence* younger = std::exchange(progress.younger_sibling, nullptr);
@@ -363,7 +431,8 @@ base::TimePoint Scheduler::next_timeout() const {
     for (size_t i = 0; i < list->num_positions(); ++i) {
       const Sequence* sequence = list->at(i);
       if (sequence == nullptr) continue;
-      next = std::min(next, sequence->spec().deadline);
+      next = std::min({next, sequence->spec().deadline, sequence->spec().last_token_by,
+                       first_token_limit(*sequence)});
       const auto& paused_since = sequence->progress().paused_since;
       if (paused_since) next = std::min(next, base::after(*paused_since, options_.stall_time));
     }

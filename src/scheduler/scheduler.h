@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bitset>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -9,6 +10,7 @@
 
 #include "base/clock.h"
 #include "kv_cache/prefix_cache.h"
+#include "scheduler/fair_order.h"
 #include "scheduler/sequence_list.h"
 #include "sequence/sequence.h"
 #include "sluice/error.h"
@@ -49,7 +51,10 @@ enum class EndCause : uint8_t {
   kTextStop,   // Signals: a stop string was found
   kCancelled,  // Signals: cancelled
   kDeadline,
-  kStalled,  // the reader took nothing for stall_time
+  kNoFirstToken,  // first_token_by has passed, and it has none
+  kHopeless,      // waits, and cannot have its first token in time
+  kTimeIsUp,      // last_token_by has passed
+  kStalled,       // the reader took nothing for stall_time
 };
 
 struct EndedSequence {
@@ -58,8 +63,9 @@ struct EndedSequence {
 };
 
 struct StepSchedule {
-  std::vector<ScheduledRows> rows;   // oldest decodes first, then prefills; may be empty
+  std::vector<ScheduledRows> rows;   // earliest turn's decodes first, then prefills; may be empty
   int32_t num_tokens = 0;            // sum over rows
+  int64_t num_started_tokens = 0;    // of prompts that run for the first time
   std::vector<EndedSequence> ended;  // their blocks are free; they die at the next schedule()
   int32_t num_preempted = 0;         // in this step
 };
@@ -84,9 +90,11 @@ struct SchedulerCounts {
 //    then the youngest running one, which may be itself. A preempted sequence loses its blocks, not
 //    its tokens, and waits in its old place.
 // 3. Running prefills go on, the oldest first, within what is left of the token budget.
-// 4. Waiting sequences start, strictly in order of arrival, when a place and the blocks for all
+// 4. Waiting sequences start, strictly the oldest first, when a place and the blocks for all
 //    their known tokens are there (paused sequences make room). The first one that cannot start
 //    ends the admission of this step: nobody overtakes it for being smaller.
+// Older is who has the earlier turn (FairOrder): with one client that is the order of arrival, with
+// several each has its share of the starts, and a client's own requests stay in order of arrival.
 //
 // A sequence whose reader is slow pauses: it is passed over, keeps its blocks as long as nobody
 // needs them, and goes on when its reader has taken tokens. Completions of one request share their
@@ -112,7 +120,10 @@ class Scheduler final {
 
   // The next step, valid until the next call. `rows` is empty if nothing can run now: then all
   // sequences that are left are paused, or there are none.
-  const StepSchedule& schedule(base::TimePoint now);
+  // `fastest_token`: the least time that a token of a prompt takes, 0 if unknown. With it a waiting
+  // sequence ends as kHopeless as soon as the prompt tokens up to its first token leave no hope
+  // that it comes before first_token_by, last_token_by and deadline.
+  const StepSchedule& schedule(base::TimePoint now, base::Duration fastest_token = {});
 
   // The tokens of the last schedule are in the cache. Once after each step that succeeded, before
   // append() and finish(). After a step that failed: finish() those of its sequences whose tokens
@@ -140,6 +151,8 @@ class Scheduler final {
 
   // The rules 1 to 4, in this order.
   void end_and_pause(SequenceList& list, base::TimePoint now);
+  void end_hopeless(base::Duration fastest_token);
+  bool is_new_beginning(const sequence::Sequence& sequence);
   void schedule_decodes();
   void schedule_prefills();
   void admit();
@@ -160,6 +173,7 @@ class Scheduler final {
   SequenceList waiting_;
   std::vector<std::unique_ptr<sequence::Sequence>> preempted_;  // in this step
   StepSchedule schedule_;
+  FairOrder order_;
   base::TimePoint now_{};           // of this step
   int32_t num_paused_running_ = 0;  // this and the next two: of this step, counted anew
   int32_t budget_tokens_ = 0;
@@ -168,6 +182,8 @@ class Scheduler final {
   int64_t num_preemptions_ = 0;
   int64_t num_prefix_query_tokens_ = 0;
   int64_t num_prefix_hit_tokens_ = 0;
+  static constexpr int kBeginningsShift = 52;
+  std::bitset<1 << (64 - kBeginningsShift)> beginnings_;  // of prompts: scratch of end_hopeless()
 };
 
 }  // namespace sluice::scheduler

@@ -7,20 +7,19 @@
 namespace sluice::scheduler {
 
 void SequenceList::insert(std::unique_ptr<sequence::Sequence> sequence) {
-  const uint64_t order = sequence->progress().order;
-  const auto place = std::ranges::lower_bound(entries_, order, {}, &Entry::order);
+  const Key key = key_of(*sequence);
+  const auto place = std::ranges::lower_bound(entries_, key, {}, &Entry::key);
   ++size_;
-  if (place != entries_.end() && place->order == order) {
+  if (place != entries_.end() && place->key == key) {
     assert(place->sequence == nullptr);
     place->sequence = std::move(sequence);  // back into the hole that it left
     return;
   }
-  entries_.insert(place, Entry{order, std::move(sequence)});
+  entries_.insert(place, Entry{key, std::move(sequence)});
 }
 
 std::unique_ptr<sequence::Sequence> SequenceList::take(const sequence::Sequence& sequence) {
-  const auto place =
-      std::ranges::lower_bound(entries_, sequence.progress().order, {}, &Entry::order);
+  const auto place = std::ranges::lower_bound(entries_, key_of(sequence), {}, &Entry::key);
   assert(place != entries_.end() && place->sequence.get() == &sequence);
   --size_;
   return std::move(place->sequence);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -9,13 +10,13 @@
 
 namespace sluice::scheduler {
 
-// Owns sequences in order of arrival (Progress::order).
+// Owns sequences in the order in which they go: by turn, of equal turns by arrival.
 //
 // Taking one leaves a hole, so that positions stay valid in a walk over the list; compact() closes
 // the holes. Append and take cost O(log n), an insertion in the middle O(n).
 class SequenceList final {
  public:
-  // Positions from the insertion on move; none at the end. Requires: its order is not in the list.
+  // Positions from the insertion on move; none at the end. Requires: it is not in the list.
   void insert(std::unique_ptr<sequence::Sequence> sequence);
   // Requires: it is in the list.
   std::unique_ptr<sequence::Sequence> take(const sequence::Sequence& sequence);
@@ -27,11 +28,19 @@ class SequenceList final {
   int32_t size() const { return size_; }
 
  private:
-  struct Entry {
+  struct Key {
+    uint64_t turn;
     uint64_t order;
+    auto operator<=>(const Key&) const = default;
+  };
+  static Key key_of(const sequence::Sequence& sequence) {
+    return {sequence.progress().turn, sequence.progress().order};
+  }
+  struct Entry {
+    Key key;
     std::unique_ptr<sequence::Sequence> sequence;
   };
-  std::vector<Entry> entries_;  // ascending order, holes included
+  std::vector<Entry> entries_;  // ascending keys, holes included
   int32_t size_ = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -48,9 +49,12 @@ struct SequenceSpec {
   sampling::SamplingParams sampling;  // only completion 0 may ask for prompt logprobs: the engine
                                       // copies them for the others
   StopCriteria stop;
+  std::string client;  // whose turn it takes among those who wait; "": of nobody in particular
   base::TimePoint arrival;
-  base::TimePoint deadline = base::TimePoint::max();
-  int32_t max_undelivered = 256;  // tokens, >= 1
+  base::TimePoint deadline = base::TimePoint::max();        // ends with an error
+  base::TimePoint first_token_by = base::TimePoint::max();  // without one until then: an error
+  base::TimePoint last_token_by = base::TimePoint::max();   // ends with what there is
+  int32_t max_undelivered = 256;                            // tokens, >= 1
 };
 
 enum class SequenceState : uint8_t {
@@ -64,7 +68,8 @@ class Sequence;
 // What the scheduler keeps about a sequence. Written by the scheduler only.
 struct Progress {
   SequenceState state = SequenceState::kWaiting;
-  uint64_t order = 0;        // place in the order of arrival, unique; the smaller goes first
+  uint64_t order = 0;        // place in the order of arrival, unique
+  uint64_t turn = 0;         // see FairOrder; the smaller goes first, of equal ones the older
   int32_t num_computed = 0;  // tokens whose keys and values are in the cache
   int32_t num_cached = 0;    // of them prompt tokens taken from shared blocks at the first start
   int32_t num_preemptions = 0;

@@ -152,6 +152,8 @@ TEST(RequestFieldsTest, FlagAndJsonKeyMeanTheSame) {
       {"--min-tokens", "2", R"({"min_tokens": 2})"},
       {"--stop", "x", R"({"stop": ["x"]})"},
       {"--stop-token-ids", "3,4", R"({"stop_token_ids": [3, 4]})"},
+      {"--ttft-ms", "250", R"({"ttft_ms": 250})"},
+      {"--total-ms", "9000", R"({"total_ms": 9000})"},
       {"--ignore-eos", "", R"({"ignore_eos": true})"},
       {"--temperature", "0.5", R"({"temperature": 0.5})"},
       {"--top-p", "0.9", R"({"top_p": 0.9})"},

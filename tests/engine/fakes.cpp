@@ -148,6 +148,7 @@ FakeService::FakeService(const FakeServiceOptions& options) {
   scheduling.max_model_len = options.max_model_len;
   scheduling.max_num_seqs = options.max_num_seqs;
   scheduling.max_num_batched_tokens = options.max_num_batched_tokens;
+  scheduling.keep_prefixes = options.keep_prefixes;
   scheduling.stall_time = options.limits.stall_time;
   auto scheduler = scheduler::Scheduler::create(scheduling);
   EXPECT_TRUE(scheduler.has_value());

@@ -108,6 +108,7 @@ struct FakeServiceOptions {
   int32_t max_num_seqs = 8;
   int32_t max_num_batched_tokens = 32;
   bool has_tokenizer = true;
+  bool keep_prefixes = false;
   std::vector<int32_t> end_token_ids = {LetterTokenizer::kEnd};
   // Default: no chats.
   std::function<std::unique_ptr<ChatRenderer>(const tokenizer::Tokenizer&)> make_chat;

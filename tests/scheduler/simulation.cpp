@@ -31,6 +31,12 @@ const char* name_of(EndCause cause) {
       return "cancelled";
     case EndCause::kDeadline:
       return "deadline";
+    case EndCause::kNoFirstToken:
+      return "no first token";
+    case EndCause::kHopeless:
+      return "hopeless";
+    case EndCause::kTimeIsUp:
+      return "time is up";
     case EndCause::kStalled:
       return "stalled";
   }
@@ -45,6 +51,7 @@ Simulation::Simulation(uint64_t seed) : random_(seed) {
   places_.assign(static_cast<size_t>(options_.num_blocks * options_.block_size), 0);
   arrival_percent_ = draw(5, 100);
   num_requests_left_ = draw(1, chance(30) ? 60 : 15);
+  num_clients_ = chance(50) ? 1 : draw(2, 4);
 }
 
 SchedulerOptions Simulation::draw_options() {
@@ -141,6 +148,7 @@ sequence::SequenceSpec Simulation::draw_spec(const std::vector<int32_t>& prompt)
   spec.stop.end_token_ids = {kEndToken};
   spec.stop.ignore_eos = chance(30);
   spec.stop.min_tokens = chance(20) ? draw(0, spec.stop.max_tokens) : 0;
+  spec.client = std::to_string(draw(1, num_clients_));
   spec.arrival = clock_.now();
   if (chance(15)) spec.deadline = clock_.now() + milliseconds(draw(0, 150));
   spec.max_undelivered = draw(1, 8);
@@ -309,12 +317,13 @@ void Simulation::look_before() {
   for (const auto& [order, stream] : streams_) {
     if (stream.sequence == nullptr) continue;
     const Progress& progress = stream.sequence->progress();
-    before_[order] = {.was_running = progress.state == SequenceState::kRunning,
-                      .is_paused = stream.sequence->reader_is_slow(),
-                      .is_decode = progress.num_computed == stream.sequence->num_tokens() - 1,
-                      .was_started = progress.first_scheduled.has_value(),
-                      .num_computed = progress.num_computed};
-    figures_.pauses += before_[order].is_paused && !progress.paused_since ? 1 : 0;
+    Before& before = before_[age_of(*stream.sequence)];
+    before = {.was_running = progress.state == SequenceState::kRunning,
+              .is_paused = stream.sequence->reader_is_slow(),
+              .is_decode = progress.num_computed == stream.sequence->num_tokens() - 1,
+              .was_started = progress.first_scheduled.has_value(),
+              .num_computed = progress.num_computed};
+    figures_.pauses += before.is_paused && !progress.paused_since ? 1 : 0;
   }
 }
 
@@ -332,7 +341,8 @@ void Simulation::check_ended(const StepSchedule& step) {
       broken("sequence ", order, " was cancelled or is late, and runs");
     }
     if (!is_ended) continue;
-    const bool is_paused = before_.at(order).is_paused;
+    const Age age = age_of(*stream.sequence);
+    const bool is_paused = before_.at(age).is_paused;
     const bool is_right =
         stream.is_signalled
             ? found->second == (stream.signal == StopSignal::kCancelled ? EndCause::kCancelled
@@ -340,7 +350,7 @@ void Simulation::check_ended(const StepSchedule& step) {
         : is_late ? found->second == EndCause::kDeadline
                   : found->second == EndCause::kStalled && is_paused;
     if (!is_right) broken("sequence ", order, " ended for a wrong cause: ", name_of(found->second));
-    before_.erase(order);
+    before_.erase(age);
   }
 }
 
@@ -367,11 +377,12 @@ void Simulation::check_rows(const StepSchedule& step) {
   for (const ScheduledRows& rows : step.rows) {
     const Progress& progress = rows.sequence->progress();
     if (!scheduled.insert(progress.order).second) broken("scheduled twice");
-    if (!before_.contains(progress.order)) {
+    const auto before = before_.find(age_of(*rows.sequence));
+    if (before == before_.end()) {
       broken("an ended sequence is scheduled");
       return;
     }
-    if (before_[progress.order].is_paused) broken("a paused sequence is scheduled");
+    if (before->second.is_paused) broken("a paused sequence is scheduled");
     if (rows.first_position != progress.num_computed) broken("wrong first position");
     if (rows.end_position() > rows.sequence->num_tokens()) broken("rows past the end");
     if (rows.draws_token != (rows.end_position() == rows.sequence->num_tokens())) {
@@ -382,7 +393,8 @@ void Simulation::check_rows(const StepSchedule& step) {
   }
   bool is_oldest = true;
   bool can_run = false;
-  for (const auto& [order, before] : before_) {
+  for (const auto& [age, before] : before_) {
+    const uint64_t order = age.second;
     can_run = can_run || !before.is_paused;
     if (before.is_paused || !before.was_running) continue;
     const bool still_runs =
@@ -397,7 +409,8 @@ void Simulation::check_rows(const StepSchedule& step) {
 // Blocks are taken from paused sequences first, then from the youngest.
 void Simulation::check_preempted() {
   bool is_any_preempted = false;
-  for (const auto& [order, before] : before_) {
+  for (const auto& [age, before] : before_) {
+    const uint64_t order = age.second;
     if (!before.was_running) continue;
     const bool still_runs = streams_[order].sequence->progress().state == SequenceState::kRunning;
     if (!before.is_paused && still_runs && is_any_preempted) {
@@ -405,7 +418,8 @@ void Simulation::check_preempted() {
     }
     is_any_preempted = is_any_preempted || (!before.is_paused && !still_runs);
   }
-  for (const auto& [order, before] : before_) {
+  for (const auto& [age, before] : before_) {
+    const uint64_t order = age.second;
     if (!is_any_preempted || !before.was_running || !before.is_paused) continue;
     if (streams_[order].sequence->progress().state == SequenceState::kRunning) {
       broken("a paused sequence keeps its blocks while another loses them");
@@ -415,28 +429,31 @@ void Simulation::check_preempted() {
 
 // Nobody is started while an older one waits that could have been.
 void Simulation::check_order() {
-  uint64_t youngest_started = 0;
-  for (const auto& [order, before] : before_) {
+  Age youngest_started{0, 0};
+  for (const auto& [age, before] : before_) {
+    const uint64_t order = age.second;
     const Progress& progress = streams_[order].sequence->progress();
     if (before.was_running || progress.state != SequenceState::kRunning) continue;
-    youngest_started = order;
+    youngest_started = age;
     if (waits_for_sibling(*streams_[order].sequence)) broken("a sibling's work is done twice");
   }
-  for (const auto& [order, before] : before_) {
-    if (order >= youngest_started) break;
+  for (const auto& [age, before] : before_) {
+    const uint64_t order = age.second;
+    if (age >= youngest_started) break;
     const Sequence& sequence = *streams_[order].sequence;
     if (sequence.progress().state != SequenceState::kWaiting || before.is_paused) continue;
     if (waits_for_sibling(sequence)) continue;
-    broken("sequence ", order, " was overtaken by ", youngest_started);
+    broken("sequence ", order, " was overtaken by ", youngest_started.second);
   }
 }
 
 bool Simulation::waits_for_sibling(const Sequence& sequence) const {
   const int32_t size = options_.block_size;
   const int32_t border = (sequence.num_prompt_tokens() - 1) / size * size;
-  for (const auto& [order, before] : before_) {
+  for (const auto& [age, before] : before_) {
+    const uint64_t order = age.second;
     const Sequence& other = *streams_.at(order).sequence;
-    if (order >= sequence.progress().order) break;
+    if (age >= age_of(sequence)) break;
     if (other.spec().request != sequence.spec().request || before.is_paused) continue;
     if (other.progress().num_computed < border) return true;
   }

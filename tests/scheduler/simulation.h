@@ -5,6 +5,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -57,6 +58,11 @@ class Simulation final {
     int32_t num_computed;
   };
   using Random = std::mt19937_64;
+  // Who is older: the turn, then the order of arrival.
+  using Age = std::pair<uint64_t, uint64_t>;
+  static Age age_of(const sequence::Sequence& sequence) {
+    return {sequence.progress().turn, sequence.progress().order};
+  }
 
   int32_t draw(int32_t from, int32_t to) {  // inclusive
     return from + static_cast<int32_t>(random_() % static_cast<uint64_t>(to - from + 1));
@@ -97,10 +103,11 @@ class Simulation final {
   std::unique_ptr<Scheduler> scheduler_;
   std::vector<uint64_t> places_;        // [N, S], the fake KV pool
   std::map<uint64_t, Stream> streams_;  // by order; those that ended are kept
-  std::map<uint64_t, Before> before_;   // by order, of the living
+  std::map<Age, Before> before_;        // the living, the oldest first
   std::vector<int32_t> last_prompt_;
   int32_t num_requests_left_ = 0;
   int32_t arrival_percent_ = 0;  // in each step
+  int32_t num_clients_ = 1;
   uint64_t next_request_ = 1;
   uint64_t next_order_ = 1;
   int32_t num_living_ = 0;

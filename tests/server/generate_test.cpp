@@ -79,6 +79,7 @@ TEST(Generate, AbsentFieldsStayAbsent) {
   EXPECT_FALSE(got.temperature || got.top_p || got.top_k || got.min_p || got.seed);
   EXPECT_FALSE(got.repetition_penalty || got.presence_penalty || got.frequency_penalty);
   EXPECT_FALSE(got.logprobs || got.prompt_logprobs || got.deadline);
+  EXPECT_FALSE(got.ttft_limit || got.total_limit);
   EXPECT_FALSE(got.ignore_eos || got.echo);
   EXPECT_TRUE(got.skip_special_tokens);
   EXPECT_TRUE(got.logit_bias.empty() && got.stop.empty() && got.stop_token_ids.empty());
@@ -109,6 +110,8 @@ GenerateRequest full_request() {
   request.skip_special_tokens = false;
   request.logprobs = 0;
   request.prompt_logprobs = 20;
+  request.ttft_limit = std::chrono::milliseconds(-7);
+  request.total_limit = std::chrono::hours(24 * 365 * 200);
   return request;
 }
 
@@ -147,6 +150,8 @@ TEST(Generate, EveryFieldArrivesAsItWasSent) {
   EXPECT_FALSE(got.skip_special_tokens);
   EXPECT_EQ(got.logprobs, sent.logprobs);
   EXPECT_EQ(got.prompt_logprobs, sent.prompt_logprobs);
+  EXPECT_EQ(got.ttft_limit, sent.ttft_limit);
+  EXPECT_EQ(got.total_limit, sent.total_limit);
 }
 
 TEST(Generate, CompletionsEchoAndLogprobsReachTheClient) {
@@ -234,13 +239,15 @@ TEST(Generate, ErrorsBeforeAndAfterTheFirstTokenKeepCodeAndMessage) {
 
 TEST(Generate, AFullQueueSaysWhenToRetry) {
   FakeService service;
-  service.generate_error = Error{ErrorCode::kResourceExhausted, "queue is full"};
+  service.generate_error =
+      Error{ErrorCode::kResourceExhausted, "queue is full", std::chrono::microseconds(2'500'001)};
   Loopback loopback(service);
   grpc::ClientContext context;
   const auto reader = loopback.stub().Generate(&context, prompt_request());
   EXPECT_EQ(read_all(*reader).status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   const auto& trailing = context.GetServerTrailingMetadata();
-  EXPECT_NE(trailing.find("grpc-retry-pushback-ms"), trailing.end());
+  ASSERT_NE(trailing.find("grpc-retry-pushback-ms"), trailing.end());
+  EXPECT_EQ(trailing.find("grpc-retry-pushback-ms")->second, "2501");
 }
 
 TEST(Generate, GrpcItselfTriesARefusedCallAgain) {

@@ -2,6 +2,7 @@
 
 #include <grpc/support/time.h>
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -16,7 +17,6 @@ using std::chrono::steady_clock;
 constexpr int64_t kMaxDeadlineSeconds = int64_t{10} * 365 * 24 * 3600;
 // What a refused client should wait, in gRPC's own key for it.
 constexpr const char* kRetryKey = "grpc-retry-pushback-ms";
-constexpr const char* kRetryMilliseconds = "1000";
 
 }  // namespace
 
@@ -54,8 +54,9 @@ Error cancel_error(const grpc::CallbackServerContext& context) {
 }
 
 void add_retry_time(const Error& error, grpc::CallbackServerContext& context) {
-  if (error.code != ErrorCode::kResourceExhausted) return;
-  context.AddTrailingMetadata(kRetryKey, kRetryMilliseconds);
+  if (!error.retry_after) return;
+  const auto time = std::chrono::ceil<std::chrono::milliseconds>(*error.retry_after);
+  context.AddTrailingMetadata(kRetryKey, std::to_string(time.count()));
 }
 
 }  // namespace sluice::server

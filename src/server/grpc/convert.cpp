@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "base/clock.h"
 #include "server/grpc/convert_chat.h"
 
 namespace sluice::server {
@@ -16,6 +17,10 @@ void set_duration(std::chrono::nanoseconds time, Duration& message) {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time);
   message.set_seconds(seconds.count());
   message.set_nanos(static_cast<int32_t>((time - seconds).count()));
+}
+
+int64_t to_milliseconds(std::chrono::nanoseconds time) {
+  return std::chrono::floor<std::chrono::milliseconds>(time).count();
 }
 
 std::chrono::nanoseconds to_nanoseconds(const Duration& message) {
@@ -102,6 +107,8 @@ Result<GenerateRequest> from_proto(v1::GenerateRequest&& message) {
   }
   if (message.has_logprobs()) request.logprobs = message.logprobs();
   if (message.has_prompt_logprobs()) request.prompt_logprobs = message.prompt_logprobs();
+  if (message.has_ttft_ms()) request.ttft_limit = base::from_milliseconds(message.ttft_ms());
+  if (message.has_total_ms()) request.total_limit = base::from_milliseconds(message.total_ms());
   return request;
 }
 
@@ -138,6 +145,8 @@ v1::GenerateRequest to_proto(const GenerateRequest& request) {
   message.set_skip_special_tokens(request.skip_special_tokens);
   if (request.logprobs) message.set_logprobs(*request.logprobs);
   if (request.prompt_logprobs) message.set_prompt_logprobs(*request.prompt_logprobs);
+  if (request.ttft_limit) message.set_ttft_ms(to_milliseconds(*request.ttft_limit));
+  if (request.total_limit) message.set_total_ms(to_milliseconds(*request.total_limit));
   return message;
 }
 
