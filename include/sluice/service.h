@@ -39,6 +39,8 @@ class GenerateCall {
   // Tells that the reader has taken `num_tokens` more tokens. A request whose tokens are not taken
   // is paused when the limit of undelivered tokens is reached, and goes on after this.
   virtual void delivered(int32_t num_tokens) = 0;
+  // Tokens of the request's prompt, as the usage will report them.
+  virtual int32_t num_prompt_tokens() const = 0;
 };
 
 struct ModelInfo {

@@ -15,6 +15,12 @@ void add_access_flags(Flags& flags, AccessOptions& options) {
                  options.api_keys);
 }
 
+server::LimitedService::LimitsOf limits_of_clients(const Access& access) {
+  return [keys = access.api_keys](const std::string& client) {
+    return keys == nullptr ? server::ClientLimits{} : keys->limits_of(client);
+  };
+}
+
 Result<Access> load_access(const AccessOptions& options) {
   Access access;
   if (!options.api_keys.empty()) {

@@ -5,6 +5,7 @@
 
 #include "cli/flags.h"
 #include "server/access/api_keys.h"
+#include "server/access/limited_service.h"
 #include "sluice/error.h"
 
 namespace sluice::cli {
@@ -20,6 +21,9 @@ void add_access_flags(Flags& flags, AccessOptions& options);
 struct Access {
   std::shared_ptr<const server::ApiKeys> api_keys;  // null: everybody may call
 };
+
+// Each client's limits, as the files have them now.
+server::LimitedService::LimitsOf limits_of_clients(const Access& access);
 
 // Reads the files. The error's message begins with the flag's name; later changes of the files are
 // told to the log.

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/clock.h"
 #include "cli/address.h"
 #include "cli/commands.h"
 #include "cli/format.h"
@@ -157,7 +158,9 @@ int serve(ServeOptions& options) {
   const auto service = load_service(options.runtime, options.quiet);
   if (!service) return fail(service.error(), load_exit_code(service.error()));
   log_models(**service);
-  server::RequestLog logged(**service, options.log_format == kJsonLog);
+  static const base::SteadyClock clock;
+  server::LimitedService limited(**service, limits_of_clients(*access), clock);
+  server::RequestLog logged(limited, options.log_format == kJsonLog);
   if (*admin) announce(options.admin_address, (*admin)->port(), "admin");
   const auto front_ends = start_front_ends(options, logged);
   if (!front_ends) return fail(front_ends.error(), kExitWrongUse);

@@ -37,6 +37,10 @@ class EngineCall final : public GenerateCall {
     }
   }
 
+  int32_t num_prompt_tokens() const override {
+    return static_cast<int32_t>(request_->checked.prompt.size());
+  }
+
  private:
   std::shared_ptr<LiveRequest> request_;
   std::shared_ptr<EngineQueue> queue_;

@@ -12,6 +12,7 @@ class FakeCall final : public GenerateCall {
   explicit FakeCall(FakeService& service) : service_(service) {}
   void cancel() override { ++service_.num_cancelled; }
   void delivered(int32_t num_tokens) override { service_.num_delivered += num_tokens; }
+  int32_t num_prompt_tokens() const override { return 1; }
 
  private:
   FakeService& service_;

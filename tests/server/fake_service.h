@@ -100,6 +100,9 @@ class FakeCall final : public GenerateCall {
     taken_ += num_tokens;
     changed_.notify_all();
   }
+  int32_t num_prompt_tokens() const override {
+    return request_.token_ids ? static_cast<int32_t>(request_.token_ids->size()) : 1;
+  }
 
  private:
   template <typename Condition>
