@@ -12,6 +12,10 @@ namespace sluice::cli {
 // How a command shows a server who it is; where the server is, is the command's own flag.
 struct ConnectionOptions {
   std::string api_key;  // empty: none
+  bool tls = false;
+  std::string tls_ca;  // paths; empty: none. Any of them turns TLS on
+  std::string tls_cert;
+  std::string tls_key;
 };
 
 void add_connection_flags(Flags& flags, ConnectionOptions& options);

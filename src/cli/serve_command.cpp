@@ -151,6 +151,7 @@ int serve(ServeOptions& options) {
   auto access = load_access(options.access);
   if (!access) return fail(access.error(), kExitWrongUse);
   options.grpc.api_keys = options.http.api_keys = access->api_keys;
+  options.grpc.tls = access->tls;
 
   auto admin = start_admin(options);
   if (!admin) return fail(admin.error(), kExitWrongUse);

@@ -9,15 +9,17 @@
 namespace sluice::cli {
 namespace {
 
-// Empty if `flag` may have this value.
-std::string find_address_problem(const std::string& flag, const std::string& text, bool insecure) {
+// Empty if `flag` may have this value. `remedy`: what else would make an address right that other
+// machines reach.
+std::string find_address_problem(const std::string& flag, const std::string& text,
+                                 bool may_be_reached, const std::string& remedy) {
   if (text == kNoAddress) return "";
   const Result<HostPort> address = parse_host_port(text);
   if (!address) return flag + ": " + address.error().message;
-  if (is_loopback(address->host) || insecure) return "";
+  if (is_loopback(address->host) || may_be_reached) return "";
   return flag + ": " + text +
-         " is not a loopback address, and traffic to it is not encrypted; use 127.0.0.1 or add "
-         "--insecure";
+         " is not a loopback address, and traffic to it is not encrypted; use 127.0.0.1" + remedy +
+         " or add --insecure";
 }
 
 }  // namespace
@@ -93,16 +95,20 @@ std::string find_serve_conflict(const ServeOptions& options) {
   if (options.grpc.address == kNoAddress && options.http.server.address == kNoAddress) {
     return "--grpc-address and --http-address are both none: nothing would listen";
   }
-  if (auto why = find_address_problem("--grpc-address", options.grpc.address, options.insecure);
+  if (auto conflict = find_access_conflict(options.access); !conflict.empty()) return conflict;
+  const bool has_tls = !options.access.tls.certificate.empty();
+  if (auto why =
+          find_address_problem("--grpc-address", options.grpc.address, has_tls || options.insecure,
+                               ", give --tls-cert and --tls-key,");
       !why.empty()) {
     return why;
   }
   if (auto why =
-          find_address_problem("--http-address", options.http.server.address, options.insecure);
+          find_address_problem("--http-address", options.http.server.address, options.insecure, "");
       !why.empty()) {
     return why;
   }
-  return find_address_problem("--admin-address", options.admin_address, options.insecure);
+  return find_address_problem("--admin-address", options.admin_address, options.insecure, "");
 }
 
 }  // namespace sluice::cli

@@ -16,6 +16,12 @@ namespace sluice::server {
 // How a client shows who it is and whom it trusts.
 struct ClientOptions {
   std::string api_key;  // printable ASCII without blanks; empty: none is sent
+  bool uses_tls = false;
+  // PEM. Whose servers are trusted (empty: whom this machine trusts), and what the client shows of
+  // itself to one that asks (both empty: nothing).
+  std::string ca_pem;
+  std::string certificate_pem;
+  std::string key_pem;
 };
 
 // A blocking client of sluice.v1.Generation in plain types, for `sluice client` and `bench serve`.

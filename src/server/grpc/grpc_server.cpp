@@ -16,6 +16,7 @@
 #include "server/grpc/generation_service.h"
 #include "server/grpc/health_service.h"
 #include "server/grpc/kserve_service.h"
+#include "server/grpc/tls_credentials.h"
 #include "server/listen_address.h"
 
 namespace sluice::server {
@@ -102,7 +103,9 @@ class GrpcServerImpl final : public GrpcServer {
     set_limits(options, builder);
     builder.SetOption(
         std::make_unique<ReflectionOption>(options.reflection && options.api_keys == nullptr));
-    builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
+    const auto credentials = options.tls == nullptr ? grpc::InsecureServerCredentials()
+                                                    : make_tls_credentials(options.tls);
+    builder.AddListeningPort(options.address, credentials, &port_);
     builder.RegisterService(&generation_);
     builder.RegisterService(&kserve_);
     builder.RegisterService(&health_);

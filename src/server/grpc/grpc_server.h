@@ -6,6 +6,7 @@
 #include <string>
 
 #include "server/access/api_keys.h"
+#include "server/access/tls_files.h"
 #include "sluice/error.h"
 #include "sluice/service.h"
 
@@ -19,6 +20,7 @@ struct GrpcServerOptions {
   bool reflection = true;
   // Null: everybody may call. Otherwise every method but those that ask for health needs a key.
   std::shared_ptr<const ApiKeys> api_keys = nullptr;
+  std::shared_ptr<const TlsFiles> tls = nullptr;  // null: nothing is encrypted
 };
 
 // sluice.v1.Generation, inference.GRPCInferenceService (KServe v2), grpc.health.v1 and reflection

@@ -4,6 +4,7 @@
 #include <grpc/grpc_security.h>
 
 #include <mutex>
+#include <string>
 #include <utility>
 
 namespace sluice::server {
@@ -11,9 +12,11 @@ namespace {
 
 grpc_ssl_server_certificate_config* make_config(const TlsMaterial& material) {
   const grpc_ssl_pem_key_cert_pair pair{material.key_pem.c_str(), material.certificate_pem.c_str()};
-  const bool wants_clients = !material.client_ca_pem.empty();
-  return grpc_ssl_server_certificate_config_create(
-      wants_clients ? material.client_ca_pem.c_str() : nullptr, &pair, 1);
+  // gRPC 1.51 wants roots from a fetcher even if no client is asked for a certificate, and then
+  // does not use them: the server's own certificate is one that it can read.
+  const bool asks_clients = !material.client_ca_pem.empty();
+  const std::string& roots = asks_clients ? material.client_ca_pem : material.certificate_pem;
+  return grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
 }
 
 class TlsCredentials final : public grpc::ServerCredentials {

@@ -4,15 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <filesystem>
-#include <fstream>
-#include <mutex>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "base/sha256.h"
+#include "tests/server/access/notices.h"
 #include "tests/server/access/temporary_folder.h"
 
 namespace sluice::server {
@@ -27,30 +23,6 @@ std::string parse_error(const std::string& text) {
   EXPECT_FALSE(keys.has_value());
   return keys ? "" : keys.error().message;
 }
-
-// Notices of a watcher's thread.
-class Notices final {
- public:
-  ApiKeys::Notice sink() {
-    return [this](const std::string& line) {
-      const std::scoped_lock lock(mutex_);
-      lines_.push_back(line);
-      came_.notify_all();
-    };
-  }
-  std::string wait_for(size_t number) {
-    std::unique_lock lock(mutex_);
-    if (!came_.wait_for(lock, std::chrono::seconds(60), [&] { return lines_.size() > number; })) {
-      return "none came";
-    }
-    return lines_[number];
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable came_;
-  std::vector<std::string> lines_;
-};
 
 TEST(KeySet, ReadsNamesLimitsAndComments) {
   const auto keys =

@@ -26,7 +26,9 @@ class GrpcKeys : public testing::Test {
   }
 
   std::unique_ptr<GenerationClient> client(const std::string& key) const {
-    return GenerationClient::create(loopback_->target(), {.api_key = key});
+    ClientOptions options;
+    options.api_key = key;
+    return GenerationClient::create(loopback_->target(), options);
   }
 
   TemporaryFolder folder_;
@@ -92,7 +94,9 @@ TEST(GrpcWithoutKeys, AKeyIsNotLookedAt) {
   const Loopback loopback(service);
   GenerateRequest request;
   request.prompt = "p";
-  const auto client = GenerationClient::create(loopback.target(), {.api_key = "any"});
+  ClientOptions options;
+  options.api_key = "any";
+  const auto client = GenerationClient::create(loopback.target(), options);
   EXPECT_TRUE(client->generate(request, [](GenerateChunk) { return true; }).has_value());
   EXPECT_EQ(service.wait_for_call()->request().client, "");
 }
