@@ -1,5 +1,9 @@
 #include "server/http/http_error.h"
 
+#include <algorithm>
+#include <chrono>
+#include <string>
+
 #include "server/http/json_writer.h"
 
 namespace sluice::server {
@@ -83,6 +87,12 @@ HttpResponse error_response(int status, const std::string& message) {
 HttpResponse error_response(const Error& error, const std::string& param) {
   const int status = http_status(error.code);
   HttpResponse response = error_response(status, error.message);
+  if (error.retry_after) {
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(*error.retry_after).count();
+    for (auto& [name, value] : response.headers) {
+      if (name == "Retry-After") value = std::to_string(std::max<int64_t>(1, seconds));
+    }
+  }
   if (!param.empty()) response.body = error_json(status, error.message, param);
   return response;
 }

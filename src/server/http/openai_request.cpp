@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/json_read.h"
 #include "server/field_names.h"
 #include "server/logit_bias.h"
@@ -142,6 +143,14 @@ Result<void> read_logprobs(const OrderedJson& json, Draft& draft) {
   return read_json(Json(json), draft.request.logprobs);
 }
 
+template <auto Member>
+Result<void> read_milliseconds(const OrderedJson& json, Draft& draft) {
+  std::optional<int64_t> milliseconds;
+  if (auto read = read_json(Json(json), milliseconds); !read) return read;
+  draft.request.*Member = base::from_milliseconds(*milliseconds);
+  return {};
+}
+
 Result<void> ignore_text(const OrderedJson& json, Draft&) {
   return json.is_string() ? Result<void>() : invalid_argument("a string");
 }
@@ -187,6 +196,8 @@ constexpr auto kFields = std::to_array<Field>({
     {"seed", kBoth, request_member<&R::seed>},
     {"stop", kBoth, read_stop},
     {"stop_token_ids", kBoth, request_member<&R::stop_token_ids>},
+    {"ttft_ms", kBoth, read_milliseconds<&R::ttft_limit>},
+    {"total_ms", kBoth, read_milliseconds<&R::total_limit>},
     {"ignore_eos", kBoth, request_member<&R::ignore_eos>},
     {"skip_special_tokens", kBoth, request_member<&R::skip_special_tokens>},
     {"echo", kCompletions, request_member<&R::echo>},
