@@ -1,4 +1,5 @@
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <csignal>
@@ -134,6 +135,21 @@ void drain(Service& service, const FrontEnds& front_ends, std::chrono::nanosecon
   }
 }
 
+// Every connection is a descriptor, and systems start processes with few: takes as many as it may,
+// and says so where that is too few.
+void raise_descriptor_limit(int64_t max_connections) {
+  constexpr int64_t kOthers = 256;  // files, timers, HTTP's connections
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || ::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (limit.rlim_cur >= static_cast<rlim_t>(max_connections + kOthers)) return;
+  spdlog::warn(
+      "this process may open {} files, too few for --max-connections {}: what comes when "
+      "none is left is refused",
+      limit.rlim_cur, max_connections);
+}
+
 int serve(ServeOptions& options) {
   std::atomic<bool> is_loaded = false;
   std::binary_semaphore stop{0};
@@ -148,6 +164,7 @@ int serve(ServeOptions& options) {
     (*log)->flush();
     return fail_with(error, code);
   };
+  raise_descriptor_limit(options.grpc.max_connections);
   auto access = load_access(options.access);
   if (!access) return fail(access.error(), kExitWrongUse);
   options.grpc.api_keys = options.http.api_keys = access->api_keys;

@@ -56,6 +56,8 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
                   options.grpc.max_message_bytes, 1024);
   flags.add_int({"--max-metadata-bytes", "N", "Of a call's metadata", ""},
                 options.grpc.max_metadata_bytes, 1024);
+  flags.add_int64({"--max-connections", "N", "Of gRPC at once; more are closed", ""},
+                  options.grpc.max_connections, 1);
   flags.add_int({"--max-concurrent-streams", "N", "Calls of one connection", ""},
                 options.grpc.max_concurrent_streams, 1);
   flags.add_int({"--max-http-connections", "N", "More are turned away with status 503", ""},

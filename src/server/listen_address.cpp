@@ -1,31 +1,11 @@
 #include "server/listen_address.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <charconv>
-#include <memory>
 #include <string_view>
 
 namespace sluice::server {
-namespace {
-
-// 0 or an errno. SO_REUSEADDR as gRPC sets it: connections in TIME_WAIT do not hold the port.
-int try_bind(const addrinfo& at) {
-  const int fd = socket(at.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
-  const int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  int error = bind(fd, at.ai_addr, at.ai_addrlen) == 0 ? 0 : errno;
-  if (error == 0 && listen(fd, 1) != 0) error = errno;
-  close(fd);
-  return error;
-}
-
-}  // namespace
-
 Result<ListenAddress> parse_listen_address(std::string_view address) {
   const auto malformed = [] {
     return invalid_argument(
@@ -57,32 +37,6 @@ Error cannot_listen(const std::string& address, int error) {
   if (error == EACCES) why = "no permission for this port";
   if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT) why = "not an address of this machine";
   return {ErrorCode::kUnavailable, "cannot listen on " + address + ": " + why};
-}
-
-Result<void> check_listen_address(const std::string& address) {
-  const Result<ListenAddress> parsed = parse_listen_address(address);
-  if (!parsed) return std::unexpected(parsed.error());
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  addrinfo* list = nullptr;
-  if (getaddrinfo(parsed->host.c_str(), parsed->port.c_str(), &hints, &list) != 0) {
-    return fail(ErrorCode::kUnavailable, "cannot listen on " + address + ": unknown host");
-  }
-  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, &freeaddrinfo);
-  // A name such as localhost may have an IPv6 address that this machine lacks; one is enough.
-  bool is_one_free = false;
-  int last_error = 0;
-  for (const addrinfo* at = list; at != nullptr; at = at->ai_next) {
-    const int error = try_bind(*at);
-    if (error == EADDRINUSE || error == EACCES)
-      return std::unexpected(cannot_listen(address, error));
-    if (error == 0) is_one_free = true;
-    last_error = error;
-  }
-  if (!is_one_free) return std::unexpected(cannot_listen(address, last_error));
-  return {};
 }
 
 }  // namespace sluice::server

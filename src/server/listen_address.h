@@ -16,12 +16,6 @@ struct ListenAddress {
 // stands in brackets).
 Result<ListenAddress> parse_listen_address(std::string_view address);
 
-// Tells in one line why a server cannot listen on `address`, which gRPC itself only logs: binds
-// its host and port once and lets go. Another process may still take the port in between.
-// kInvalidArgument: as above. kUnavailable: busy, unknown host, not an address of this machine, or
-// no permission.
-Result<void> check_listen_address(const std::string& address);
-
 // The error for an address that the system refused with `error`, an errno.
 Error cannot_listen(const std::string& address, int error);
 

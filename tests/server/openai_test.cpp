@@ -225,6 +225,7 @@ TEST(OpenAi, PassesEveryParameter) {
       "temperature": 0.5, "top_p": 0.25, "top_k": 3, "min_p": 0.125, "repetition_penalty": 1.5,
       "presence_penalty": 1, "frequency_penalty": -1, "logit_bias": {"7": -100, "9": 0.5},
       "seed": 18446744073709551615, "stop": "x", "stop_token_ids": [4], "ignore_eos": true,
+      "ttft_ms": 250, "total_ms": -1,
       "skip_special_tokens": false, "logprobs": 0, "user": "u", "best_of": 1, "suffix": null})");
   ASSERT_EQ(response.status, 200) << response.body;
   const GenerateRequest& request = service.wait_for_call()->request();
@@ -245,6 +246,8 @@ TEST(OpenAi, PassesEveryParameter) {
   EXPECT_EQ(request.seed, std::numeric_limits<uint64_t>::max());
   EXPECT_THAT(request.stop, ElementsAre("x"));
   EXPECT_THAT(request.stop_token_ids, ElementsAre(4));
+  EXPECT_EQ(request.ttft_limit, std::chrono::milliseconds(250));
+  EXPECT_EQ(request.total_limit, std::chrono::milliseconds(-1));
   EXPECT_TRUE(request.ignore_eos);
   EXPECT_FALSE(request.skip_special_tokens);
   EXPECT_EQ(request.logprobs, 0);
@@ -345,6 +348,16 @@ TEST(OpenAi, MapsTheServicesErrors) {
       EXPECT_EQ(response.json()["error"]["param"] == "top_p", status == 400);
     }
   }
+}
+
+TEST(OpenAi, SaysWhenToComeBack) {
+  FakeService service;
+  service.generate_error =
+      Error{ErrorCode::kResourceExhausted, "too many", std::chrono::milliseconds(19'001)};
+  HttpLoopback http(service);
+  const RawResponse response = http_post(http.port(), kCompletionsPath, R"({"prompt": "p"})");
+  EXPECT_EQ(response.status, 429);
+  EXPECT_EQ(response.headers.at("retry-after"), "20");
 }
 
 TEST(OpenAi, AnErrorBeforeTheFirstOutputHasItsStatusAndOneAfterItIsAnEvent) {

@@ -17,6 +17,7 @@ using std::chrono::steady_clock;
 constexpr int64_t kMaxDeadlineSeconds = int64_t{10} * 365 * 24 * 3600;
 // What a refused client should wait, in gRPC's own key for it.
 constexpr const char* kRetryKey = "grpc-retry-pushback-ms";
+constexpr std::chrono::nanoseconds kDefaultRetryTime = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -54,8 +55,9 @@ Error cancel_error(const grpc::CallbackServerContext& context) {
 }
 
 void add_retry_time(const Error& error, grpc::CallbackServerContext& context) {
-  if (!error.retry_after) return;
-  const auto time = std::chrono::ceil<std::chrono::milliseconds>(*error.retry_after);
+  if (!error.retry_after && error.code != ErrorCode::kResourceExhausted) return;
+  const auto time =
+      std::chrono::ceil<std::chrono::milliseconds>(error.retry_after.value_or(kDefaultRetryTime));
   context.AddTrailingMetadata(kRetryKey, std::to_string(time.count()));
 }
 

@@ -13,11 +13,11 @@
 #include <utility>
 #include <vector>
 
+#include "server/grpc/acceptor.h"
 #include "server/grpc/generation_service.h"
 #include "server/grpc/health_service.h"
 #include "server/grpc/kserve_service.h"
 #include "server/grpc/tls_credentials.h"
-#include "server/listen_address.h"
 
 namespace sluice::server {
 namespace {
@@ -26,7 +26,6 @@ namespace {
 constexpr size_t kMaxBufferBytes = size_t{512} << 20;
 // Only reflection uses threads of its own; one each while a client reads it.
 constexpr int kMaxReflectionThreads = 4;
-constexpr int kHandshakeMilliseconds = 10'000;         // until the client's first HTTP/2 frames
 constexpr int kIdleMilliseconds = 10 * 60'000;         // a connection without calls is closed
 constexpr int kKeepaliveMilliseconds = 30'000;         // a silent peer is asked whether it lives,
 constexpr int kKeepaliveTimeoutMilliseconds = 10'000;  // and is gone if it does not answer
@@ -56,7 +55,8 @@ void set_limits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) 
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMilliseconds);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             static_cast<int>(options.handshake_time.count()));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMilliseconds);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMilliseconds);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMilliseconds);
@@ -89,7 +89,11 @@ std::expected<void, Error> check(const GrpcServerOptions& options) {
                             std::to_string(options.max_concurrent_streams) +
                             ", it must be at least 1");
   }
-  return check_listen_address(options.address);
+  if (options.max_connections < 1) {
+    return invalid_argument("max_connections is " + std::to_string(options.max_connections) +
+                            ", it must be at least 1");
+  }
+  return {};
 }
 
 class GrpcServerImpl final : public GrpcServer {
@@ -99,22 +103,33 @@ class GrpcServerImpl final : public GrpcServer {
   ~GrpcServerImpl() override { shutdown(std::chrono::nanoseconds(0)); }
 
   std::expected<void, Error> listen(const GrpcServerOptions& options) {
+    auto acceptor = Acceptor::listen({options.address, options.max_connections});
+    if (!acceptor) return std::unexpected(std::move(acceptor.error()));
+    acceptor_ = *std::move(acceptor);
     grpc::ServerBuilder builder;
     set_limits(options, builder);
     builder.SetOption(
         std::make_unique<ReflectionOption>(options.reflection && options.api_keys == nullptr));
     const auto credentials = options.tls == nullptr ? grpc::InsecureServerCredentials()
                                                     : make_tls_credentials(options.tls);
-    builder.AddListeningPort(options.address, credentials, &port_);
+    using Builder = grpc::ServerBuilder::experimental_type;
+    connections_ = builder.experimental().AddExternalConnectionAcceptor(
+        Builder::ExternalConnectionType::FROM_FD, credentials);
     builder.RegisterService(&generation_);
     builder.RegisterService(&kserve_);
     builder.RegisterService(&health_);
     server_ = builder.BuildAndStart();
-    if (server_ && port_ > 0) return {};
-    return fail(ErrorCode::kUnavailable, "cannot listen on " + options.address);
+    if (!server_) return fail(ErrorCode::kUnavailable, "cannot serve on " + options.address);
+    acceptor_->start([this](int listener_fd, int fd) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+      connection.listener_fd = listener_fd;
+      connection.fd = fd;
+      connections_->HandleNewConnection(&connection);
+    });
+    return {};
   }
 
-  int port() const override { return port_; }
+  int port() const override { return acceptor_->port(); }
 
   void set_not_serving() override {
     health_.set_not_serving();
@@ -124,6 +139,7 @@ class GrpcServerImpl final : public GrpcServer {
   void begin_shutdown(std::chrono::nanoseconds grace) override {
     std::scoped_lock lock(shutdown_mutex_);
     if (!server_ || closing_.joinable()) return;
+    acceptor_->stop();
     health_.end_watches();
     kserve_.drain_streams();
     const auto deadline = std::chrono::system_clock::now() +
@@ -143,7 +159,8 @@ class GrpcServerImpl final : public GrpcServer {
   GenerationService generation_;
   KserveService kserve_;
   HealthService health_;
-  int port_ = 0;
+  std::unique_ptr<Acceptor> acceptor_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::mutex shutdown_mutex_;
   std::unique_ptr<grpc::Server> server_;
   std::thread closing_;

@@ -16,7 +16,9 @@ struct GrpcServerOptions {
   std::string address = "127.0.0.1:50051";  // host:port; port 0 takes a free one
   int64_t max_message_bytes = 4 << 20;      // of one received message
   int32_t max_metadata_bytes = 16 << 10;
-  int32_t max_concurrent_streams = 1024;  // per connection
+  int32_t max_concurrent_streams = 1024;             // per connection
+  int64_t max_connections = 4096;                    // what comes beyond is closed at once
+  std::chrono::milliseconds handshake_time{10'000};  // until a client's first HTTP/2 frames
   bool reflection = true;
   // Null: everybody may call. Otherwise every method but those that ask for health needs a key.
   std::shared_ptr<const ApiKeys> api_keys = nullptr;

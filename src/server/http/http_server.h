@@ -90,8 +90,8 @@ struct HttpServerOptions {
 // Threads: `num_threads` of its own.
 class HttpServer {
  public:
-  // Listens. `handler` must outlive the server. kInvalidArgument, kUnavailable: as
-  // check_listen_address.
+  // Listens. `handler` must outlive the server. kInvalidArgument: not host:port.
+  // kUnavailable: busy, unknown host, not an address of this machine, or no permission.
   static Result<std::unique_ptr<HttpServer>> start(const HttpServerOptions& options,
                                                    HttpHandler& handler);
   virtual ~HttpServer() = default;
