@@ -19,7 +19,8 @@ void add_access_flags(Flags& flags, AccessOptions& options) {
       return {};
     });
   };
-  add_path({"--tls-cert", "FILE", "Encrypt gRPC: the server's certificate chain (PEM)", "no TLS"},
+  add_path({"--tls-cert", "FILE", "Encrypt gRPC and HTTP: the server's certificate chain (PEM)",
+            "no TLS"},
            options.tls.certificate);
   add_path({"--tls-key", "FILE", "Its private key (PEM, no passphrase)", ""}, options.tls.key);
   add_path({"--tls-client-ca", "FILE",

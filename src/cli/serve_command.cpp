@@ -169,6 +169,9 @@ int serve(ServeOptions& options) {
   if (!access) return fail(access.error(), kExitWrongUse);
   options.grpc.api_keys = options.http.api_keys = access->api_keys;
   options.grpc.tls = access->tls;
+  if (access->tls) {
+    options.http.server.tls = [tls = access->tls] { return tls->material()->context; };
+  }
 
   auto admin = start_admin(options);
   if (!admin) return fail(admin.error(), kExitWrongUse);

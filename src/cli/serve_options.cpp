@@ -99,16 +99,11 @@ std::string find_serve_conflict(const ServeOptions& options) {
   }
   if (auto conflict = find_access_conflict(options.access); !conflict.empty()) return conflict;
   const bool has_tls = !options.access.tls.certificate.empty();
-  if (auto why =
-          find_address_problem("--grpc-address", options.grpc.address, has_tls || options.insecure,
-                               ", give --tls-cert and --tls-key,");
-      !why.empty()) {
-    return why;
-  }
-  if (auto why =
-          find_address_problem("--http-address", options.http.server.address, options.insecure, "");
-      !why.empty()) {
-    return why;
+  constexpr const char* kRemedy = ", give --tls-cert and --tls-key,";
+  const bool is_open = has_tls || options.insecure;
+  for (const auto& [flag, address] : {std::pair("--grpc-address", options.grpc.address),
+                                      std::pair("--http-address", options.http.server.address)}) {
+    if (auto why = find_address_problem(flag, address, is_open, kRemedy); !why.empty()) return why;
   }
   return find_address_problem("--admin-address", options.admin_address, options.insecure, "");
 }

@@ -2,6 +2,8 @@
 
 #include <array>
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/ssl/context.hpp>
+#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/error.hpp>
@@ -11,6 +13,7 @@
 #include <ctime>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "server/http/http_error.h"
@@ -22,6 +25,7 @@ namespace {
 namespace net = boost::asio;
 namespace http = boost::beast::http;
 using boost::beast::error_code;
+using net::ip::tcp;
 using std::chrono::steady_clock;
 
 // Read at a time while an answer is under way: enough to see that the client is still there.
@@ -33,6 +37,14 @@ constexpr const char* kLastChunk = "0\r\n\r\n";
 // A chunk's size has this many hexadecimal digits, written once its bytes are there.
 constexpr size_t kChunkSizeDigits = 8;
 
+tcp::socket& socket_of(tcp::socket& stream) {
+  return stream;
+}
+tcp::socket& socket_of(net::ssl::stream<tcp::socket>& stream) {
+  return stream.next_layer();
+}
+
+// `Stream` is the socket, or TLS over it.
 template <typename Stream>
 class ConnectionImpl final : public Connection,
                              public std::enable_shared_from_this<ConnectionImpl<Stream>> {
@@ -47,7 +59,13 @@ class ConnectionImpl final : public Connection,
 
   void start() override {
     allow(host_->options.header_time);
-    read_head();
+    if constexpr (std::is_same_v<Stream, tcp::socket>) {
+      read_head();
+    } else {
+      stream_.async_handshake(net::ssl::stream_base::server, [self = self()](error_code error) {
+        error ? self->close() : self->read_head();
+      });
+    }
   }
   void expire(steady_clock::time_point now) override {
     if (deadline_ < now) close();
@@ -60,7 +78,7 @@ class ConnectionImpl final : public Connection,
     state_ = State::kClosed;
     host_->connections.erase(this);
     error_code ignored;
-    stream_.close(ignored);
+    socket_of(stream_).close(ignored);
     deadline_ = steady_clock::time_point::max();
     body_.reset();
     if (auto gone = std::exchange(on_gone_, nullptr)) gone();
@@ -282,7 +300,7 @@ class ConnectionImpl final : public Connection,
   void finish() {
     if (must_linger_) {
       error_code ignored;
-      stream_.shutdown(net::socket_base::shutdown_send, ignored);
+      socket_of(stream_).shutdown(net::socket_base::shutdown_send, ignored);
       state_ = State::kLingering;
       allow(kLingerTime);
       buffer_.consume(buffer_.size());
@@ -290,7 +308,7 @@ class ConnectionImpl final : public Connection,
     }
     if (must_close_ || host_->is_draining) {
       error_code ignored;
-      stream_.shutdown(net::socket_base::shutdown_both, ignored);
+      socket_of(stream_).shutdown(net::socket_base::shutdown_both, ignored);
       return close();
     }
     state_ = State::kIdle;
@@ -362,9 +380,16 @@ class ConnectionImpl final : public Connection,
 
 }  // namespace
 
-std::shared_ptr<Connection> make_connection(net::ip::tcp::socket socket,
+std::shared_ptr<Connection> make_connection(tcp::socket socket,
                                             std::shared_ptr<ConnectionHost> host) {
-  return std::make_shared<ConnectionImpl<net::ip::tcp::socket>>(std::move(socket), std::move(host));
+  if (!host->options.tls) {
+    return std::make_shared<ConnectionImpl<tcp::socket>>(std::move(socket), std::move(host));
+  }
+  const std::shared_ptr<SSL_CTX> shared = host->options.tls();
+  SSL_CTX_up_ref(shared.get());  // the context below gives it back
+  net::ssl::context context(shared.get());
+  return std::make_shared<ConnectionImpl<net::ssl::stream<tcp::socket>>>(
+      net::ssl::stream<tcp::socket>(std::move(socket), context), std::move(host));
 }
 
 }  // namespace sluice::server

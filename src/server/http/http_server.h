@@ -10,6 +10,8 @@
 
 #include "sluice/error.h"
 
+struct ssl_ctx_st;
+
 namespace sluice::server {
 
 struct HttpHeader {
@@ -71,6 +73,9 @@ class HttpHandler {
   virtual void handle(std::shared_ptr<HttpExchange> exchange) = 0;
 };
 
+// Of OpenSSL; shared with who made it. Asked for at each new connection, so that it may change.
+using TlsContextSource = std::function<std::shared_ptr<ssl_ctx_st>()>;
+
 struct HttpServerOptions {
   std::string address = "127.0.0.1:8080";  // port 0 takes a free one
   int32_t num_threads = 1;
@@ -82,10 +87,12 @@ struct HttpServerOptions {
   std::chrono::nanoseconds body_time = std::chrono::seconds(30);
   std::chrono::nanoseconds idle_time = std::chrono::seconds(75);   // between two requests
   std::chrono::nanoseconds write_time = std::chrono::seconds(60);  // of one write
+  TlsContextSource tls;                                            // null: plain HTTP
 };
 
-// HTTP/1.1 and 1.0 with keep-alive: bounded in connections, bytes and time. Reads one request of a
-// connection at a time, and notices while it is answered when the client leaves.
+// HTTP/1.1 and 1.0 with keep-alive, over TLS if asked for: bounded in connections, bytes and time.
+// Reads one request of a connection at a time, and notices while it is answered when the client
+// leaves.
 //
 // Threads: `num_threads` of its own.
 class HttpServer {
