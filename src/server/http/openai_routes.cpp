@@ -194,6 +194,11 @@ void OpenAiRoutes::handle(Exchange exchange, Client client, const Handler& handl
   if (request.method == "POST" && !is_json(request)) {
     return exchange->respond(error_response(415, "Content-Type must be application/json"));
   }
+  // A small compressed body may be huge when unpacked.
+  if (const std::string_view encoding = request.header("Content-Encoding");
+      !encoding.empty() && encoding != "identity") {
+    return exchange->respond(error_response(415, "Content-Encoding must be identity"));
+  }
   if (request.body.size() <= kInlineBytes) return handler(exchange, client);
   boost::asio::post(workers_->pool, [exchange = std::move(exchange), client = std::move(client),
                                      handler] { handler(exchange, client); });
