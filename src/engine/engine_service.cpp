@@ -248,7 +248,8 @@ Result<std::vector<int32_t>> EngineService::tokenize(std::string_view model, std
   if (tokenizer == nullptr) {
     return fail(ErrorCode::kFailedPrecondition, "the model has no tokenizer");
   }
-  if (auto checked = check_text(text, limits_); !checked) return std::unexpected(checked.error());
+  if (auto checked = check_text("text", text, limits_); !checked)
+    return std::unexpected(checked.error());
   return tokenizer->encode(text, add_special_tokens);
 }
 

@@ -281,7 +281,7 @@ class RequestCheck final {
       return invalid_argument("prompt is text, and the model has no tokenizer: use token_ids");
     }
     if (text.empty()) return invalid_argument("prompt is empty, must have at least one token");
-    if (auto result = check_text(text, limits_); !result) return result;
+    if (auto result = check_text("prompt", text, limits_); !result) return result;
     auto ids = model_.tokenizer->encode(text, /*add_special_tokens=*/true);
     if (!ids) return std::unexpected(ids.error());
     checked_.prompt = std::move(*ids);
@@ -377,14 +377,15 @@ Result<CheckedRequest> check_request(GenerateRequest&& request, const ServedMode
   return RequestCheck(std::move(request), model, limits).run(now);
 }
 
-Result<void> check_text(std::string_view text, const ServiceLimits& limits) {
+Result<void> check_text(const std::string& name, std::string_view text,
+                        const ServiceLimits& limits) {
   if (text.size() > static_cast<size_t>(limits.max_prompt_bytes)) {
-    return invalid_argument("text has " + std::to_string(text.size()) + " bytes, limit is " +
+    return invalid_argument(name + " has " + std::to_string(text.size()) + " bytes, limit is " +
                             std::to_string(limits.max_prompt_bytes));
   }
   const size_t wrong = find_ill_formed_utf8(text);
   if (wrong != std::string_view::npos) {
-    return invalid_argument("text is not well-formed UTF-8 at byte " + std::to_string(wrong));
+    return invalid_argument(name + " is not well-formed UTF-8 at byte " + std::to_string(wrong));
   }
   return {};
 }

@@ -47,7 +47,8 @@ Result<CheckedRequest> check_request(GenerateRequest&& request, const ServedMode
                                      const ServiceLimits& limits, base::TimePoint now);
 
 // The checks that Service::tokenize and detokenize share with a prompt.
-Result<void> check_text(std::string_view text, const ServiceLimits& limits);
+Result<void> check_text(const std::string& name, std::string_view text,
+                        const ServiceLimits& limits);
 Result<std::vector<int32_t>> check_token_ids(const std::vector<int64_t>& token_ids,
                                              const std::string& name, int32_t vocabulary_size);
 
