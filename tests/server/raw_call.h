@@ -12,15 +12,14 @@
 
 namespace sluice::server {
 
-// Calls a method of sluice.v1.Generation with any bytes in place of its message.
-inline grpc::Status call_raw(Loopback& loopback, const std::string& method_name,
-                             const std::string& bytes) {
-  const std::string path = "/sluice.v1.Generation/" + method_name;
+// Calls a unary method, or one that streams its answer, with any bytes in place of its message.
+inline grpc::Status call_raw_path(Loopback& loopback, const std::string& path,
+                                  const std::string& bytes, bool streams_answer = false) {
   grpc::Slice slice(bytes);
   const grpc::ByteBuffer request(&slice, 1);
   grpc::ClientContext context;
   grpc::ByteBuffer response;
-  if (method_name != "Generate") {
+  if (!streams_answer) {
     const grpc::internal::RpcMethod method(path.c_str(), grpc::internal::RpcMethod::NORMAL_RPC);
     return grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
         loopback.channel().get(), method, &context, request, &response);
@@ -32,6 +31,12 @@ inline grpc::Status call_raw(Loopback& loopback, const std::string& method_name,
   while (reader->Read(&response)) {
   }
   return reader->Finish();
+}
+
+// The same for a method of sluice.v1.Generation.
+inline grpc::Status call_raw(Loopback& loopback, const std::string& method,
+                             const std::string& bytes) {
+  return call_raw_path(loopback, "/sluice.v1.Generation/" + method, bytes, method == "Generate");
 }
 
 // A length-delimited field: a number below 2048, at most 127 bytes.

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -39,7 +40,9 @@ class RawHttp2 final {
     kReset = 3,
     kSettings = 4,
     kPing = 6,
-    kGoAway = 7
+    kGoAway = 7,
+    kWindowUpdate = 8,
+    kContinuation = 9
   };
   static constexpr uint8_t kEndStream = 1;
   static constexpr uint8_t kEndHeaders = 4;
@@ -74,6 +77,16 @@ class RawHttp2 final {
     for (int i = 0; i < 4; ++i)
       bytes[4 - static_cast<size_t>(i)] = static_cast<char>(size >> (8 * i));
     return bytes;
+  }
+  // Bytes of any kind, after the preface.
+  void write_bytes(const std::string& bytes) { write(bytes); }
+  // True once the server has said GOAWAY or closed; false if its frames just stop coming.
+  bool wait_for_goodbye() {
+    Frame frame;
+    while (read_frame(frame)) {
+      if (frame.type == kGoAway) return true;
+    }
+    return has_closed_;
   }
   void write_frame(Type type, uint8_t flags, uint32_t stream, const std::string& payload) {
     std::string bytes;
@@ -145,13 +158,17 @@ class RawHttp2 final {
     size_t done = 0;
     while (done < size) {
       const ssize_t n = ::recv(fd_, bytes.data() + done, size - done, 0);
-      if (n <= 0) return false;
+      if (n <= 0) {
+        has_closed_ = n == 0 || errno == ECONNRESET;
+        return false;
+      }
       done += static_cast<size_t>(n);
     }
     return true;
   }
 
   int fd_;
+  bool has_closed_ = false;
 };
 
 }  // namespace sluice::server
