@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "server/field_names.h"
 #include "server/grpc/kserve_value.h"
@@ -39,6 +40,14 @@ Result<void> request_member(const KserveValue& value, Draft& draft) {
   typename Unwrap<std::remove_reference_t<decltype(target)>>::Type read{};
   if (auto result = read_value(value, read); !result) return result;
   target = std::move(read);
+  return {};
+}
+
+template <auto Member>
+Result<void> read_milliseconds(const KserveValue& value, Draft& draft) {
+  int64_t milliseconds = 0;
+  if (auto read = read_value(value, milliseconds); !read) return read;
+  draft.call.request.*Member = base::from_milliseconds(milliseconds);
   return {};
 }
 
@@ -161,6 +170,8 @@ constexpr auto kParameters = std::to_array<Parameter>({
     {"stream", "", "BOOL", 1, read_stream},
     {"logprobs", "logprobs", "INT32", 1, request_member<&R::logprobs>},
     {"timeout", "", "", 1, read_timeout},
+    {"ttft_ms", "ttft_ms", "", 1, read_milliseconds<&R::ttft_limit>},
+    {"total_ms", "total_ms", "", 1, read_milliseconds<&R::total_limit>},
     {"return_log_probs", "", "BOOL", 1, flag_for<O::kTokenLogprobs, O::kSumLogprobs>},
     {"return_logprobs", "", "BOOL", 1, flag_for<O::kTopLogprobs>},
     {"return_cumulative_logprob", "", "BOOL", 1, flag_for<O::kCumulativeLogprobs>},
