@@ -4,16 +4,20 @@
 seccomp_test.py BINARY SOURCE_DIR [--record | unittest arguments]
 --record runs the same scenario under strace and writes the profile anew.
 """
+import hashlib
 import json
 import os
 import pathlib
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
+import urllib.error
 import urllib.request
 
 BINARY, SOURCE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
@@ -39,28 +43,43 @@ UNSEEN = {
 }
 
 
-def addresses():
-    """The listeners that this build has, each on a free port."""
-    text = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True,
-                          check=True).stdout
-    return [part for name in ADDRESSES if f"--{name}-address" in text
-            for part in (f"--{name}-address", "127.0.0.1:0")]
+KEY = "key-of-this-test"
+
+
+def write_certificate(folder):
+    """A new certificate for 127.0.0.1 and its key, in place of the old ones."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-days", "2", "-subj", "/CN=sluice", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", folder / "new.key", "-out", folder / "new.pem"],
+                   check=True, stderr=subprocess.DEVNULL)
+    for kind in ("key", "pem"):
+        os.replace(folder / f"new.{kind}", folder / f"server.{kind}")
 
 
 class Server:
-    """`sluice serve` started through `prefix`, until the first line that says where it listens."""
+    """`sluice serve` with every listener, started through `prefix`, until it has said where it listens.
 
-    def __init__(self, *prefix):
+    With `folder`: TLS and API keys, from files there.
+    """
+
+    def __init__(self, *prefix, folder=None):
+        self.folder = folder
+        flags = [part for name in ADDRESSES for part in (f"--{name}-address", "127.0.0.1:0")]
+        if folder:
+            write_certificate(folder)
+            digest = hashlib.sha256(KEY.encode()).hexdigest()
+            (folder / "keys").write_text(f"{digest} tester\n", encoding="utf-8")
+            flags += ["--tls-cert", folder / "server.pem", "--tls-key", folder / "server.key", "--api-keys",
+                      folder / "keys"]
         command = [*map(str, prefix), str(BINARY), "serve", "--model",
                    str(SOURCE / "models" / "llama-tiny"), "--model",
                    str(SOURCE / "models" / "bloom-tiny"), "--kv-cache-memory-bytes", "64MiB",
-                   *addresses()]
+                   "--log-file", "/dev/stderr", *map(str, flags)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment,
                                         stdin=subprocess.DEVNULL)
         self.log = []
         self.ports = {}
-        self._wanted = len(addresses()) // 2
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -72,15 +91,30 @@ class Server:
             found = re.search(r"listening on \S+:(\d+) \((\w+)", line)
             if found:
                 self.ports[found[2].lower()] = int(found[1])
-                if len(self.ports) == self._wanted:
+                if len(self.ports) == len(ADDRESSES):
                     self._ready.set()
         self._ready.set()
         self.process.stderr.close()
 
+    def client_command(self, *arguments):
+        secured = ["--tls-ca", self.folder / "server.pem", "--api-key", KEY] if self.folder else []
+        return [BINARY, "client", "--target", f"127.0.0.1:{self.ports['grpc']}", *secured, *arguments]
+
     def client(self, *arguments):
-        return subprocess.run([BINARY, "client", "--target", f"127.0.0.1:{self.ports['grpc']}",
-                               *arguments], capture_output=True, text=True, timeout=PATIENCE_S,
-                              check=False)
+        return subprocess.run(self.client_command(*arguments), capture_output=True, text=True,
+                              timeout=PATIENCE_S, check=False)
+
+    def get(self, listener, path, body=None):
+        """The answer's text over HTTP, or HTTPS; sends `body` if there is one."""
+        headers, context, scheme = {}, None, "http"
+        if body:
+            body, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        if self.folder and listener == "http":
+            headers["Authorization"], scheme = f"Bearer {KEY}", "https"
+            context = ssl.create_default_context(cafile=self.folder / "server.pem")
+        request = urllib.request.Request(f"{scheme}://127.0.0.1:{self.ports[listener]}{path}", body, headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE_S, context=context) as answer:
+            return answer.read().decode()
 
     def pid(self):
         """The server's own process id, also below strace."""
@@ -100,11 +134,17 @@ class Server:
             self.process.wait()
 
 
-def get(port, path, body=None):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body,
-                                     {"Content-Type": "application/json"} if body else {})
-    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-        return answer.read().decode()
+def exchange_certificate(server):
+    """A new certificate is served without a restart. Returns an answer under it."""
+    write_certificate(server.folder)
+    patience = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return server.get("http", "/v1/models")
+        except urllib.error.URLError:  # the old certificate, which no longer proves itself
+            if time.monotonic() > patience:
+                raise
+            time.sleep(0.1)
 
 
 def use(server):
@@ -119,20 +159,17 @@ def use(server):
         thread.start()
     for thread in crowd:
         thread.join()
-    if "http" in server.ports:
-        body = {"model": "llama-tiny", "prompt": "The", "max_tokens": 40, "temperature": 0}
-        plain = json.loads(get(server.ports["http"], "/v1/completions", json.dumps(body).encode()))
-        answers.append(plain["choices"][0]["text"])
-        answers.append(get(server.ports["http"], "/v1/completions",
-                           json.dumps({**body, "stream": True}).encode()))
-    if "admin" in server.ports:
-        answers += [get(server.ports["admin"], path) for path in ("/metrics", "/health/ready")]
-    if "--log-file" in subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True,
-                                      check=True).stdout:
-        os.kill(server.pid(), signal.SIGHUP)
-    leaver = subprocess.Popen([BINARY, "client", "--target", f"127.0.0.1:{server.ports['grpc']}",
-                               "--model", "llama-tiny", "--prompt", "The", "--n", "8", "--ignore-eos"],
-                              stdout=subprocess.PIPE)
+    body = {"model": "llama-tiny", "prompt": "The", "max_tokens": 40, "temperature": 0}
+    plain = json.loads(server.get("http", "/v1/completions", body))
+    answers.append(plain["choices"][0]["text"])
+    answers.append(server.get("http", "/v1/completions", {**body, "stream": True}))
+    answers += [server.get("http", path) for path in ("/", "/status")]
+    answers += [server.get("admin", path) for path in ("/metrics", "/health/ready")]
+    os.kill(server.pid(), signal.SIGHUP)
+    if server.folder:
+        answers.append(exchange_certificate(server))
+    leaver = subprocess.Popen(server.client_command("--model", "llama-tiny", "--prompt", "The", "--n", "8",
+                                                    "--ignore-eos"), stdout=subprocess.PIPE)
     leaver.stdout.read(1)
     leaver.kill()
     leaver.wait()
@@ -141,13 +178,19 @@ def use(server):
 
 
 class SeccompTest(unittest.TestCase):
-    def server(self, profile=PROFILE):
-        server = Server(sys.executable, HERE / "seccomp.py", profile)
+    def server(self, profile=PROFILE, folder=None):
+        server = Server(sys.executable, HERE / "seccomp.py", profile, folder=folder)
         self.addCleanup(server.close)
         return server
 
     def test_it_serves_under_the_profile(self):
-        server = self.server()
+        self.check_use(self.server())
+
+    def test_it_serves_with_tls_and_keys_under_the_profile(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.check_use(self.server(folder=pathlib.Path(folder)))
+
+    def check_use(self, server):
         self.assertIsNone(server.process.poll(), "".join(server.log))
         for answer in use(server):
             self.assertTrue(answer.strip(), "".join(server.log))
@@ -175,9 +218,11 @@ class SeccompTest(unittest.TestCase):
             self.assertNotEqual(server.process.wait(PATIENCE_S), 0)
 
 
-def record():
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server("strace", "-f", "-qq", "-o", f"{folder}/calls")
+def calls_seen(is_secured):
+    """The calls in the life of one server."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        server = Server("strace", "-f", "-qq", "-o", folder / "calls", folder=folder if is_secured else None)
         try:
             use(server)
             code = server.end()
@@ -185,8 +230,12 @@ def record():
             server.close()
         if code != 0:
             raise SystemExit("the server failed: " + "".join(server.log))
-        calls = pathlib.Path(folder, "calls").read_text(encoding="utf-8", errors="replace")
-    seen = set(re.findall(r"^\d+ +([a-z_0-9]+)\(", calls, re.MULTILINE))
+        calls = (folder / "calls").read_text(encoding="utf-8", errors="replace")
+    return set(re.findall(r"^\d+ +([a-z_0-9]+)\(", calls, re.MULTILINE))
+
+
+def record():
+    seen = calls_seen(False) | calls_seen(True)
     groups = [("seen in the life of a server", sorted(seen))]
     for why, names in UNSEEN.items():
         groups.append((why, sorted(set(names) - seen)))
