@@ -5,7 +5,10 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "server/log/log_format.h"
 #include "server/log/trace_context.h"
@@ -97,7 +100,8 @@ class LoggingObserver final : public GenerateObserver {
 
 }  // namespace
 
-RequestLog::RequestLog(Service& service, bool is_json) : service_(service), is_json_(is_json) {
+RequestLog::RequestLog(Service& service, bool is_json)
+    : ServiceDecorator(service), is_json_(is_json) {
   const std::vector<ModelInfo> models = service.models();
   if (models.size() == 1) only_model_ = models.front().name;
 }
@@ -106,7 +110,7 @@ Result<std::shared_ptr<GenerateCall>> RequestLog::generate(
     GenerateRequest request, std::shared_ptr<GenerateObserver> observer) {
   std::vector<LogField> fields = describe(request, only_model_);
   const bool has_id = !request.request_id.empty();
-  auto accepted = service_.generate(
+  auto accepted = inner().generate(
       std::move(request),
       std::make_shared<LoggingObserver>(std::move(observer), fields, has_id, is_json_));
   if (!accepted) {
