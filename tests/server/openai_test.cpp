@@ -10,6 +10,7 @@
 
 #include "server/http/http_front_end.h"
 #include "server/http/openai_request.h"
+#include "server/service_decorator.h"
 #include "tests/server/access/temporary_folder.h"
 #include "tests/server/raw_http.h"
 
@@ -433,6 +434,52 @@ TEST(OpenAi, ASlowReaderPausesItsOwnRequest) {
   const int64_t before = call->num_taken();
   for (int i = 0; i < 20; ++i) EXPECT_TRUE(client.read_until("xxxx\""));
   EXPECT_TRUE(call->wait_for_delivered(before + 1));
+}
+
+// Its output comes before generate() returns, which is what a fast engine may do.
+class EagerService final : public ServiceDecorator {
+ public:
+  using ServiceDecorator::ServiceDecorator;
+  static constexpr int32_t kTokens = 500;
+
+  Result<std::shared_ptr<GenerateCall>> generate(
+      GenerateRequest /*request*/, std::shared_ptr<GenerateObserver> observer) override {
+    for (int32_t i = 0; i < kTokens; ++i) {
+      GenerateChunk chunk;
+      chunk.token_ids = {i};
+      chunk.text = "x";
+      observer->on_chunk(std::move(chunk));
+    }
+    observer_ = std::move(observer);
+    return call_;
+  }
+  // Ends the request once every token's credit has come; false if that takes too long.
+  bool finish() {
+    const bool has_all = call_->wait_for_delivered(kTokens);
+    GenerateChunk last;
+    last.finish_reason = FinishReason::kLength;
+    observer_->on_chunk(std::move(last));
+    observer_->on_end(summary_of(1, kTokens));
+    return has_all;
+  }
+
+ private:
+  std::shared_ptr<FakeCall> call_ = std::make_shared<FakeCall>(GenerateRequest{}, nullptr, 1);
+  std::shared_ptr<GenerateObserver> observer_;
+};
+
+TEST(OpenAi, CountsWhatComesBeforeTheCallIsKnown) {
+  for (const char* stream : {"false", "true"}) {
+    FakeService fake;
+    EagerService service(fake);
+    HttpLoopback http(service);
+    RawHttp client(http.port());
+    client.post(kCompletionsPath, std::string(R"({"prompt": "p", "stream": )") + stream + "}");
+    // The request has been submitted once this later one is answered.
+    EXPECT_EQ(http_get(http.port(), "/version").status, 200);
+    EXPECT_TRUE(service.finish());
+    EXPECT_EQ(client.read().status, 200);
+  }
 }
 
 TEST(OpenAi, ListsModelsAndTokenizes) {

@@ -37,8 +37,8 @@ OpenAiAnswer::OpenAiAnswer(std::shared_ptr<HttpExchange> exchange, OpenAiCall ca
       choices_per_prompt_(num_choices(call_.requests.front())),
       format_(std::move(heading), choices_per_prompt_ * call_.requests.size()),
       headers_(std::move(headers)),
-      exchange_(std::move(exchange)),
       calls_(call_.requests.size()),
+      exchange_(std::move(exchange)),
       tokens_in_flight_(call_.requests.size(), 0) {
   if (!call_.stream) choices_.resize(choices_per_prompt_ * call_.requests.size());
 }
@@ -61,19 +61,9 @@ void OpenAiAnswer::submit(Service& service) {
       respond_error(call.error());
       return;
     }
-    std::shared_ptr<GenerateCall> too_late;
-    {
-      const std::scoped_lock lock(mutex_);
-      if (is_over_) {
-        too_late = *std::move(call);
-      } else {
-        calls_[i] = *std::move(call);
-      }
-    }
-    if (too_late) {
-      too_late->cancel();
-      return;
-    }
+    calls_[i].set(*std::move(call));
+    const std::scoped_lock lock(mutex_);
+    if (is_over_) return;  // the rest is not wanted any more
   }
   std::unique_lock lock(mutex_);
   is_submitted_ = true;
@@ -85,7 +75,6 @@ void OpenAiAnswer::submit(Service& service) {
 }
 
 void OpenAiAnswer::on_chunk(size_t prompt_idx, GenerateChunk chunk) {
-  std::shared_ptr<GenerateCall> call;
   const auto num_tokens = static_cast<int32_t>(chunk.token_ids.size());
   {
     const std::scoped_lock lock(mutex_);
@@ -96,17 +85,16 @@ void OpenAiAnswer::on_chunk(size_t prompt_idx, GenerateChunk chunk) {
       if (!is_submitted_) return;
     } else {
       choices_[static_cast<size_t>(chunk.index)].add(std::move(chunk));
-      call = calls_[prompt_idx];
     }
   }
+  if (call_.stream) return begin_stream();
   // A whole answer is bounded by its max_tokens, so nothing waits for the client.
-  if (call) call->delivered(num_tokens);
-  if (call_.stream) begin_stream();
+  calls_[prompt_idx].delivered(num_tokens);
 }
 
 void OpenAiAnswer::on_end(size_t prompt_idx, Result<GenerateSummary> end) {
+  calls_[prompt_idx].release();
   std::unique_lock lock(mutex_);
-  calls_[prompt_idx].reset();
   ++num_ended_;
   if (is_over_) return;
   if (!end) {
@@ -186,13 +174,7 @@ bool OpenAiAnswer::take(std::string& out) {
 void OpenAiAnswer::written() {
   for (size_t i = 0; i < tokens_in_flight_.size(); ++i) {
     const int32_t num_tokens = std::exchange(tokens_in_flight_[i], 0);
-    if (num_tokens == 0) continue;
-    std::shared_ptr<GenerateCall> call;
-    {
-      const std::scoped_lock lock(mutex_);
-      call = calls_[i];
-    }
-    if (call) call->delivered(num_tokens);
+    if (num_tokens > 0) calls_[i].delivered(num_tokens);
   }
 }
 
@@ -211,17 +193,13 @@ void OpenAiAnswer::finish_whole() {
 
 // The client is gone, or has its answer: what still runs ends before the next step.
 void OpenAiAnswer::cancel_all() {
-  std::vector<std::shared_ptr<GenerateCall>> calls;
   std::shared_ptr<HttpExchange> exchange;  // let go outside the lock
   {
     const std::scoped_lock lock(mutex_);
     is_over_ = true;
-    calls = calls_;
     exchange = std::exchange(exchange_, nullptr);
   }
-  for (const auto& call : calls) {
-    if (call) call->cancel();
-  }
+  for (CallHandle& call : calls_) call.cancel();
 }
 
 void OpenAiAnswer::respond_error(const Error& error) {

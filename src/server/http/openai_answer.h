@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
 
+#include "server/call_handle.h"
 #include "server/chunk_queue.h"
 #include "server/http/http_server.h"
 #include "server/http/openai_format.h"
@@ -49,14 +51,14 @@ class OpenAiAnswer final : public HttpBody, public std::enable_shared_from_this<
   const size_t choices_per_prompt_;
   OpenAiFormat format_;
   const std::vector<HttpHeader> headers_;
+  std::deque<CallHandle> calls_;  // one for each prompt
 
   std::mutex mutex_;
   std::shared_ptr<HttpExchange> exchange_;
-  std::vector<std::shared_ptr<GenerateCall>> calls_;  // one for each prompt
-  ChunkQueue queue_;                                  // of a stream
-  std::vector<OpenAiChoice> choices_;                 // of a whole answer
-  GenerateSummary summary_;                           // of all requests
-  std::optional<Error> error_;                        // the first
+  ChunkQueue queue_;                   // of a stream
+  std::vector<OpenAiChoice> choices_;  // of a whole answer
+  GenerateSummary summary_;            // of all requests
+  std::optional<Error> error_;         // the first
   size_t num_ended_ = 0;
   bool is_submitted_ = false;              // all requests are with the service
   bool has_begun_ = false;                 // the stream's head is on its way
