@@ -69,7 +69,9 @@ TEST_F(BadHttp2, MessagesThatAreNone) {
       raw.write_frame(RawHttp2::kData, RawHttp2::kEndStream, 1, bytes);
       const int status = raw.read_status(1);
       EXPECT_GE(status, kReset);
-      if (bytes.size() < good.size()) EXPECT_NE(status, grpc::StatusCode::OK);
+      if (bytes.size() < good.size()) {
+        EXPECT_NE(status, grpc::StatusCode::OK);
+      }
     });
   };
   end_with("a good message", good);

@@ -54,7 +54,9 @@ class BadInput : public ::testing::Test {
   }
   static void TearDownTestSuite() {
     // What the cases left behind ends by itself.
-    if (service_ != nullptr) EXPECT_TRUE(service_->drain(kTestPatience));
+    if (service_ != nullptr) {
+      EXPECT_TRUE(service_->drain(kTestPatience));
+    }
     delete undisturbed_;
     delete kserve_;
     delete http_;

@@ -248,7 +248,9 @@ Said say_in_kserve(inference::GRPCInferenceService::Stub& stub, const Json& requ
   grpc::ClientContext context;
   inference::ModelInferResponse response;
   const grpc::Status status = stub.ModelInfer(&context, *message, &response);
-  if (status.ok()) EXPECT_TRUE(response.parameters().contains("sluice_seed"));
+  if (status.ok()) {
+    EXPECT_TRUE(response.parameters().contains("sluice_seed"));
+  }
   return answer_of(status);
 }
 
