@@ -162,8 +162,9 @@ std::string load_plot(const LoadResult& result, const LoadFigures& figures,
       "<title>{}</title><text class=\"t\" x=\"{:.0f}\" y=\"22\">{}</text>",
       width, height, width, height, kStyle, escape(title), kLeft, escape(title));
   for (size_t i = 0; i < std::size(panels); ++i) {
+    const size_t row = i / 2;
     out += draw(panels[i], static_cast<double>(i % 2) * kPanelWidth,
-                kHeading + static_cast<double>(i / 2) * kPanelHeight);
+                kHeading + static_cast<double>(row) * kPanelHeight);
   }
   return out + "</svg>\n";
 }
