@@ -18,9 +18,9 @@ class Balancer:
     def __init__(self, bed, source, folder):
         shutil.copytree(source, folder)
         self._log = open(folder / "log", "w+", encoding="utf-8")
-        for path in folder.rglob("*.c*f*"):
+        for path in folder.rglob("*.*"):
             text = path.read_text(encoding="utf-8")
-            path.write_text(re.sub(r"sluice-([123]):", lambda m: network.REPLICAS[int(m[1]) - 1] + ":",
+            path.write_text(re.sub(r"sluice-([123])(?=[:,])", lambda m: network.REPLICAS[int(m[1]) - 1],
                                    text), encoding="utf-8")
         self._process = subprocess.Popen(bed.command(network.BALANCER, *self.arguments(folder)),
                                          stdin=subprocess.DEVNULL, stdout=self._log,
@@ -60,7 +60,8 @@ class Nginx(Balancer):
     program = "nginx"
     # What a client sees of a stream whose replica died, balanced by request.
     broken_stream = "INTERNAL"
-    survives_exits = True
+    # nginx has no checks of its own: it learns of a restart from the closed port.
+    lame_duck_time = "0s"
 
     def arguments(self, folder):
         return ["nginx", "-c", folder / "nginx.conf", "-g",
@@ -70,10 +71,9 @@ class Nginx(Balancer):
 class HAProxy(Balancer):
     program = "haproxy"
     broken_stream = "UNKNOWN"
-    # HAProxy 2.6 balancing by request loses the tail of a stream whose replica exits right after it.
-    survives_exits = False
+    # Its checks, and the streams that began before them: HAProxy 2.6 cuts the tail of a stream that ends
+    # as its replica exits.
+    lame_duck_time = "4s"
 
     def arguments(self, folder):
         return ["haproxy", "-db", "-f", folder / "haproxy.cfg"]
-
-

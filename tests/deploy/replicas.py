@@ -7,9 +7,7 @@ import subprocess
 import threading
 
 PATIENCE_S = 120  # a hang, not a speed, is what a wait of this length finds
-GRPC_PORT, HTTP_PORT = 50051, 8080
-HTTP_PORT = 8080
-ADMIN_PORT = 8081
+GRPC_PORT, HTTP_PORT, ADMIN_PORT = 50051, 8080, 8081
 
 
 class Replica:
@@ -18,6 +16,7 @@ class Replica:
     def __init__(self, network, address, binary, model):
         self._network, self.address, self._binary, self._model = network, address, binary, model
         self._process = None
+        self.lame_duck_time = "0s"
         self.start()
 
     def start(self):
@@ -25,7 +24,8 @@ class Replica:
             self.address, self._binary, "serve", "--model", self._model, "--insecure",
             "--grpc-address", f"{self.address}:{GRPC_PORT}",
             "--http-address", f"{self.address}:{HTTP_PORT}",
-            "--admin-address", f"{self.address}:{ADMIN_PORT}", "--num-threads", 1,
+            "--admin-address", f"{self.address}:{ADMIN_PORT}", "--lame-duck-time", self.lame_duck_time,
+            "--num-threads", 1,
             "--kv-cache-memory-bytes", "64MiB", "--no-enable-prefix-caching")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
