@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Three replicas behind real nginx and HAProxy, in network namespaces: restarts, a death, spread.
+"""Three replicas behind real nginx, HAProxy and Envoy, in network namespaces: restarts, a death, spread.
 
 balancer_test.py BINARY SOURCE_DIR [unittest arguments]. Exits 77 where it cannot run (no root).
-Restarts once behind each program; SLUICE_TEST_BALANCERS=all restarts behind both ways to balance.
+Restarts once behind each program; SLUICE_TEST_BALANCERS=all restarts behind both ways to balance,
+and adds Envoy, which scripts/setup --all-tests installs.
 """
 import json
 import os
@@ -196,6 +197,10 @@ class BalancerTest(unittest.TestCase):
 
     def test_nginx_by_connection(self):
         self.check(balancers.Nginx, balancers.BY_CONNECTION)
+
+    @unittest.skipUnless(IS_ALL, "SLUICE_TEST_BALANCERS is not all")
+    def test_envoy_by_request(self):
+        self.check(balancers.Envoy, balancers.BY_REQUEST)
 
     def test_haproxy_by_request(self):
         self.check(balancers.HAProxy, balancers.BY_REQUEST)

@@ -1,4 +1,4 @@
-"""nginx and HAProxy as deploy/ has them; only the replicas' names become addresses."""
+"""nginx, HAProxy and Envoy as deploy/ has them; only the replicas' names become addresses."""
 import pathlib
 import re
 import shutil
@@ -77,3 +77,14 @@ class HAProxy(Balancer):
 
     def arguments(self, folder):
         return ["haproxy", "-db", "-f", folder / "haproxy.cfg"]
+
+
+class Envoy(Balancer):
+    program = "envoy"
+    broken_stream = "INTERNAL"
+    # Its checks, once a second.
+    lame_duck_time = "2s"
+
+    def arguments(self, folder):
+        envoy = pathlib.Path(__file__).resolve().parents[2] / ".deps/extra-tools/envoy/_bin/envoy"
+        return [envoy, "-c", folder / "envoy.yaml", "--concurrency", "2", "--disable-hot-restart"]
