@@ -2,8 +2,9 @@
 """Three replicas behind real nginx, HAProxy and Envoy, in network namespaces: restarts, a death, spread.
 
 balancer_test.py BINARY SOURCE_DIR [unittest arguments]. Exits 77 where it cannot run (no root).
-Restarts once behind each program; SLUICE_TEST_BALANCERS=all restarts behind both ways to balance,
-and adds Envoy, which scripts/setup --all-tests installs.
+By default one way to balance behind each program, with bounds that hold on a machine with other work.
+SLUICE_TEST_BALANCERS=all, for a machine without: both ways, the tight bounds, and Envoy, which
+scripts/setup --all-tests installs.
 """
 import json
 import os
@@ -23,12 +24,12 @@ import network  # noqa: E402
 from replicas import PATIENCE_S, Replica  # noqa: E402
 
 IS_ALL = os.environ.get("SLUICE_TEST_BALANCERS") == "all"
-RESTARTS = (("nginx", balancers.BY_REQUEST), ("haproxy", balancers.BY_CONNECTION))
 NUM_STREAMS = 64
 MAX_TOKENS = 128
 NUM_SAMPLES = 10
-AT_ONCE_S = 2.0  # far below every time-out in the way: nobody waited for one
-SPREAD = 0.2
+AT_ONCE_S = 2.0 if IS_ALL else 30.0  # far below every time-out in the way: nobody waited for one
+# Of the mean. The samples of three replicas are taken one after the other, so a busy machine blurs them.
+SPREAD = 0.2 if IS_ALL else 0.5
 HERE = pathlib.Path(__file__).resolve().parent
 BINARY, SOURCE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
 TOOLS = SOURCE / ".deps" / "deploy-tools"
@@ -97,15 +98,12 @@ class BalancerTest(unittest.TestCase):
         name = balancer_type.program
         balancer = balancer_type(self.bed, SOURCE / "deploy" / name, self.work / f"{name}-{port}")
         try:
-            restarts = IS_ALL or (name, port) in RESTARTS
-            if restarts:
-                self.set_lame_duck_time(balancer_type.lame_duck_time if port == balancers.BY_REQUEST
-                                        else "0s")
+            self.set_lame_duck_time(balancer_type.lame_duck_time if port == balancers.BY_REQUEST
+                                    else "0s")
             if port == balancers.BY_REQUEST:
                 self.check_events()
             self.check_spread(port)
-            if restarts:
-                self.check_rolling_restart(port)
+            self.check_rolling_restart(port)
             self.check_death(port, balancer_type.broken_stream if port == balancers.BY_REQUEST
                              else "UNAVAILABLE")
         except AssertionError as error:
@@ -140,7 +138,8 @@ class BalancerTest(unittest.TestCase):
         self.assertEqual(outcome["status"], 200, outcome)
         self.assertTrue(outcome["is_whole"], outcome)
         self.assertGreater(outcome["events"], 20, outcome)
-        self.assertGreater(outcome["seconds"], 0.02, "the events came all at once")
+        if IS_ALL:  # a busy machine may make all of them before it sends the first
+            self.assertGreater(outcome["seconds"], 0.02, "the events came all at once")
 
     def check_spread(self, port):
         streams = self.streams(port)
@@ -195,6 +194,7 @@ class BalancerTest(unittest.TestCase):
     def test_nginx_by_request(self):
         self.check(balancers.Nginx, balancers.BY_REQUEST)
 
+    @unittest.skipUnless(IS_ALL, "SLUICE_TEST_BALANCERS is not all")
     def test_nginx_by_connection(self):
         self.check(balancers.Nginx, balancers.BY_CONNECTION)
 
@@ -202,6 +202,7 @@ class BalancerTest(unittest.TestCase):
     def test_envoy_by_request(self):
         self.check(balancers.Envoy, balancers.BY_REQUEST)
 
+    @unittest.skipUnless(IS_ALL, "SLUICE_TEST_BALANCERS is not all")
     def test_haproxy_by_request(self):
         self.check(balancers.HAProxy, balancers.BY_REQUEST)
 
