@@ -56,7 +56,7 @@ class Crowd final {
     for (const ScheduledRows& rows : schedule.rows) {
       if (!rows.draws_token || !rows.sequence->append(1)) continue;
       started_.erase(rows.sequence);
-      scheduler_->finish(*rows.sequence);
+      ended_.push_back(scheduler_->finish(*rows.sequence));
     }
     return started;
   }
@@ -69,6 +69,7 @@ class Crowd final {
   std::unique_ptr<Scheduler> scheduler_;
   base::FakeClock clock_;
   std::set<const Sequence*> started_;
+  std::vector<std::unique_ptr<Sequence>> ended_;  // the tests name sequences by their address
   std::map<std::string, int64_t> work_;
   std::map<std::string, int64_t> num_waiting_;
   int32_t next_token_ = 100;  // every prompt is its own
