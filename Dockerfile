@@ -1,7 +1,7 @@
 # Sluice as an image: target `cpu`, and `cuda` for machines with NVIDIA GPUs.
 #
-#   docker build --target cpu -t sluice .
-#   docker run -p 127.0.0.1:50051:50051 -p 127.0.0.1:8080:8080 sluice      the embedded model
+#   docker build --target cpu -t sluice:0.1.0-cpu .
+#   docker run -p 127.0.0.1:50051:50051 -p 127.0.0.1:8080:8080 sluice:0.1.0-cpu   the embedded model
 #   and with -v DIR:/models:ro -e SLUICE_MODEL=/models/NAME                 one of yours
 #
 # BASE is Debian 12 by whatever name or digest you trust: both stages start from it, so that the

@@ -34,3 +34,21 @@ function(sluice_test)
     set_tests_properties(${ARG_NAME} PROPERTIES TIMEOUT ${ARG_TIMEOUT})
   endif()
 endfunction()
+
+# A Python program that tests the built binary: sluice_python_test(NAME <name> SCRIPT <file>
+# [TIMEOUT seconds]). It is called with the binary and the source folder; exit code 77 skips, visibly.
+# The sanitizer builds, which have no binary, leave it out.
+function(sluice_python_test)
+  cmake_parse_arguments(ARG "" "NAME;SCRIPT;TIMEOUT" "" ${ARGN})
+  if(SLUICE_SANITIZER)
+    return()
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 600)
+  endif()
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME ${ARG_NAME}
+    COMMAND Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/${ARG_SCRIPT}"
+            "$<TARGET_FILE:sluice>" "${PROJECT_SOURCE_DIR}")
+  set_tests_properties(${ARG_NAME} PROPERTIES TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77)
+endfunction()

@@ -1,51 +1,19 @@
 #include "cli/load_run.h"
 
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <utility>
 
+#include "base/in_flight.h"
 #include "cli/terminal.h"
 
 namespace sluice::cli {
 namespace {
 
+using base::InFlight;
 using std::chrono::steady_clock;
-
-// How many requests are under way.
-class InFlight {
- public:
-  int64_t count() {
-    const std::scoped_lock lock(mutex_);
-    return count_;
-  }
-  void begin() {
-    const std::scoped_lock lock(mutex_);
-    ++count_;
-  }
-  void end() {
-    const std::scoped_lock lock(mutex_);
-    --count_;
-    ended_.notify_all();
-  }
-  // Until fewer than `limit` are. False if `until` comes first.
-  bool wait_below(int64_t limit, steady_clock::time_point until) {
-    std::unique_lock lock(mutex_);
-    return ended_.wait_until(lock, until, [&] { return count_ < limit; });
-  }
-  void wait_for_none() {
-    std::unique_lock lock(mutex_);
-    ended_.wait(lock, [&] { return count_ == 0; });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable ended_;
-  int64_t count_ = 0;
-};
 
 class Recorder final : public server::StreamListener {
  public:

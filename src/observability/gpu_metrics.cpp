@@ -1,95 +1,22 @@
 #include "observability/gpu_metrics.h"
 
-#include <dlfcn.h>
-
-#include <array>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "observability/nvml.h"
+
 namespace sluice::observability {
 namespace {
-
-// NVML's interface as far as it is used here.
-// Source: nvml.h, NVML API reference (docs.nvidia.com/deploy/nvml-api).
-using NvmlDevice = struct nvmlDevice_st*;
-struct NvmlMemory {
-  unsigned long long total;
-  unsigned long long free;
-  unsigned long long used;
-};
-struct NvmlUtilization {
-  unsigned gpu;  // percent
-  unsigned memory;
-};
-constexpr int kNvmlSuccess = 0;
-constexpr int kNvmlTemperatureGpu = 0;
-constexpr size_t kNvmlTextBytes = 96;
-
-struct CloseLibrary {
-  void operator()(void* library) const { dlclose(library); }
-};
-
-// The library, started.
-class Nvml final {
- public:
-  static std::shared_ptr<Nvml> open(const char* name) {
-    auto nvml = std::make_shared<Nvml>();
-    nvml->library_.reset(dlopen(name, RTLD_NOW | RTLD_LOCAL));
-    if (nvml->library_ == nullptr || !nvml->bind_all()) return nullptr;
-    nvml->is_started_ = nvml->init_() == kNvmlSuccess;
-    return nvml->is_started_ ? nvml : nullptr;
-  }
-  Nvml() = default;
-  ~Nvml() {
-    if (is_started_) shutdown_();
-  }
-  Nvml(const Nvml&) = delete;
-  Nvml& operator=(const Nvml&) = delete;
-
-  int (*device_count)(unsigned*) = nullptr;
-  int (*device)(unsigned, NvmlDevice*) = nullptr;
-  int (*uuid)(NvmlDevice, char*, unsigned) = nullptr;
-  int (*name)(NvmlDevice, char*, unsigned) = nullptr;
-  int (*memory)(NvmlDevice, NvmlMemory*) = nullptr;
-  int (*utilization)(NvmlDevice, NvmlUtilization*) = nullptr;
-  int (*temperature)(NvmlDevice, int, unsigned*) = nullptr;
-  int (*power)(NvmlDevice, unsigned*) = nullptr;  // milliwatts
-
- private:
-  template <typename Function>
-  bool bind(const char* symbol, Function& function) {
-    function = reinterpret_cast<Function>(dlsym(library_.get(), symbol));
-    return function != nullptr;
-  }
-  bool bind_all() {
-    return bind("nvmlInit_v2", init_) && bind("nvmlShutdown", shutdown_) &&
-           bind("nvmlDeviceGetCount_v2", device_count) &&
-           bind("nvmlDeviceGetHandleByIndex_v2", device) && bind("nvmlDeviceGetUUID", uuid) &&
-           bind("nvmlDeviceGetName", name) && bind("nvmlDeviceGetMemoryInfo", memory) &&
-           bind("nvmlDeviceGetUtilizationRates", utilization) &&
-           bind("nvmlDeviceGetTemperature", temperature) && bind("nvmlDeviceGetPowerUsage", power);
-  }
-
-  std::unique_ptr<void, CloseLibrary> library_;
-  int (*init_)() = nullptr;
-  int (*shutdown_)() = nullptr;
-  bool is_started_ = false;
-};
 
 // One GPU and how its metrics are labelled.
 class Gpu final {
  public:
-  Gpu(const Nvml& nvml, unsigned index, NvmlDevice device) : device_(device) {
-    const auto text = [&](auto function) {
-      std::array<char, kNvmlTextBytes> buffer{};
-      const bool is_known = function(device, buffer.data(), buffer.size()) == kNvmlSuccess;
-      buffer.back() = '\0';
-      return std::string(is_known ? buffer.data() : "");
-    };
-    labels_ = {
-        {"gpu", std::to_string(index)}, {"uuid", text(nvml.uuid)}, {"name", text(nvml.name)}};
-  }
+  Gpu(const Nvml& nvml, unsigned index, NvmlDevice device)
+      : device_(device),
+        labels_{{"gpu", std::to_string(index)},
+                {"uuid", nvml.uuid(device)},
+                {"name", nvml.name(device)}} {}
 
   void collect(const Nvml& nvml, Registry& registry) const {
     const auto set = [&](const char* name, const char* help, double value) {
@@ -124,9 +51,11 @@ class Gpu final {
 }  // namespace
 
 std::unique_ptr<Registry::Collection> add_gpu_metrics(Registry& registry, const char* library) {
-  std::shared_ptr<Nvml> nvml = Nvml::open(library);
+  auto opened = Nvml::open(library);
+  if (!opened) return nullptr;
+  std::shared_ptr<const Nvml> nvml = *std::move(opened);
   unsigned count = 0;
-  if (nvml == nullptr || nvml->device_count(&count) != kNvmlSuccess) return nullptr;
+  if (nvml->device_count(&count) != kNvmlSuccess) return nullptr;
   std::vector<Gpu> gpus;
   for (unsigned index = 0; index < count; ++index) {
     NvmlDevice device = nullptr;

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "observability/metrics.h"
+#include "observability/nvml.h"
 
 namespace sluice::observability {
 
@@ -13,6 +14,6 @@ namespace sluice::observability {
 // and nothing is kept open. A figure that a GPU does not tell is left out. `registry` must outlive
 // what is returned.
 std::unique_ptr<Registry::Collection> add_gpu_metrics(Registry& registry,
-                                                      const char* library = "libnvidia-ml.so.1");
+                                                      const char* library = kNvmlLibrary);
 
 }  // namespace sluice::observability

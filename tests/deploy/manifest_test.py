@@ -115,6 +115,12 @@ class ManifestTest(unittest.TestCase):
         with self.assertRaisesRegex(AssertionError, 'autoscaling.kind is "vpa", must be none'):
             render("--set", "autoscaling.kind=vpa")
 
+    def test_values_that_do_not_go_together_are_refused(self):
+        with self.assertRaisesRegex(AssertionError, "serviceMonitor.enabled"):
+            render("--set", "autoscaling.kind=keda")
+        with self.assertRaisesRegex(AssertionError, "settings.SLUICE_DRAIN_TIME"):
+            render("--set", "settings.SLUICE_DRAIN_TIME=1s")
+
     def test_the_sets_hold_what_they_should(self):
         expected = {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount"}
         optional = {"GRPCRoute", "InferencePool", "ServiceMonitor"}

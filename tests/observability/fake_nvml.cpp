@@ -1,4 +1,5 @@
 // A library with NVML's names and two GPUs; the second does not tell its power. Only tests load it.
+#include <cstdio>
 #include <cstring>
 
 extern "C" {
@@ -7,6 +8,10 @@ int nvmlInit_v2() {
   return 0;
 }
 int nvmlShutdown() {
+  return 0;
+}
+int nvmlSystemGetDriverVersion(char* text, unsigned size) {
+  std::snprintf(text, size, "580.0");
   return 0;
 }
 int nvmlDeviceGetCount_v2(unsigned* count) {

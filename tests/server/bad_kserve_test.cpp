@@ -5,6 +5,7 @@
 #include <random>
 
 #include "tests/server/bad_input.h"
+#include "tests/server/kserve_support.h"
 #include "tests/server/raw_call.h"
 
 namespace sluice::server {
@@ -20,11 +21,7 @@ class BadKserve : public BadInput {
  protected:
   static ModelInferRequest request_of(const std::string& text) {
     ModelInferRequest request;
-    auto& input = *request.add_inputs();
-    input.set_name("text_input");
-    input.set_datatype("BYTES");
-    input.add_shape(1);
-    input.mutable_contents()->add_bytes_contents(text);
+    add_input(request, "text_input", text);
     (*request.mutable_parameters())["max_tokens"].set_int64_param(2);
     return request;
   }

@@ -121,6 +121,13 @@ class FakeCall final : public GenerateCall {
   bool is_cancelled_ = false;
 };
 
+// A script: one token, then nothing until the request is cancelled.
+inline void send_and_hang(FakeCall& call) {
+  call.send(0, "a");
+  call.wait_for_cancel();
+  call.end_cancelled();
+}
+
 // A service without a model: every request runs `script`, which must call end(). Its tokenizer
 // makes one token of each byte. Set everything before the server starts, but for health.
 class FakeService final : public Service {

@@ -14,11 +14,8 @@
 #include <thread>
 #include <utility>
 
-#include "server/access/tls_files.h"
 #include "server/http/http_front_end.h"
-#include "tests/server/access/certificates.h"
-#include "tests/server/access/notices.h"
-#include "tests/server/access/temporary_folder.h"
+#include "tests/server/access/tls_fixture.h"
 #include "tests/server/raw_http.h"
 
 namespace sluice::server {
@@ -27,18 +24,11 @@ namespace {
 namespace net = boost::asio;
 using net::ip::tcp;
 
-class HttpTls : public ::testing::Test {
+class HttpTls : public TlsFixture {
  protected:
-  void write(const Issued& issued) {
-    folder_.write("cert", issued.certificate_pem);
-    folder_.write("key", issued.key_pem);
-  }
   void start(bool asks_clients = false) {
-    TlsPaths paths{folder_ / "cert", folder_ / "key", {}};
-    if (asks_clients) paths.client_ca = folder_ / "ca";
-    auto files = TlsFiles::load(paths, notices_.sink(), std::chrono::milliseconds(10));
-    ASSERT_TRUE(files.has_value()) << files.error().message;
-    files_ = *std::move(files);
+    files_ = load(asks_clients);
+    ASSERT_TRUE(files_);
     HttpFrontEndOptions options;
     options.server.address = "127.0.0.1:0";
     options.server.header_time = std::chrono::milliseconds(500);
@@ -72,9 +62,6 @@ class HttpTls : public ::testing::Test {
     return answer;
   }
 
-  TemporaryFolder folder_;
-  Notices notices_;
-  Authority authority_;
   FakeService service_;
   std::shared_ptr<const TlsFiles> files_;
   std::unique_ptr<HttpFrontEnd> front_end_;

@@ -9,8 +9,7 @@
 #include "inference/grpc_predict_v2.grpc.pb.h"
 #include "server/grpc/kserve_stream.h"
 #include "tests/server/access/temporary_folder.h"
-#include "tests/server/fake_service.h"
-#include "tests/server/loopback.h"
+#include "tests/server/kserve_support.h"
 
 namespace sluice::server {
 namespace {
@@ -21,13 +20,7 @@ using inference::ModelStreamInferResponse;
 using ::testing::HasSubstr;
 
 ModelInferRequest request_of(const std::string& text, const std::string& id, bool stream = true) {
-  ModelInferRequest request;
-  request.set_id(id);
-  auto& input = *request.add_inputs();
-  input.set_name("text_input");
-  input.set_datatype("BYTES");
-  input.add_shape(1);
-  input.mutable_contents()->add_bytes_contents(text);
+  ModelInferRequest request = text_request(text, id);
   (*request.mutable_parameters())["stream"].set_bool_param(stream);
   return request;
 }

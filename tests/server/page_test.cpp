@@ -36,7 +36,7 @@ TEST_F(PageTest, EveryFileIsThereAndLocked) {
   }
   EXPECT_EQ(get("/page/").status, 404);
   EXPECT_EQ(get("/page/../page.js").status, 404);
-  EXPECT_EQ(http_post(front_end_->port(), "/", "{}").status, 405);
+  EXPECT_EQ(http_post(port(), "/", "{}").status, 405);
 }
 
 TEST_F(PageTest, NoFileNamesAnotherServer) {

@@ -285,11 +285,7 @@ TEST(Shutdown, LetsStreamsFinishAndRefusesNewOnes) {
 }
 
 TEST(Shutdown, ItsBeginningDoesNotBlockAndSendsClientsElsewhere) {
-  FakeService service([](FakeCall& call) {
-    call.send(0, "a");
-    call.wait_for_cancel();
-    call.end_cancelled();
-  });
+  FakeService service(send_and_hang);
   Loopback loopback(service);
   grpc::ClientContext context;
   const auto reader = loopback.stub().Generate(&context, prompt_request());
@@ -310,11 +306,7 @@ TEST(Shutdown, ItsBeginningDoesNotBlockAndSendsClientsElsewhere) {
 }
 
 TEST(Shutdown, CancelsWhatIsLeftAfterTheGrace) {
-  FakeService service([](FakeCall& call) {
-    call.send(0, "a");
-    call.wait_for_cancel();
-    call.end_cancelled();
-  });
+  FakeService service(send_and_hang);
   Loopback loopback(service);
   grpc::ClientContext context;
   const auto reader = loopback.stub().Generate(&context, prompt_request());

@@ -162,43 +162,21 @@ ClientLimits KeySet::limits_of(std::string_view name) const {
   return place == client_by_name_.end() ? ClientLimits{} : clients_[place->second].limits;
 }
 
-ApiKeys::ApiKeys(std::filesystem::path path, Notice notice)
-    : path_(std::move(path)), notice_(std::move(notice)) {}
-
 Result<std::unique_ptr<ApiKeys>> ApiKeys::load(const std::filesystem::path& path, Notice notice,
                                                std::chrono::milliseconds interval) {
-  std::unique_ptr<ApiKeys> keys(new ApiKeys(path, std::move(notice)));
-  ApiKeys* const self = keys.get();
-  auto watcher =
-      std::make_unique<FileWatcher>(std::vector{path}, [self] { self->read_again(); }, interval);
-  if (auto read = keys->read(); !read) return std::unexpected(read.error());
-  keys->watcher_ = std::move(watcher);
-  return keys;
-}
-
-Result<void> ApiKeys::read() {
-  const auto text = read_small_file(path_, KeySet::kMaxFileBytes);
-  if (!text) return std::unexpected(text.error());
-  auto parsed = KeySet::parse(*text);
-  if (!parsed) return std::unexpected(parsed.error());
-  auto keys = std::make_shared<const KeySet>(*std::move(parsed));
-  const std::scoped_lock lock(mutex_);
-  keys_ = std::move(keys);
-  return {};
-}
-
-void ApiKeys::read_again() {
-  if (const auto done = read(); !done) {
-    notice_("the file of --api-keys has changed and is not used, the old keys stay: " +
-            done.error().message);
-  } else {
-    notice_("the file of --api-keys has changed: " + std::to_string(keys()->size()) + " keys");
-  }
-}
-
-std::shared_ptr<const KeySet> ApiKeys::keys() const {
-  const std::scoped_lock lock(mutex_);
-  return keys_;
+  const auto read = [path]() -> Result<KeySet> {
+    const auto text = read_small_file(path, KeySet::kMaxFileBytes);
+    if (!text) return std::unexpected(text.error());
+    return KeySet::parse(*text);
+  };
+  const auto tell = [notice = std::move(notice)](const auto& keys) {
+    notice(keys ? "the file of --api-keys has changed: " + std::to_string((*keys)->size()) + " keys"
+                : "the file of --api-keys has changed and is not used, the old keys stay: " +
+                      keys.error().message);
+  };
+  auto keys = Reloaded<KeySet>::load({path}, read, tell, interval);
+  if (!keys) return std::unexpected(std::move(keys.error()));
+  return std::unique_ptr<ApiKeys>(new ApiKeys(*std::move(keys)));
 }
 
 Result<Client> ApiKeys::authenticate(std::optional<std::string_view> authorization) const {

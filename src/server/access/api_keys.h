@@ -6,7 +6,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "server/access/file_watcher.h"
+#include "server/access/reloaded.h"
 #include "sluice/error.h"
 
 namespace sluice::server {
@@ -96,18 +96,12 @@ class ApiKeys final {
   // for a header that is absent, malformed or has a wrong key.
   Result<Client> authenticate(std::optional<std::string_view> authorization) const;
   ClientLimits limits_of(std::string_view name) const { return keys()->limits_of(name); }
-  std::shared_ptr<const KeySet> keys() const;
+  std::shared_ptr<const KeySet> keys() const { return keys_->current(); }
 
  private:
-  ApiKeys(std::filesystem::path path, Notice notice);
-  Result<void> read();
-  void read_again();
+  explicit ApiKeys(std::unique_ptr<Reloaded<KeySet>> keys) : keys_(std::move(keys)) {}
 
-  const std::filesystem::path path_;
-  const Notice notice_;
-  mutable std::mutex mutex_;  // of keys_, held for a copy of the pointer
-  std::shared_ptr<const KeySet> keys_;
-  std::unique_ptr<FileWatcher> watcher_;  // last: its thread uses the rest
+  const std::unique_ptr<Reloaded<KeySet>> keys_;
 };
 
 // What a front end calls: ApiKeys::authenticate, or everybody as a client without a name where

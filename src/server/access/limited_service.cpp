@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "observability/metrics.h"
 #include "server/access/token_bucket.h"
 
 namespace sluice::server {
@@ -13,19 +14,39 @@ namespace {
 // What a client with too many requests under way is told to wait: nobody knows when one ends.
 constexpr base::Duration kConcurrencyRetry = std::chrono::seconds(1);
 
-std::unexpected<Error> refuse(const char* limit, int64_t value, base::Duration retry_after) {
-  return std::unexpected(Error{ErrorCode::kResourceExhausted,
-                               "the limit of this API key is reached: " + std::string(limit) +
-                                   " is " + std::to_string(value),
-                               retry_after});
-}
+// A limit by its name in the file of keys, and how often it refused a request.
+class Limit final {
+ public:
+  Limit(const char* name, observability::Registry& metrics)
+      : name_(name),
+        num_refused_(
+            metrics.counter({"sluice_requests_limited_total",
+                             "Requests that a limit of their API key refused before the engine.",
+                             {{"limit", name}}})) {}
+
+  std::unexpected<Error> refuse(int64_t value, base::Duration retry_after) {
+    num_refused_.add();
+    return std::unexpected(Error{ErrorCode::kResourceExhausted,
+                                 "the limit of this API key is reached: " + std::string(name_) +
+                                     " is " + std::to_string(value),
+                                 retry_after});
+  }
+
+ private:
+  const char* const name_;
+  observability::Counter& num_refused_;
+};
 
 }  // namespace
 
 // What each client has taken lately. Threads: any.
 class LimitedService::Ledger final {
  public:
-  explicit Ledger(const base::Clock& clock) : clock_(clock) {}
+  Ledger(const base::Clock& clock, observability::Registry& metrics)
+      : clock_(clock),
+        concurrency_("concurrent_requests", metrics),
+        token_rate_("tokens_per_minute", metrics),
+        request_rate_("requests_per_minute", metrics) {}
 
   // Takes one request and one place, or says which limit is reached.
   Result<void> begin(const std::string& client, const ClientLimits& limits) {
@@ -33,18 +54,18 @@ class LimitedService::Ledger final {
     const std::scoped_lock lock(mutex_);
     Account& account = account_of(client, now);
     if (limits.concurrent_requests && account.num_live >= *limits.concurrent_requests) {
-      return refuse("concurrent_requests", *limits.concurrent_requests, kConcurrencyRetry);
+      return concurrency_.refuse(*limits.concurrent_requests, kConcurrencyRetry);
     }
     if (const auto rate = limits.tokens_per_minute) {
       account.tokens.fill(now, *rate);
       if (!account.tokens.has(1, *rate)) {
-        return refuse("tokens_per_minute", *rate, account.tokens.time_until(1, *rate));
+        return token_rate_.refuse(*rate, account.tokens.time_until(1, *rate));
       }
     }
     if (const auto rate = limits.requests_per_minute) {
       account.requests.fill(now, *rate);
       if (!account.requests.has(1, *rate)) {
-        return refuse("requests_per_minute", *rate, account.requests.time_until(1, *rate));
+        return request_rate_.refuse(*rate, account.requests.time_until(1, *rate));
       }
       account.requests.take(1);
     }
@@ -84,6 +105,9 @@ class LimitedService::Ledger final {
   }
 
   const base::Clock& clock_;
+  Limit concurrency_;
+  Limit token_rate_;
+  Limit request_rate_;
   std::mutex mutex_;
   std::unordered_map<std::string, Account> accounts_;
 };
@@ -128,7 +152,7 @@ class CountingObserver final : public GenerateObserver {
 LimitedService::LimitedService(Service& inner, LimitsOf limits_of, const base::Clock& clock)
     : ServiceDecorator(inner),
       limits_of_(std::move(limits_of)),
-      ledger_(std::make_shared<Ledger>(clock)) {}
+      ledger_(std::make_shared<Ledger>(clock, inner.metrics())) {}
 
 Result<std::shared_ptr<GenerateCall>> LimitedService::generate(
     GenerateRequest request, std::shared_ptr<GenerateObserver> observer) {

@@ -142,43 +142,19 @@ Result<TlsMaterial> load_tls(const TlsPaths& paths) {
   return checked;
 }
 
-TlsFiles::TlsFiles(TlsPaths paths, Notice notice)
-    : paths_(std::move(paths)), notice_(std::move(notice)) {}
-
 Result<std::unique_ptr<TlsFiles>> TlsFiles::load(const TlsPaths& paths, Notice notice,
                                                  std::chrono::milliseconds interval) {
-  std::unique_ptr<TlsFiles> files(new TlsFiles(paths, std::move(notice)));
-  TlsFiles* const self = files.get();
   std::vector<std::filesystem::path> watched{paths.certificate, paths.key};
   if (!paths.client_ca.empty()) watched.push_back(paths.client_ca);
-  auto watcher =
-      std::make_unique<FileWatcher>(std::move(watched), [self] { self->read_again(); }, interval);
-  if (auto read = files->read(); !read) return std::unexpected(read.error());
-  files->watcher_ = std::move(watcher);
-  return files;
-}
-
-Result<void> TlsFiles::read() {
-  auto loaded = load_tls(paths_);
-  if (!loaded) return std::unexpected(loaded.error());
-  auto material = std::make_shared<const TlsMaterial>(*std::move(loaded));
-  const std::scoped_lock lock(mutex_);
-  material_ = std::move(material);
-  return {};
-}
-
-void TlsFiles::read_again() {
-  if (const auto done = read(); !done) {
-    notice_("a file of TLS has changed and is not used, the old ones stay: " +
-            done.error().message);
-  } else {
-    notice_("the files of TLS have changed: new connections use the new ones");
-  }
-}
-
-std::shared_ptr<const TlsMaterial> TlsFiles::material() const {
-  const std::scoped_lock lock(mutex_);
-  return material_;
+  const auto tell = [notice = std::move(notice)](const auto& material) {
+    notice(material ? "the files of TLS have changed: new connections use the new ones"
+                    : "a file of TLS has changed and is not used, the old ones stay: " +
+                          material.error().message);
+  };
+  auto material = Reloaded<TlsMaterial>::load(
+      std::move(watched), [paths] { return load_tls(paths); }, tell, interval);
+  if (!material) return std::unexpected(std::move(material.error()));
+  return std::unique_ptr<TlsFiles>(new TlsFiles(*std::move(material)));
 }
 
 }  // namespace sluice::server

@@ -5,10 +5,11 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
+#include <utility>
 
 #include "server/access/file_watcher.h"
+#include "server/access/reloaded.h"
 #include "sluice/error.h"
 
 namespace sluice::server {
@@ -51,18 +52,13 @@ class TlsFiles final {
       std::chrono::milliseconds interval = FileWatcher::kInterval);
 
   // Never null. The same pointer as long as nothing has changed.
-  std::shared_ptr<const TlsMaterial> material() const;
+  std::shared_ptr<const TlsMaterial> material() const { return material_->current(); }
 
  private:
-  TlsFiles(TlsPaths paths, Notice notice);
-  Result<void> read();
-  void read_again();
+  explicit TlsFiles(std::unique_ptr<Reloaded<TlsMaterial>> material)
+      : material_(std::move(material)) {}
 
-  const TlsPaths paths_;
-  const Notice notice_;
-  mutable std::mutex mutex_;  // of material_, held for a copy of the pointer
-  std::shared_ptr<const TlsMaterial> material_;
-  std::unique_ptr<FileWatcher> watcher_;  // last: its thread uses the rest
+  const std::unique_ptr<Reloaded<TlsMaterial>> material_;
 };
 
 }  // namespace sluice::server

@@ -10,6 +10,7 @@
 #include "server/grpc/status.h"
 #include "server/grpc/wire.h"
 #include "server/header_value.h"
+#include "server/model_lookup.h"
 #include "sluice/v1/generation.pb.h"
 
 namespace sluice::server {
@@ -19,12 +20,6 @@ using std::chrono::steady_clock;
 
 // A request that has failed holds its stream no longer than this.
 constexpr std::chrono::nanoseconds kFailedStreamTime = std::chrono::seconds(1);
-
-const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::string& name) {
-  if (name.empty()) return models.size() == 1 ? &models.front() : nullptr;
-  const auto found = std::ranges::find(models, name, &ModelInfo::name);
-  return found == models.end() ? nullptr : &*found;
-}
 
 }  // namespace
 

@@ -9,21 +9,19 @@
 #include "server/grpc/convert_chat.h"
 #include "server/grpc/generate_stream.h"
 #include "server/grpc/unary_answer.h"
+#include "server/model_lookup.h"
 
 namespace sluice::server {
 namespace {
 
-Result<v1::ModelInfo> find_model(const std::vector<ModelInfo>& models, const std::string& name) {
-  if (name.empty() && models.size() == 1) return to_proto(models.front());
+Result<v1::ModelInfo> describe_model(const std::vector<ModelInfo>& models,
+                                     const std::string& name) {
+  if (const ModelInfo* model = find_model(models, name)) return to_proto(*model);
   if (name.empty()) {
     return invalid_argument("model is empty, and this server has " + std::to_string(models.size()) +
                             " models: name one");
   }
-  const auto found = std::ranges::find(models, name, &ModelInfo::name);
-  if (found == models.end()) {
-    return fail(ErrorCode::kNotFound, "unknown model: ListModels names those that are served");
-  }
-  return to_proto(*found);
+  return fail(ErrorCode::kNotFound, "unknown model: ListModels names those that are served");
 }
 
 }  // namespace
@@ -91,7 +89,7 @@ grpc::ServerUnaryReactor* GenerationService::GetModel(Context* context, const By
                                                       Bytes* response) {
   return answer<v1::GetModelRequest>(context, *request, *response,
                                      [this](const v1::GetModelRequest& message) {
-                                       return find_model(service_.models(), message.model());
+                                       return describe_model(service_.models(), message.model());
                                      });
 }
 

@@ -3,12 +3,11 @@
 #include <grpcpp/support/client_callback.h>
 
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "base/in_flight.h"
 #include "server/grpc/client_channel.h"
 #include "server/grpc/convert.h"
 #include "server/grpc/generation_client.h"
@@ -19,34 +18,12 @@
 namespace sluice::server {
 namespace {
 
-// Streams under way, for the destructor to wait for.
-class InFlight {
- public:
-  void begin() {
-    const std::scoped_lock lock(mutex_);
-    ++count_;
-  }
-  void end() {
-    const std::scoped_lock lock(mutex_);
-    if (--count_ == 0) none_.notify_all();
-  }
-  void wait() {
-    std::unique_lock lock(mutex_);
-    none_.wait(lock, [&] { return count_ == 0; });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable none_;
-  int64_t count_ = 0;
-};
-
 // One call; gRPC calls its functions and it deletes itself in OnDone.
 class StreamReader final : public grpc::ClientReadReactor<v1::GenerateResponse> {
  public:
   StreamReader(v1::Generation::Stub& stub, const GenerateRequest& request,
                const std::string& authorization, std::shared_ptr<StreamListener> listener,
-               InFlight& in_flight)
+               base::InFlight& in_flight)
       : request_(to_proto(request)), listener_(std::move(listener)), in_flight_(in_flight) {
     in_flight_.begin();
     if (!authorization.empty()) context_.AddMetadata("authorization", authorization);
@@ -68,7 +45,7 @@ class StreamReader final : public grpc::ClientReadReactor<v1::GenerateResponse> 
     } else {
       listener_->on_end(*completion_tokens_);
     }
-    InFlight& in_flight = in_flight_;
+    base::InFlight& in_flight = in_flight_;
     delete this;
     in_flight.end();
   }
@@ -79,7 +56,7 @@ class StreamReader final : public grpc::ClientReadReactor<v1::GenerateResponse> 
   v1::GenerateResponse message_;
   std::optional<int64_t> completion_tokens_;
   const std::shared_ptr<StreamListener> listener_;
-  InFlight& in_flight_;
+  base::InFlight& in_flight_;
 };
 
 class GrpcStreamClient final : public StreamClient {
@@ -87,7 +64,7 @@ class GrpcStreamClient final : public StreamClient {
   GrpcStreamClient(std::vector<std::unique_ptr<v1::Generation::Stub>> stubs,
                    const std::string& api_key)
       : stubs_(std::move(stubs)), authorization_(bearer(api_key)) {}
-  ~GrpcStreamClient() override { in_flight_.wait(); }
+  ~GrpcStreamClient() override { in_flight_.wait_for_none(); }
 
   void generate(const GenerateRequest& request, std::shared_ptr<StreamListener> listener) override {
     v1::Generation::Stub& stub = *stubs_[next_++ % stubs_.size()];
@@ -98,7 +75,7 @@ class GrpcStreamClient final : public StreamClient {
   const std::vector<std::unique_ptr<v1::Generation::Stub>> stubs_;
   const std::string authorization_;
   std::atomic<size_t> next_{0};
-  InFlight in_flight_;
+  base::InFlight in_flight_;
 };
 
 }  // namespace

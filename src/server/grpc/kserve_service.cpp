@@ -8,16 +8,15 @@
 #include "server/grpc/kserve_infer.h"
 #include "server/grpc/kserve_request.h"
 #include "server/grpc/unary_answer.h"
+#include "server/model_lookup.h"
 
 namespace sluice::server {
 namespace {
 
-const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::string& name,
-                            const std::string& version) {
-  if (!version.empty() && version != "1") return nullptr;
-  if (name.empty() && models.size() == 1) return &models.front();
-  const auto found = std::ranges::find(models, name, &ModelInfo::name);
-  return found == models.end() ? nullptr : &*found;
+// There is one version of every model.
+const ModelInfo* find_version(const std::vector<ModelInfo>& models, const std::string& name,
+                              const std::string& version) {
+  return version.empty() || version == "1" ? find_model(models, name) : nullptr;
 }
 
 void add_tensor(const KserveTensor& tensor,
@@ -84,7 +83,7 @@ grpc::ServerUnaryReactor* KserveService::ModelReady(Context* context, const Byte
       context, *request, *response, client_of(*context, keys_.get()),
       [this](const auto& message) -> Result<inference::ModelReadyResponse> {
         const std::vector<ModelInfo> models = service_.models();
-        const bool is_known = find_model(models, message.name(), message.version()) != nullptr;
+        const bool is_known = find_version(models, message.name(), message.version()) != nullptr;
         inference::ModelReadyResponse ready;
         ready.set_ready(is_known && is_ready());
         return ready;
@@ -114,7 +113,7 @@ grpc::ServerUnaryReactor* KserveService::ModelMetadata(Context* context, const B
 Result<inference::ModelMetadataResponse> KserveService::metadata_of(
     const inference::ModelMetadataRequest& request) const {
   const std::vector<ModelInfo> models = service_.models();
-  const ModelInfo* model = find_model(models, request.name(), request.version());
+  const ModelInfo* model = find_version(models, request.name(), request.version());
   if (model == nullptr) return fail(ErrorCode::kNotFound, "unknown model or version");
   inference::ModelMetadataResponse metadata;
   metadata.set_name(model->name);

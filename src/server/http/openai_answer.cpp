@@ -55,7 +55,7 @@ void OpenAiAnswer::submit(Service& service) {
     if (const auto answer = weak.lock()) answer->cancel_all();
   });
   for (size_t i = 0; i < call_.requests.size(); ++i) {
-    auto call = service.generate(call_.requests[i],
+    auto call = service.generate(std::move(call_.requests[i]),
                                  std::make_shared<PromptObserver>(shared_from_this(), i));
     if (!call) {
       respond_error(call.error());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <ranges>
 #include <string_view>
 #include <utility>
 
@@ -17,13 +18,22 @@ void append_int(int64_t value, std::string& out) {
   out += std::to_string(value);
 }
 
-void append_ids(const std::vector<int32_t>& ids, std::string& out) {
-  out += ",\"token_ids\":[";
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (i > 0) out += ',';
-    append_int(ids[i], out);
+// [1,2,3]
+template <typename Numbers>
+void append_numbers(const Numbers& numbers, std::string& out) {
+  const char* separator = "";
+  out += '[';
+  for (const auto number : numbers) {
+    out += separator;
+    append_int(number, out);
+    separator = ",";
   }
   out += ']';
+}
+
+void append_ids(const std::vector<int32_t>& ids, std::string& out) {
+  out += ",\"token_ids\":";
+  append_numbers(ids, out);
 }
 
 // null while the completion goes on.
@@ -54,12 +64,7 @@ void append_chat_token(const TokenLogprob& token, std::string& out) {
     out += "null";
     return;
   }
-  out += '[';
-  for (size_t i = 0; i < token.text.size(); ++i) {
-    if (i > 0) out += ',';
-    append_int(static_cast<uint8_t>(token.text[i]), out);
-  }
-  out += ']';
+  append_numbers(std::views::transform(token.text, [](char c) { return uint8_t(c); }), out);
 }
 
 void append_chat_logprobs(const std::vector<PositionLogprobs>& positions, std::string& out) {

@@ -17,6 +17,7 @@
 #include "server/http/http_error.h"
 #include "server/http/http_text.h"
 #include "server/http/openai_answer.h"
+#include "server/model_lookup.h"
 
 namespace sluice::server {
 namespace {
@@ -41,12 +42,6 @@ std::string random_id() {
     id += digits.data();
   }
   return id;
-}
-
-const ModelInfo* find_model(const std::vector<ModelInfo>& models, const std::string& name) {
-  if (name.empty()) return models.size() == 1 ? &models.front() : nullptr;
-  const auto found = std::ranges::find(models, name, &ModelInfo::name);
-  return found == models.end() ? nullptr : &*found;
 }
 
 // Only what a page of another site cannot send without asking first: the server may listen on a

@@ -7,31 +7,20 @@
 #include <string>
 #include <utility>
 
-#include "server/access/tls_files.h"
 #include "server/grpc/generation_client.h"
 #include "server/grpc/grpc_server.h"
-#include "tests/server/access/certificates.h"
-#include "tests/server/access/notices.h"
-#include "tests/server/access/temporary_folder.h"
+#include "tests/server/access/tls_fixture.h"
 #include "tests/server/fake_service.h"
 
 namespace sluice::server {
 namespace {
 
-class GrpcTls : public testing::Test {
+class GrpcTls : public TlsFixture {
  protected:
-  void write(const Issued& issued) {
-    folder_.write("cert", issued.certificate_pem);
-    folder_.write("key", issued.key_pem);
-  }
   void start(bool asks_clients) {
-    TlsPaths paths{folder_ / "cert", folder_ / "key", {}};
-    if (asks_clients) paths.client_ca = folder_ / "ca";
-    auto files = TlsFiles::load(paths, notices_.sink(), std::chrono::milliseconds(10));
-    ASSERT_TRUE(files.has_value()) << files.error().message;
     GrpcServerOptions options;
     options.address = "127.0.0.1:0";
-    options.tls = *std::move(files);
+    options.tls = load(asks_clients);
     auto server = GrpcServer::start(options, service_);
     ASSERT_TRUE(server.has_value()) << server.error().message;
     server_ = *std::move(server);
@@ -51,9 +40,6 @@ class GrpcTls : public testing::Test {
     EXPECT_EQ(models.error().code, ErrorCode::kUnavailable) << models.error().message;
   }
 
-  TemporaryFolder folder_;
-  Notices notices_;
-  Authority authority_;
   FakeService service_;
   std::unique_ptr<GrpcServer> server_;
 };

@@ -99,6 +99,11 @@ class Limited : public testing::Test {
     EXPECT_FALSE(call.has_value());
     return call ? Error{} : call.error();
   }
+  int64_t num_limited(const char* limit) {
+    return inner_.metrics()
+        .counter({"sluice_requests_limited_total", "", {{"limit", limit}}})
+        .value();
+  }
   // Ends the newest call after `num_tokens` tokens.
   void finish(int num_tokens) {
     const auto call = inner_.wait_for_call(num_calls_++);
@@ -130,6 +135,8 @@ TEST_F(Limited, RequestsAMinute) {
   EXPECT_TRUE(is_taken("a"));
   EXPECT_FALSE(is_taken("a"));
   EXPECT_EQ(inner_.num_calls(), num_calls_) << "a refused request reached the service";
+  EXPECT_EQ(num_limited("requests_per_minute"), 2);
+  EXPECT_EQ(num_limited("tokens_per_minute"), 0);
 }
 
 TEST_F(Limited, TokensOfPromptAndCompletion) {

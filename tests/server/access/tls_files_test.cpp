@@ -5,29 +5,19 @@
 #include <chrono>
 #include <string>
 #include <vector>
-
-#include "tests/server/access/certificates.h"
-#include "tests/server/access/notices.h"
-#include "tests/server/access/temporary_folder.h"
+#include "tests/server/access/tls_fixture.h"
 
 namespace sluice::server {
 namespace {
 
-class TlsFilesTest : public testing::Test {
+class TlsFilesTest : public TlsFixture {
  protected:
-  void write(const Issued& issued) {
-    folder_.write("cert", issued.certificate_pem);
-    folder_.write("key", issued.key_pem);
-  }
   std::string error(const std::string& client_ca = "") const {
-    TlsPaths paths{folder_ / "cert", folder_ / "key", {}};
-    if (!client_ca.empty()) paths.client_ca = folder_ / client_ca;
-    const auto loaded = load_tls(paths);
+    TlsPaths files = paths();
+    if (!client_ca.empty()) files.client_ca = folder_ / client_ca;
+    const auto loaded = load_tls(files);
     return loaded ? "" : loaded.error().message;
   }
-
-  TemporaryFolder folder_;
-  Authority authority_;
 };
 
 TEST_F(TlsFilesTest, TakesAChainAKeyAndAClientCa) {
@@ -74,16 +64,14 @@ TEST_F(TlsFilesTest, AKeyWithAPassphraseIsRefusedAndNobodyIsAsked) {
 
 TEST_F(TlsFilesTest, FollowsTheFilesAndKeepsTheOldOnesWhenTheNewAreBroken) {
   write(authority_.issue());
-  Notices notices;
-  const auto loaded = TlsFiles::load({folder_ / "cert", folder_ / "key", {}}, notices.sink(),
-                                     std::chrono::milliseconds(10));
-  ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
-  const TlsFiles& files = **loaded;
+  const auto loaded = load();
+  ASSERT_TRUE(loaded);
+  const TlsFiles& files = *loaded;
   const auto first = files.material();
   EXPECT_EQ(files.material(), first);
 
   folder_.write("key", authority_.issue().key_pem);  // not the certificate's
-  EXPECT_EQ(notices.wait_for(0),
+  EXPECT_EQ(notices_.wait_for(0),
             "a file of TLS has changed and is not used, the old ones stay: --tls-key: the key does "
             "not belong to the certificate of --tls-cert");
   EXPECT_EQ(files.material(), first);
@@ -94,7 +82,7 @@ TEST_F(TlsFilesTest, FollowsTheFilesAndKeepsTheOldOnesWhenTheNewAreBroken) {
   // The key may be seen a look later than the certificate; in the end there are the new ones.
   std::string notice;
   for (size_t number = 1; notice.find("new connections") == std::string::npos; ++number) {
-    notice = notices.wait_for(number);
+    notice = notices_.wait_for(number);
     ASSERT_NE(notice, "none came");
   }
   EXPECT_EQ(files.material()->certificate_pem, next.certificate_pem);
