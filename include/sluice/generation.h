@@ -102,10 +102,11 @@ struct GenerateChunk {
   bool is_prompt = false;  // the echoed prompt; then logprobs are the prompt's
   std::string text;
   std::vector<int32_t> token_ids;
-  std::vector<PositionLogprobs> logprobs;     // one per token id, if asked for
-                                              // (a prompt's first token: 0, no top)
-  std::optional<FinishReason> finish_reason;  // set in the last chunk of this index
-  std::optional<std::string> stop_reason;     // the stop string or the stop token's id
+  std::vector<PositionLogprobs> logprobs;  // one per token id, if asked for
+                                           // (a prompt's first token: 0, no top)
+  // Set in the last chunk of this index; a request that fails before its first token has no chunk.
+  std::optional<FinishReason> finish_reason;
+  std::optional<std::string> stop_reason;  // the stop string or the stop token's id
 };
 
 struct Usage {

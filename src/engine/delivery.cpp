@@ -160,6 +160,9 @@ void Delivery::flush_stream(LiveRequest& request, int32_t index) {
     if (has_scores) send_prompt_chunk(request, index);
   }
   stream.has_chunk = false;
+  // Of a request that fails before its first token nothing is said but the error: a chunk would
+  // begin a stream for it, and the front ends could not answer with its status any more.
+  if (state.error && state.first_token == base::TimePoint::max()) return;
   stream.chunk.index = index;
   request.untaken.add(index, static_cast<int32_t>(stream.chunk.token_ids.size()), true);
   request.observer->on_chunk(std::exchange(stream.chunk, {}));

@@ -66,7 +66,7 @@ EngineMetrics::EngineMetrics(Registry& registry, std::span<const ServedModel> mo
   for (const ServedModel& model : models) models_.emplace_back(registry, model.info.name);
   for (size_t i = 0; i < kNumCodes; ++i) {
     refused_[i] = &registry.counter({"sluice_requests_refused_total",
-                                     "Requests that were not accepted, by error code.",
+                                     "Requests that the engine did not accept, by error code.",
                                      {{"code", to_string(static_cast<ErrorCode>(i))}}});
   }
 }

@@ -218,16 +218,19 @@ Result<void> EngineService::enqueue(const LiveRequest& live, NewSequences sequen
   const CheckedRequest& checked = live.checked;
   const int64_t num_tokens = checked.num_prompt_tokens();
   std::atomic<int64_t>& queued_tokens = loop_.lanes()[checked.model_idx]->queued_tokens();
-  const int64_t num_before = queued_tokens.fetch_add(num_tokens, std::memory_order_relaxed);
-  if (num_before > 0 && num_before + num_tokens > limits_.max_queued_tokens) {
-    queued_tokens.fetch_sub(num_tokens, std::memory_order_relaxed);
-    return std::unexpected(Error{
-        ErrorCode::kResourceExhausted,
-        "queue is full: " + std::to_string(num_before) + " prompt tokens wait, and " +
-            std::to_string(num_tokens) + " more are beyond the limit of " +
-            std::to_string(limits_.max_queued_tokens) + " (--max-queued-tokens), try again later",
-        kRetryAfter});
-  }
+  // Added only if it fits: one that is refused must not count against another one meanwhile.
+  int64_t num_before = queued_tokens.load(std::memory_order_relaxed);
+  do {
+    if (num_before > 0 && num_before + num_tokens > limits_.max_queued_tokens) {
+      return std::unexpected(Error{
+          ErrorCode::kResourceExhausted,
+          "queue is full: " + std::to_string(num_before) + " prompt tokens wait, and " +
+              std::to_string(num_tokens) + " more are beyond the limit of " +
+              std::to_string(limits_.max_queued_tokens) + " (--max-queued-tokens), try again later",
+          kRetryAfter});
+    }
+  } while (!queued_tokens.compare_exchange_weak(num_before, num_before + num_tokens,
+                                                std::memory_order_relaxed));
   ModelMetrics& metrics = metrics_.model(checked.model_idx);
   const auto num_prompt_tokens = std::ssize(checked.prompt);
   metrics.num_arriving.fetch_add(checked.n, std::memory_order_relaxed);
