@@ -100,6 +100,9 @@ struct Server {
 Result<Server> connect_http(const Options& options) {
   const auto credentials = client_options(options.connection);
   if (!credentials) return std::unexpected(credentials.error());
+  if (credentials->uses_tls) {
+    return invalid_argument("--tls is for gRPC: an http:// target is plain text");
+  }
   const auto target = server::find_openai_target(options.target.substr(kHttpScheme.size()),
                                                  options.model, *credentials);
   if (!target) return std::unexpected(target.error());

@@ -225,18 +225,18 @@ Result<void> set_json(std::vector<LogitBias>& target, const Json& json) {
 // Any member, by what it belongs to. A chat's texts are not checked here: that is the validator's.
 template <typename T>
 Result<void> set_json(GenerateRequest& request, T GenerateRequest::* member,
-                      const OrderedJson& json) {
-  return set_json(request.*member, Json(json));
+                      const JsonMember& json) {
+  return set_json(request.*member, json.value);
 }
-Result<void> set_json(GenerateRequest& request, ChatJson member, const OrderedJson& json) {
-  chat_of(request).*member = json.dump();
+Result<void> set_json(GenerateRequest& request, ChatJson member, const JsonMember& json) {
+  chat_of(request).*member = json.text;
   return {};
 }
-Result<void> set_json(GenerateRequest& request, ChatChoice member, const OrderedJson& json) {
-  return set_json(chat_of(request).*member, Json(json));
+Result<void> set_json(GenerateRequest& request, ChatChoice member, const JsonMember& json) {
+  return set_json(chat_of(request).*member, json.value);
 }
-Result<void> set_json(GenerateRequest& request, ChatSwitch member, const OrderedJson& json) {
-  return set_json(chat_of(request).*member, Json(json));
+Result<void> set_json(GenerateRequest& request, ChatSwitch member, const JsonMember& json) {
+  return set_json(chat_of(request).*member, json.value);
 }
 
 const RequestField* find_field(std::string_view name) {
@@ -288,15 +288,15 @@ void add_request_flags(Flags& flags, GenerateRequest& request,
 }
 
 Result<GenerateRequest> request_from_json(std::string_view line, const GenerateRequest& defaults) {
-  const Result<OrderedJson> json = parse_ordered_json(line);
-  if (!json) return std::unexpected(json.error());
+  const auto members = parse_json_members(line);
+  if (!members) return std::unexpected(members.error());
   GenerateRequest request = defaults;
-  for (const auto& [key, value] : json->items()) {
-    const RequestField* field = find_field(key);
-    if (field == nullptr) return std::unexpected(unknown_field(key));
-    if (value.is_null()) continue;  // as in protobuf's JSON: the same as absent
+  for (const JsonMember& json : *members) {
+    const RequestField* field = find_field(json.name);
+    if (field == nullptr) return std::unexpected(unknown_field(json.name));
+    if (json.value.is_null()) continue;  // as in protobuf's JSON: the same as absent
     const Result<void> set =
-        std::visit([&](auto member) { return set_json(request, member, value); }, field->member);
+        std::visit([&](auto member) { return set_json(request, member, json); }, field->member);
     if (!set) {
       return invalid_argument(std::string(field->name) + " must be " + set.error().message);
     }

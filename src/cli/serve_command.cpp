@@ -100,8 +100,6 @@ Result<FrontEnds> start_front_ends(const ServeOptions& options, Service& service
     if (!http) return std::unexpected(std::move(http.error()));
     front_ends.http = *std::move(http);
   }
-  if (front_ends.http) announce(options.http.server.address, front_ends.http->port(), "HTTP");
-  if (front_ends.grpc) announce(options.grpc.address, front_ends.grpc->port(), "gRPC");
   return front_ends;
 }
 
@@ -138,15 +136,15 @@ void drain(Service& service, const FrontEnds& front_ends, std::chrono::nanosecon
 // Every connection is a descriptor, and systems start processes with few: takes as many as it may,
 // and says so where that is too few.
 void raise_descriptor_limit(int64_t max_connections) {
-  constexpr int64_t kOthers = 256;  // files, timers, HTTP's connections
+  constexpr int64_t kOthers = 256;  // files, timers, the admin listener
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || ::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   if (limit.rlim_cur >= static_cast<rlim_t>(max_connections + kOthers)) return;
   spdlog::warn(
-      "this process may open {} files, too few for --max-connections {}: what comes when "
-      "none is left is refused",
+      "this process may open {} files, too few for {} connections (--max-connections and "
+      "--max-http-connections): what comes when none is left is refused",
       limit.rlim_cur, max_connections);
 }
 
@@ -164,7 +162,8 @@ int serve(ServeOptions& options) {
     (*log)->flush();
     return fail_with(error, code);
   };
-  raise_descriptor_limit(options.grpc.max_connections);
+  raise_descriptor_limit(int64_t{options.grpc.max_connections} +
+                         options.http.server.max_connections);
   auto access = load_access(options.access);
   if (!access) return fail(access.error(), kExitWrongUse);
   options.grpc.api_keys = options.http.api_keys = access->api_keys;
@@ -182,11 +181,15 @@ int serve(ServeOptions& options) {
   static const base::SteadyClock clock;
   server::LimitedService limited(**service, limits_of_clients(*access), clock);
   server::RequestLog logged(limited, options.log_format == kJsonLog);
-  if (*admin) announce(options.admin_address, (*admin)->port(), "admin");
   const auto front_ends = start_front_ends(options, logged);
   if (!front_ends) return fail(front_ends.error(), kExitWrongUse);
   if (*admin) (*admin)->set_service(service->get());
-  is_loaded = true;
+  is_loaded = true;  // from here on a signal drains; whoever reads the following may send one
+  if (*admin) announce(options.admin_address, (*admin)->port(), "admin");
+  if (front_ends->http) {
+    announce(options.http.server.address, front_ends->http->port(), "HTTP");
+  }
+  if (front_ends->grpc) announce(options.grpc.address, front_ends->grpc->port(), "gRPC");
   stop.acquire();
   be_lame_duck(**service, options.lame_duck_time);
   drain(**service, *front_ends, options.drain_time);

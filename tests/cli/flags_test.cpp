@@ -139,10 +139,10 @@ TEST(RequestFieldsTest, FlagAndJsonKeyMeanTheSame) {
       {"--token-ids", "1,2", R"({"token_ids": [1, 2]})"},
       // The order of keys is kept.
       {"--messages", R"([{"role":"user","content":"a"}])",
-       R"({"messages": [{"role": "user", "content": "a"}]})"},
-      {"--tools", R"([{"z":1,"a":2.0}])", R"({"tools": [{"z": 1, "a": 2.0}]})"},
+       R"({"messages": [{"role":"user","content":"a"}]})"},
+      {"--tools", R"([{"z":1,"a":2.0}])", R"({"tools": [{"z":1,"a":2.0}]})"},
       {"--chat-template-kwargs", R"({"z":[],"a":null})",
-       R"({"chat_template_kwargs": {"z": [], "a": null}})"},
+       R"({"chat_template_kwargs": {"z":[],"a":null}})"},
       {"--add-generation-prompt", "false", R"({"add_generation_prompt": false})"},
       {"--continue-final-message", "", R"({"continue_final_message": true})"},
       {"--parse-special-tokens", "false", R"({"parse_special_tokens": false})"},

@@ -59,7 +59,7 @@ class HttpServerTest : public ::testing::Test {
     });
     router_.add("POST", "/echo", [](const std::shared_ptr<HttpExchange>& exchange) {
       HttpResponse response;
-      response.body = exchange->request().body;
+      response.body = exchange->take_body();
       exchange->respond(response);
     });
     router_.add("GET", "/stream", [this](std::shared_ptr<HttpExchange> exchange) {
@@ -202,6 +202,26 @@ TEST_F(HttpServerTest, BoundsHeadersAndBodies) {
   RawHttp client(port());
   client.get("/hello", "X: " + std::string(2000, 'x') + "\r\n");
   EXPECT_EQ(client.read().status, 431);
+}
+
+TEST_F(HttpServerTest, BoundsTheBodiesOfAllConnections) {
+  HttpServerOptions options;
+  options.max_body_bytes = 1 << 20;
+  options.max_buffered_bytes = 1'500'000;
+  start(options);
+  const std::string large(1 << 20, 'x');
+  const std::string head = "POST /echo HTTP/1.1\r\nContent-Length: 1048576\r\n\r\n";
+  RawHttp first(port());
+  first.send(head + "x");  // announced: the place is taken
+  EXPECT_TRUE([&] {
+    RawHttp probe(port());
+    probe.send("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 600000\r\n\r\n");
+    return probe.read().status == 503;
+  }()) << "a second one is too much";
+  EXPECT_EQ(http_post(port(), "/echo", std::string(60'000, 'y')).status, 200) << "small ones pass";
+  first.send(large.substr(1));
+  EXPECT_EQ(first.read().body.size(), large.size());
+  EXPECT_EQ(http_post(port(), "/echo", large).status, 200) << "the place is free again";
 }
 
 TEST_F(HttpServerTest, EndsConnectionsThatSendTooSlowly) {

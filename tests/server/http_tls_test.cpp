@@ -91,6 +91,39 @@ TEST_F(HttpTls, AsksForAClientsCertificate) {
   EXPECT_EQ(ask(authority_, authority_.issue({.valid_from_days = -9, .valid_to_days = -1})), "");
 }
 
+// As curl and browsers do it: the second connection goes on with the session of the first.
+TEST_F(HttpTls, AClientWithACertificateResumesItsSession) {
+  write(authority_.issue());
+  folder_.write("ca", authority_.certificate_pem());
+  start(true);
+  const Issued own = authority_.issue();
+  net::ssl::context context(
+      net::ssl::context::tlsv12_client);  // its session comes with the handshake
+  context.add_certificate_authority(net::buffer(authority_.certificate_pem()));
+  context.use_certificate_chain(net::buffer(own.certificate_pem));
+  context.use_private_key(net::buffer(own.key_pem), net::ssl::context::pem);
+  SSL_SESSION* session = nullptr;
+  for (int i = 0; i < 2; ++i) {
+    net::io_context io;
+    net::ssl::stream<tcp::socket> stream(io, context);
+    if (session != nullptr) SSL_set_session(stream.native_handle(), session);
+    stream.next_layer().connect(
+        {net::ip::address_v4::loopback(), static_cast<uint16_t>(front_end_->port())});
+    boost::system::error_code error;
+    stream.handshake(net::ssl::stream_base::client, error);
+    ASSERT_FALSE(error) << error.message();
+    if (i == 0) session = SSL_get1_session(stream.native_handle());
+    net::write(stream, net::buffer(std::string("GET /version HTTP/1.0\r\n\r\n")), error);
+    std::string answer;
+    net::read(stream, net::dynamic_buffer(answer), error);
+    EXPECT_NE(answer.find("\"version\""), std::string::npos) << i;
+    EXPECT_EQ(SSL_session_reused(stream.native_handle()), i);
+    // The server ends by closing; without this OpenSSL would throw the session away for it.
+    SSL_set_shutdown(stream.native_handle(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  }
+  SSL_SESSION_free(session);
+}
+
 TEST_F(HttpTls, TakesANewCertificateWithoutClosing) {
   write(authority_.issue());
   start();

@@ -8,6 +8,7 @@
 #include "base/sha256.h"
 #include "inference/grpc_predict_v2.grpc.pb.h"
 #include "server/grpc/kserve_stream.h"
+#include "tests/server/access/notices.h"
 #include "tests/server/access/temporary_folder.h"
 #include "tests/server/kserve_support.h"
 
@@ -350,6 +351,31 @@ TEST(KserveStream, NeedsAKey) {
   client.half_close();
   EXPECT_EQ(texts_by_id(client.read_all())["a"], "0 ");
   EXPECT_EQ(service.wait_for_call()->request().client, "alice");
+}
+
+TEST(KserveStream, AKeyThatIsTakenAwayStartsNothingMore) {
+  TemporaryFolder folder;
+  folder.write("keys", sha256_hex("secret") + " alice\n");
+  Notices notices;
+  auto keys = ApiKeys::load(folder / "keys", notices.sink(), std::chrono::milliseconds(10));
+  ASSERT_TRUE(keys.has_value());
+  GrpcServerOptions options;
+  options.api_keys = *std::move(keys);
+  FakeService service(count);
+  const Loopback loopback(service, options);
+  Client client(loopback, "secret");
+  ASSERT_TRUE(client.write(request_of("1", "a")));
+  ASSERT_TRUE(service.wait_for_call());
+  folder.write("keys", sha256_hex("other") + " bob\n");
+  ASSERT_NE(notices.wait_for(0), "none came");
+  ASSERT_TRUE(client.write(request_of("1", "b")));
+  client.half_close();
+  bool was_refused = false;
+  for (const ModelStreamInferResponse& response : client.read_all()) {
+    was_refused |= response.error_message().starts_with("UNAUTHENTICATED");
+  }
+  EXPECT_TRUE(was_refused);
+  EXPECT_EQ(service.num_calls(), 1u);
 }
 
 }  // namespace

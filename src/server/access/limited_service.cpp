@@ -99,7 +99,11 @@ class LimitedService::Ledger final {
     if (place != accounts_.end()) return place->second;
     // Names come from the file of keys; those that it had once must not stay for ever.
     if (accounts_.size() >= 2 * KeySet::kMaxKeys) {
-      std::erase_if(accounts_, [](const auto& entry) { return entry.second.num_live == 0; });
+      std::erase_if(accounts_, [now](const auto& entry) {
+        const Account& account = entry.second;
+        return account.num_live == 0 && account.requests.is_full(now) &&
+               account.tokens.is_full(now);
+      });
     }
     return accounts_.try_emplace(client, now).first->second;
   }

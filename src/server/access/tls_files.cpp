@@ -94,6 +94,11 @@ Result<std::shared_ptr<SSL_CTX>> make_context(const std::vector<Certificate>& ch
                           SSL_CTX_add_client_CA(context.get(), ca.get()) == 1;
     if (!is_added) return invalid_argument("--tls-client-ca: OpenSSL does not take a certificate");
   }
+  // Without it OpenSSL ends every resumed session of a client with a certificate.
+  constexpr unsigned char kSessions[] = "sluice";
+  if (SSL_CTX_set_session_id_context(context.get(), kSessions, sizeof kSessions - 1) != 1) {
+    return invalid_argument("--tls-client-ca: OpenSSL does not take its sessions");
+  }
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   return context;
 }

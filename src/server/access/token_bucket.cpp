@@ -12,7 +12,13 @@ using Minutes = std::chrono::duration<double, std::ratio<60>>;
 void TokenBucket::fill(base::TimePoint now, int64_t per_minute) {
   const Minutes passed = std::max(base::Duration(0), now - filled_at_);
   filled_at_ = std::max(filled_at_, now);
+  per_minute_ = per_minute;
   missing_ = std::max(0.0, missing_ - passed.count() * static_cast<double>(per_minute));
+}
+
+bool TokenBucket::is_full(base::TimePoint now) const {
+  const Minutes passed = std::max(base::Duration(0), now - filled_at_);
+  return missing_ <= passed.count() * static_cast<double>(per_minute_);
 }
 
 base::Duration TokenBucket::time_until(int64_t amount, int64_t per_minute) const {

@@ -24,11 +24,13 @@ class TokenBucket final {
   }
   // Until has(amount) is true if nothing is taken. Requires: amount <= per_minute.
   base::Duration time_until(int64_t amount, int64_t per_minute) const;
-  bool is_full() const { return missing_ <= 0; }
+  // Whether it is full by `now`, at the rate at which it was filled last.
+  bool is_full(base::TimePoint now) const;
 
  private:
   base::TimePoint filled_at_;
-  double missing_ = 0;  // to be full
+  double missing_ = 0;      // to be full
+  int64_t per_minute_ = 0;  // at the last fill()
 };
 
 }  // namespace sluice::server

@@ -48,7 +48,10 @@ AdminServer::AdminServer(observability::Registry& registry) : registry_(registry
       exchange->respond((this->*answer)());
     });
   };
-  add("/metrics", &AdminServer::metrics);
+  // A driver may take its time over the GPUs' figures, and no probe may wait for that.
+  router_.add("GET", "/metrics", [this](const std::shared_ptr<HttpExchange>& exchange) {
+    workers_.post([this, exchange] { exchange->respond(metrics()); });
+  });
   add("/health/startup", &AdminServer::startup);
   add("/health/ready", &AdminServer::ready);
   add("/health/live", &AdminServer::live);

@@ -8,6 +8,7 @@
 #include "observability/metrics.h"
 #include "server/http/http_server.h"
 #include "server/http/router.h"
+#include "server/http/worker_pool.h"
 #include "sluice/error.h"
 #include "sluice/service.h"
 
@@ -15,12 +16,12 @@ namespace sluice::server {
 
 // What an operator's machinery asks, on a listener of its own and without keys:
 //
-// | route           | 200                                       | 503 |
-// |-----------------|-------------------------------------------|----------------------------------|
-// | /metrics        | always: Prometheus' text                  | | | /health/startup | models
-// loaded, warmed up, checked         | still loading                    | | /health/ready   | new
-// work is accepted                      | loading, draining or stuck       | | /health/live    |
-// loading, or the engine's loop ticked lately | a step hangs                   |
+// | route           | 200                                       | 503                        |
+// |-----------------|-------------------------------------------|----------------------------|
+// | /metrics        | always: Prometheus' text                  |                            |
+// | /health/startup | models are loaded and warmed up           | still loading              |
+// | /health/ready   | new work is accepted                      | loading, draining or stuck |
+// | /health/live    | loading, or the engine's loop ticks        | a step hangs               |
 //
 // It listens while models load. The process's and the GPUs' figures are added to the registry here.
 // Threads: any.
@@ -48,6 +49,7 @@ class AdminServer final {
   mutable std::mutex mutex_;  // held while the service is asked, which never blocks
   Service* service_ = nullptr;
   Router router_;
+  WorkerPool workers_{1};  // before the registry's readers go
   std::unique_ptr<HttpServer> server_;
 };
 

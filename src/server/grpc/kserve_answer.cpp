@@ -1,6 +1,5 @@
 #include "server/grpc/kserve_answer.h"
 
-#include <cstring>
 #include <iterator>
 #include <type_traits>
 #include <utility>
@@ -121,6 +120,7 @@ void KserveAnswer::add(GenerateChunk chunk) {
 Response KserveAnswer::whole(const GenerateSummary& summary) {
   std::vector<GenerateChunk> completions;
   for (auto& [index, completion] : completions_) completions.push_back(std::move(completion));
+  if (completions.empty()) completions.emplace_back();  // it ended without output
   return make(std::move(completions), &summary);
 }
 

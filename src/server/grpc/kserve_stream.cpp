@@ -62,7 +62,7 @@ class KserveStream::Request final : public GenerateObserver {
 
 std::shared_ptr<KserveStream> KserveStream::start(grpc::CallbackServerContext* context,
                                                   Service& service, const ApiKeys* keys) {
-  std::shared_ptr<KserveStream> stream(new KserveStream(context, service));
+  std::shared_ptr<KserveStream> stream(new KserveStream(context, service, keys));
   Result<Client> client = client_of(*context, keys);
   {
     const std::scoped_lock lock(stream->mutex_);
@@ -73,7 +73,6 @@ std::shared_ptr<KserveStream> KserveStream::start(grpc::CallbackServerContext* c
     stream->Finish(to_status(client.error()));
     return stream;
   }
-  stream->client_ = std::move(client->name);
   stream->watch();
   stream->StartRead(&stream->incoming_);
   return stream;
@@ -105,7 +104,10 @@ void KserveStream::submit(const grpc::ByteBuffer& bytes) {
   inference::ModelInferRequest message;
   auto parsed = parse_message(bytes, message);
   const auto request = std::make_shared<Request>(shared_from_this(), message.id());
-  auto prepared = parsed ? prepare_kserve_call(message, *context_, client_, service_)
+  // Each request anew: a key that is taken away while its stream lasts starts nothing any more.
+  Result<Client> client = client_of(*context_, keys_);
+  if (parsed && !client) parsed = std::unexpected(std::move(client.error()));
+  auto prepared = parsed ? prepare_kserve_call(message, *context_, client->name, service_)
                          : Result<KserveSubmission>(std::unexpected(std::move(parsed.error())));
   {
     const std::scoped_lock lock(mutex_);

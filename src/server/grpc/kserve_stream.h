@@ -29,9 +29,8 @@ namespace sluice::server {
 // was no request for ServiceLimits::max_request_age; when the server drains and nothing is open;
 // and when all its requests have ended and the client takes nothing for one to two stall times.
 //
-// Threads: gRPC's and the service's delivery thread; mutex_ orders them. No call into gRPC or the
-// service is made under the lock.
-// Life: as GenerateStream's; each open request holds the stream too.
+// Threads: gRPC's and the service's delivery thread; mutex_ orders them. No write, end or request
+// is begun under the lock. Life: as GenerateStream's; each open request holds the stream too.
 class KserveStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
                            public std::enable_shared_from_this<KserveStream> {
  public:
@@ -57,8 +56,8 @@ class KserveStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc
     bool is_last = false;  // of its request
   };
 
-  KserveStream(grpc::CallbackServerContext* context, Service& service)
-      : context_(context), service_(service) {}
+  KserveStream(grpc::CallbackServerContext* context, Service& service, const ApiKeys* keys)
+      : context_(context), service_(service), keys_(keys) {}
 
   void submit(const grpc::ByteBuffer& bytes);
   void read_next();
@@ -72,7 +71,7 @@ class KserveStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc
 
   grpc::CallbackServerContext* const context_;  // valid until OnDone
   Service& service_;
-  std::string client_;
+  const ApiKeys* const keys_;
   grpc::ByteBuffer incoming_;  // of the read under way
 
   std::mutex mutex_;

@@ -1,6 +1,5 @@
 #include "server/http/connection.h"
 
-#include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
@@ -10,7 +9,6 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
-#include <ctime>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -81,6 +79,7 @@ class ConnectionImpl final : public Connection,
     socket_of(stream_).close(ignored);
     deadline_ = steady_clock::time_point::max();
     body_.reset();
+    body_share_.reset();
     if (auto gone = std::exchange(on_gone_, nullptr)) gone();
   }
 
@@ -171,6 +170,7 @@ class ConnectionImpl final : public Connection,
     if (error) return on_read_error(error);
     state_ = State::kReading;
     allow(host_->options.body_time);
+    if (!reserve_body()) return refuse(503, "the server holds as many request bodies as it may");
     const auto expect = parser_->get().find(http::field::expect);
     if (expect != parser_->get().end() && !parser_->is_done()) {
       if (!boost::beast::iequals(expect->value(), "100-continue")) {
@@ -184,6 +184,17 @@ class ConnectionImpl final : public Connection,
       return;
     }
     read_body();
+  }
+  // Bodies that are not small count against the server's budget before they are read. One in
+  // chunks does not say its size: it may grow to the limit.
+  bool reserve_body() {
+    constexpr int64_t kSmall = 64 << 10;
+    const auto length = parser_->content_length();
+    const int64_t size = length               ? static_cast<int64_t>(*length)
+                         : parser_->chunked() ? host_->options.max_body_bytes
+                                              : 0;
+    if (size > kSmall) body_share_ = host_->bodies->take(size);
+    return size <= kSmall || body_share_;
   }
   void read_body() {
     http::async_read(stream_, buffer_, *parser_,
@@ -208,7 +219,8 @@ class ConnectionImpl final : public Connection,
     state_ = State::kHandling;
     deadline_ = steady_clock::time_point::max();  // the handler has limits of its own
     watch();
-    host_->handler.handle(std::make_shared<ExchangeImpl>(self(), ++number_, *std::move(request)));
+    host_->handler.handle(std::make_shared<ExchangeImpl>(self(), ++number_, *std::move(request),
+                                                         std::move(body_share_)));
   }
   void on_read_error(error_code error) {
     if (error == http::error::header_limit) {
@@ -319,8 +331,12 @@ class ConnectionImpl final : public Connection,
 
   class ExchangeImpl final : public HttpExchange {
    public:
-    ExchangeImpl(std::shared_ptr<ConnectionImpl> connection, uint64_t number, HttpRequest request)
-        : connection_(std::move(connection)), number_(number), request_(std::move(request)) {}
+    ExchangeImpl(std::shared_ptr<ConnectionImpl> connection, uint64_t number, HttpRequest request,
+                 ByteBudget::Share body_share)
+        : connection_(std::move(connection)),
+          number_(number),
+          request_(std::move(request)),
+          body_share_(std::move(body_share)) {}
     ~ExchangeImpl() override {
       if (!is_answered_) respond(error_response(500, "the server lost this request"));
       // The connection goes on its own thread.
@@ -328,6 +344,10 @@ class ConnectionImpl final : public Connection,
       host->post([connection = std::move(connection_)] {});
     }
     const HttpRequest& request() const override { return request_; }
+    std::string take_body() override {
+      body_share_.reset();
+      return std::exchange(request_.body, {});
+    }
     void respond(HttpResponse response) override {
       if (is_answered_.exchange(true)) return;
       connection_->host()->post(
@@ -353,7 +373,8 @@ class ConnectionImpl final : public Connection,
    private:
     std::shared_ptr<ConnectionImpl> connection_;
     const uint64_t number_;
-    const HttpRequest request_;
+    HttpRequest request_;
+    ByteBudget::Share body_share_;
     std::atomic<bool> is_answered_{false};
   };
 
@@ -375,6 +396,7 @@ class ConnectionImpl final : public Connection,
   std::string head_;  // of a stream, until its first write
   std::string out_;   // being written
   std::shared_ptr<HttpBody> body_;
+  ByteBudget::Share body_share_;  // of the request being read
   std::function<void()> on_gone_;
 };
 

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "server/http/byte_budget.h"
 #include "server/http/http_server.h"
 
 namespace sluice::server {
@@ -30,8 +31,9 @@ class Connection {
 // A thread of the server with its connections, which keep it until the last one is gone.
 class ConnectionHost final {
  public:
-  ConnectionHost(HttpServerOptions options, HttpHandler& handler)
-      : options(std::move(options)), handler(handler) {}
+  ConnectionHost(HttpServerOptions options, HttpHandler& handler,
+                 std::shared_ptr<ByteBudget> bodies)
+      : options(std::move(options)), handler(handler), bodies(std::move(bodies)) {}
 
   // Runs `work` on the host's thread, later; drops it once the host is closed. Any thread.
   template <typename Work>
@@ -39,14 +41,17 @@ class ConnectionHost final {
     const std::scoped_lock lock(mutex_);
     if (!is_closed_) boost::asio::post(context, std::move(work));
   }
-  // Nothing posted from now on runs. Any thread.
-  void refuse_work() {
+  // The same, and nothing that is posted later runs. Any thread.
+  template <typename Work>
+  void post_last(Work work) {
     const std::scoped_lock lock(mutex_);
+    if (!is_closed_) boost::asio::post(context, std::move(work));
     is_closed_ = true;
   }
 
   const HttpServerOptions options;
   HttpHandler& handler;
+  const std::shared_ptr<ByteBudget> bodies;  // all hosts share it
   boost::asio::io_context context{1};
   std::unordered_set<Connection*> connections;  // the host's thread
   std::atomic<int64_t> num_connections{0};

@@ -73,10 +73,10 @@ std::string error_json(int status, const std::string& message, const std::string
   return json;
 }
 
-HttpResponse error_response(int status, const std::string& message) {
+HttpResponse error_response(int status, const std::string& message, const std::string& param) {
   HttpResponse response;
   response.status = status;
-  response.body = error_json(status, message);
+  response.body = error_json(status, message, param);
   if (status == 429 || status == 503) {
     response.headers.push_back({"Retry-After", kRetryAfterSeconds});
   }
@@ -85,15 +85,13 @@ HttpResponse error_response(int status, const std::string& message) {
 }
 
 HttpResponse error_response(const Error& error, const std::string& param) {
-  const int status = http_status(error.code);
-  HttpResponse response = error_response(status, error.message);
+  HttpResponse response = error_response(http_status(error.code), error.message, param);
   if (error.retry_after) {
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(*error.retry_after).count();
     for (auto& [name, value] : response.headers) {
       if (name == "Retry-After") value = std::to_string(std::max<int64_t>(1, seconds));
     }
   }
-  if (!param.empty()) response.body = error_json(status, error.message, param);
   return response;
 }
 

@@ -16,6 +16,6 @@ std::string error_json(int status, const std::string& message, const std::string
 
 // The answer to a failed request. 429 and 503 carry Retry-After.
 HttpResponse error_response(const Error& error, const std::string& param = "");
-HttpResponse error_response(int status, const std::string& message);
+HttpResponse error_response(int status, const std::string& message, const std::string& param = "");
 
 }  // namespace sluice::server

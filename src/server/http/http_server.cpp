@@ -47,8 +47,9 @@ class HttpServerImpl final : public HttpServer {
     options_ = options;
     Result<ListenAddress> address = parse_listen_address(options.address);
     if (!address) return std::unexpected(std::move(address.error()));
+    const auto bodies = std::make_shared<ByteBudget>(options.max_buffered_bytes);
     for (int32_t i = 0; i < options.num_threads; ++i) {
-      threads_.push_back({std::make_shared<ConnectionHost>(options, handler), {}, {}, {}});
+      threads_.push_back({std::make_shared<ConnectionHost>(options, handler, bodies), {}, {}, {}});
     }
     if (auto opened = open(*address); !opened) return opened;
     for (HostThread& thread : threads_) {
@@ -72,8 +73,9 @@ class HttpServerImpl final : public HttpServer {
   void begin_drain() override {
     for (HostThread& thread : threads_) {
       thread.host->is_draining = true;
-      thread.host->post(
-          [host = thread.host.get()] { for_each(*host, &Connection::close_when_idle); });
+      thread.host->post([host = thread.host.get()] {
+        for_each(*host, [](Connection& connection) { connection.close_when_idle(); });
+      });
     }
   }
   void shutdown(std::chrono::nanoseconds limit) override {
@@ -102,10 +104,11 @@ class HttpServerImpl final : public HttpServer {
   };
 
   // Closing a connection may let go of it, so the set is copied.
-  static void for_each(ConnectionHost& host, void (Connection::*call)()) {
+  template <typename Call>
+  static void for_each(ConnectionHost& host, Call call) {
     const std::vector<Connection*> all(host.connections.begin(), host.connections.end());
     for (Connection* connection : all) {
-      if (host.connections.contains(connection)) (connection->*call)();
+      if (host.connections.contains(connection)) call(*connection);
     }
   }
 
@@ -189,27 +192,23 @@ class HttpServerImpl final : public HttpServer {
 
   void sweep(HostThread& thread) {
     thread.sweep_timer->expires_after(kSweepTime);
-    thread.sweep_timer->async_wait([this, &thread](error_code cancelled) {
-      if (cancelled) return;
+    thread.sweep_timer->async_wait([this, &thread](error_code) {
+      // A handler that was due when stop() cancelled the timer comes without an error.
+      if (!thread.work) return;
       const auto now = steady_clock::now();
-      ConnectionHost& host = *thread.host;
-      const std::vector<Connection*> all(host.connections.begin(), host.connections.end());
-      for (Connection* connection : all) {
-        if (host.connections.contains(connection)) connection->expire(now);
-      }
+      for_each(*thread.host, [now](Connection& connection) { connection.expire(now); });
       sweep(thread);
     });
   }
 
-  // Ends a thread; handlers that were left hold connections, so they run to let those go.
+  // Ends a thread: nothing that is posted later runs, so no connection is made behind the closing.
   static void stop(HostThread& thread) {
     if (!thread.thread.joinable()) return;  // listening failed
-    thread.host->post([&thread] {
-      thread.sweep_timer->cancel();
-      for_each(*thread.host, &Connection::close);
+    thread.host->post_last([&thread] {
       thread.work.reset();
+      thread.sweep_timer->cancel();
+      for_each(*thread.host, [](Connection& connection) { connection.close(); });
     });
-    thread.host->refuse_work();
     thread.thread.join();
   }
 

@@ -55,6 +55,8 @@ class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
   virtual const HttpRequest& request() const = 0;
+  // The request's body, once: it is not kept while the answer lasts.
+  virtual std::string take_body() = 0;
   virtual void respond(HttpResponse response) = 0;
   // Sends the head (without a body), then what `body` has, and asks again after each wake() and
   // each write. One write is in flight at a time.
@@ -81,6 +83,8 @@ struct HttpServerOptions {
   int32_t num_threads = 1;
   int32_t max_connections = 4096;  // one more gets 503 and is closed
   int64_t max_body_bytes = 4 << 20;
+  // Of all bodies together that are read or wait for their handler; beyond it 503. Small ones pass.
+  int64_t max_buffered_bytes = 256 << 20;
   int32_t max_header_bytes = 16 << 10;
   // From the first byte (of a new connection: from its start) to the end of a request's head.
   std::chrono::nanoseconds header_time = std::chrono::seconds(10);

@@ -34,13 +34,13 @@ class OpenAiAnswer::PromptObserver final : public GenerateObserver {
 OpenAiAnswer::OpenAiAnswer(std::shared_ptr<HttpExchange> exchange, OpenAiCall call,
                            OpenAiHeading heading, std::vector<HttpHeader> headers)
     : call_(std::move(call)),
-      choices_per_prompt_(num_choices(call_.requests.front())),
-      format_(std::move(heading), choices_per_prompt_ * call_.requests.size()),
+      choices_per_prompt_(num_choices(call_.common)),
+      format_(std::move(heading), choices_per_prompt_ * call_.num_prompts()),
       headers_(std::move(headers)),
-      calls_(call_.requests.size()),
+      calls_(call_.num_prompts()),
       exchange_(std::move(exchange)),
-      tokens_in_flight_(call_.requests.size(), 0) {
-  if (!call_.stream) choices_.resize(choices_per_prompt_ * call_.requests.size());
+      tokens_in_flight_(call_.num_prompts(), 0) {
+  if (!call_.stream) choices_.resize(choices_per_prompt_ * call_.num_prompts());
 }
 
 void OpenAiAnswer::start(Service& service, std::shared_ptr<HttpExchange> exchange, OpenAiCall call,
@@ -54,8 +54,8 @@ void OpenAiAnswer::submit(Service& service) {
   exchange_->on_gone([weak = weak_from_this()] {
     if (const auto answer = weak.lock()) answer->cancel_all();
   });
-  for (size_t i = 0; i < call_.requests.size(); ++i) {
-    auto call = service.generate(std::move(call_.requests[i]),
+  for (size_t i = 0; i < calls_.size(); ++i) {
+    auto call = service.generate(call_.take_request(i),
                                  std::make_shared<PromptObserver>(shared_from_this(), i));
     if (!call) {
       respond_error(call.error());

@@ -47,7 +47,7 @@ class OpenAiAnswer final : public HttpBody, public std::enable_shared_from_this<
   void cancel_all();
   void respond_error(const Error& error);
 
-  OpenAiCall call_;  // its requests are given away by submit()
+  OpenAiCall call_;  // its prompts are given away by submit()
   const size_t choices_per_prompt_;
   OpenAiFormat format_;
   const std::vector<HttpHeader> headers_;

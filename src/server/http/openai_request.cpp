@@ -18,9 +18,6 @@ using R = GenerateRequest;
 // What has been read of a call so far.
 struct Draft {
   OpenAiCall call;
-  GenerateRequest request;
-  std::vector<std::string> texts;
-  std::vector<std::vector<int64_t>> ids;
   std::string messages;
   std::string tools;
   std::string template_kwargs;
@@ -33,7 +30,7 @@ struct Draft {
   std::string tool_choice = "auto";
 };
 
-using Read = Result<void> (*)(const OrderedJson&, Draft&);
+using Read = Result<void> (*)(const JsonMember&, Draft&);
 
 constexpr uint8_t kCompletions = 1;
 constexpr uint8_t kChat = 2;
@@ -46,45 +43,45 @@ struct Field {
 };
 
 template <auto Member>
-Result<void> request_member(const OrderedJson& json, Draft& draft) {
-  return read_json(Json(json), draft.request.*Member);
+Result<void> request_member(const JsonMember& member, Draft& draft) {
+  return read_json(member.value, draft.call.common.*Member);
 }
 template <auto Member>
-Result<void> draft_member(const OrderedJson& json, Draft& draft) {
-  return read_json(Json(json), draft.*Member);
+Result<void> draft_member(const JsonMember& member, Draft& draft) {
+  return read_json(member.value, draft.*Member);
 }
 template <auto Member>
-Result<void> call_member(const OrderedJson& json, Draft& draft) {
-  return read_json(Json(json), draft.call.*Member);
+Result<void> call_member(const JsonMember& member, Draft& draft) {
+  return read_json(member.value, draft.call.*Member);
 }
 // JSON that the chat template reads, with its keys in order. The validator checks what it is.
 template <auto Member>
-Result<void> json_member(const OrderedJson& json, Draft& draft) {
-  draft.*Member = json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+Result<void> json_member(const JsonMember& member, Draft& draft) {
+  draft.*Member = member.text;
   return {};
 }
 
-Result<void> read_prompt(const OrderedJson& json, Draft& draft) {
+Result<void> read_prompt(const JsonMember& member, Draft& draft) {
   constexpr const char* kExpected =
       "a string, a list of strings, a list of token ids, or a list of such lists";
-  if (json.is_string()) {
-    draft.texts.push_back(json.get<std::string>());
+  if (member.value.is_string()) {
+    draft.call.texts.push_back(member.value.get<std::string>());
     return {};
   }
-  if (!json.is_array() || json.empty()) return invalid_argument(kExpected);
-  if (json.front().is_number()) {
-    std::vector<int64_t>& ids = draft.ids.emplace_back();
-    return read_json(Json(json), ids);
+  if (!member.value.is_array() || member.value.empty()) return invalid_argument(kExpected);
+  if (member.value.front().is_number()) {
+    std::vector<int64_t>& ids = draft.call.ids.emplace_back();
+    return read_json(member.value, ids);
   }
-  if (json.size() > kMaxPrompts) {
+  if (member.value.size() > kMaxPrompts) {
     return invalid_argument("of at most " + std::to_string(kMaxPrompts) + " prompts, it has " +
-                            std::to_string(json.size()));
+                            std::to_string(member.value.size()));
   }
-  for (const OrderedJson& prompt : json) {
-    if (prompt.is_string() && draft.ids.empty()) {
-      draft.texts.push_back(prompt.get<std::string>());
-    } else if (prompt.is_array() && draft.texts.empty()) {
-      if (auto read = read_json(Json(prompt), draft.ids.emplace_back()); !read) return read;
+  for (const Json& prompt : member.value) {
+    if (prompt.is_string() && draft.call.ids.empty()) {
+      draft.call.texts.push_back(prompt.get<std::string>());
+    } else if (prompt.is_array() && draft.call.texts.empty()) {
+      if (auto read = read_json(prompt, draft.call.ids.emplace_back()); !read) return read;
     } else {
       return invalid_argument(kExpected);
     }
@@ -92,27 +89,27 @@ Result<void> read_prompt(const OrderedJson& json, Draft& draft) {
   return {};
 }
 
-Result<void> read_stop(const OrderedJson& json, Draft& draft) {
-  if (json.is_string()) {
-    draft.request.stop = {json.get<std::string>()};
+Result<void> read_stop(const JsonMember& member, Draft& draft) {
+  if (member.value.is_string()) {
+    draft.call.common.stop = {member.value.get<std::string>()};
     return {};
   }
-  if (auto read = read_json(Json(json), draft.request.stop); !read) {
+  if (auto read = read_json(member.value, draft.call.common.stop); !read) {
     return invalid_argument("a string or a list of strings");
   }
   return {};
 }
 
-Result<void> read_biases(const OrderedJson& json, Draft& draft) {
-  auto biases = read_logit_bias(Json(json));
+Result<void> read_biases(const JsonMember& member, Draft& draft) {
+  auto biases = read_logit_bias(member.value);
   if (!biases) return std::unexpected(biases.error());
-  draft.request.logit_bias = *std::move(biases);
+  draft.call.common.logit_bias = *std::move(biases);
   return {};
 }
 
-Result<void> read_stream_options(const OrderedJson& json, Draft& draft) {
-  if (!json.is_object()) return invalid_argument("an object, {\"include_usage\": true}");
-  for (const auto& [key, value] : json.items()) {
+Result<void> read_stream_options(const JsonMember& member, Draft& draft) {
+  if (!member.value.is_object()) return invalid_argument("an object, {\"include_usage\": true}");
+  for (const auto& [key, value] : member.value.items()) {
     if (value.is_null()) continue;
     // OpenAI pads events with it against eavesdroppers; without padding is this server's way.
     const bool is_padding =
@@ -126,40 +123,41 @@ Result<void> read_stream_options(const OrderedJson& json, Draft& draft) {
   return {};
 }
 
-Result<void> read_tool_choice(const OrderedJson& json, Draft& draft) {
-  const bool is_known = json.is_string() && (json == "auto" || json == "none");
+Result<void> read_tool_choice(const JsonMember& member, Draft& draft) {
+  const bool is_known =
+      member.value.is_string() && (member.value == "auto" || member.value == "none");
   if (!is_known) {
     return fail(
         ErrorCode::kUnimplemented,
         "\"auto\" or \"none\": this server shows tools to the model and does not force one");
   }
-  draft.tool_choice = json.get<std::string>();
+  draft.tool_choice = member.value.get<std::string>();
   return {};
 }
 
 // Completions: how many alternatives. Chat: whether at all.
-Result<void> read_logprobs(const OrderedJson& json, Draft& draft) {
-  if (draft.call.route == OpenAiRoute::kChat) return read_json(Json(json), draft.has_logprobs);
-  return read_json(Json(json), draft.request.logprobs);
+Result<void> read_logprobs(const JsonMember& member, Draft& draft) {
+  if (draft.call.route == OpenAiRoute::kChat) return read_json(member.value, draft.has_logprobs);
+  return read_json(member.value, draft.call.common.logprobs);
 }
 
 template <auto Member>
-Result<void> read_milliseconds(const OrderedJson& json, Draft& draft) {
+Result<void> read_milliseconds(const JsonMember& member, Draft& draft) {
   std::optional<int64_t> milliseconds;
-  if (auto read = read_json(Json(json), milliseconds); !read) return read;
-  draft.request.*Member = base::from_milliseconds(*milliseconds);
+  if (auto read = read_json(member.value, milliseconds); !read) return read;
+  draft.call.common.*Member = base::from_milliseconds(*milliseconds);
   return {};
 }
 
-Result<void> ignore_text(const OrderedJson& json, Draft&) {
-  return json.is_string() ? Result<void>() : invalid_argument("a string");
+Result<void> ignore_text(const JsonMember& member, Draft&) {
+  return member.value.is_string() ? Result<void>() : invalid_argument("a string");
 }
 
 // Values that ask for nothing special are let through, for clients that always send them.
 template <const auto& Allowed>
-Result<void> only(const OrderedJson& json, Draft&) {
-  static const OrderedJson allowed = OrderedJson::parse(Allowed);
-  if (std::ranges::find(allowed, json) != allowed.end()) return {};
+Result<void> only(const JsonMember& member, Draft&) {
+  static const Json allowed = Json::parse(Allowed);
+  if (std::ranges::find(allowed, member.value) != allowed.end()) return {};
   return fail(ErrorCode::kUnimplemented, "left out: this server does not have it");
 }
 constexpr char kNothing[] = "[]";
@@ -247,8 +245,8 @@ std::unexpected<FieldError> bad_field(std::string param, std::string message) {
   return bad_field(std::move(param), Error{ErrorCode::kInvalidArgument, std::move(message)});
 }
 
-std::expected<void, FieldError> read_field(const std::string& name, const OrderedJson& value,
-                                           Draft& draft) {
+std::expected<void, FieldError> read_field(const JsonMember& member, Draft& draft) {
+  const std::string& name = member.name;
   const auto found = std::ranges::find(kFields, name, &Field::name);
   if (found == kFields.end()) {
     return bad_field("", "unknown field \"" + echoed_name(name) + "\"");
@@ -257,31 +255,24 @@ std::expected<void, FieldError> read_field(const std::string& name, const Ordere
     return bad_field(name, name + " is not a field of this route");
   }
   draft.call.names.push_back(name);
-  if (value.is_null()) return {};  // as OpenAI's clients write "not set"
-  if (auto read = found->read(value, draft); !read) {
+  if (member.value.is_null()) return {};  // as OpenAI's clients write "not set"
+  if (auto read = found->read(member, draft); !read) {
     return bad_field(name, {read.error().code, name + " must be " + read.error().message});
   }
   return {};
 }
 
 std::expected<void, FieldError> finish_completions(Draft& draft) {
-  GenerateRequest& request = draft.request;
-  if (draft.texts.empty() && draft.ids.empty()) return bad_field("prompt", "prompt is missing");
+  GenerateRequest& request = draft.call.common;
+  if (draft.call.texts.empty() && draft.call.ids.empty())
+    return bad_field("prompt", "prompt is missing");
   if (!request.max_tokens) request.max_tokens = kDefaultCompletionTokens;
   if (request.echo && request.logprobs) request.prompt_logprobs = request.logprobs;
-  for (std::string& text : draft.texts) {
-    draft.call.requests.push_back(request);
-    draft.call.requests.back().prompt = std::move(text);
-  }
-  for (std::vector<int64_t>& ids : draft.ids) {
-    draft.call.requests.push_back(request);
-    draft.call.requests.back().token_ids = std::move(ids);
-  }
   return {};
 }
 
 std::expected<void, FieldError> finish_chat(Draft& draft) {
-  GenerateRequest& request = draft.request;
+  GenerateRequest& request = draft.call.common;
   if (draft.messages.empty()) return bad_field("messages", "messages is missing");
   if (draft.max_completion_tokens) {
     if (request.max_tokens && request.max_tokens != draft.max_completion_tokens) {
@@ -301,19 +292,18 @@ std::expected<void, FieldError> finish_chat(Draft& draft) {
   chat.add_generation_prompt = draft.add_generation_prompt;
   chat.continue_final_message = draft.continue_final_message;
   if (draft.parse_special_tokens) chat.parse_special_tokens = *draft.parse_special_tokens;
-  draft.call.requests.push_back(std::move(request));
   return {};
 }
 
 }  // namespace
 
 std::expected<OpenAiCall, FieldError> read_openai_call(OpenAiRoute route, std::string_view body) {
-  const Result<OrderedJson> json = parse_ordered_json(body);
-  if (!json) return bad_field("", json.error());
+  const auto members = parse_json_members(body);
+  if (!members) return bad_field("", members.error());
   Draft draft;
   draft.call.route = route;
-  for (const auto& [name, value] : json->items()) {
-    if (auto read = read_field(name, value, draft); !read) return std::unexpected(read.error());
+  for (const JsonMember& member : *members) {
+    if (auto read = read_field(member, draft); !read) return std::unexpected(read.error());
   }
   if (draft.call.include_usage && !draft.call.stream) {
     return bad_field("stream_options", "stream_options needs stream, true");
@@ -321,6 +311,18 @@ std::expected<OpenAiCall, FieldError> read_openai_call(OpenAiRoute route, std::s
   auto finished = route == OpenAiRoute::kChat ? finish_chat(draft) : finish_completions(draft);
   if (!finished) return std::unexpected(finished.error());
   return std::move(draft.call);
+}
+
+size_t OpenAiCall::num_prompts() const {
+  return std::max<size_t>(1, texts.size() + ids.size());
+}
+
+GenerateRequest OpenAiCall::take_request(size_t prompt_idx) {
+  GenerateRequest request = common;
+  if (prompt_idx > 0) request.request_id += "-" + std::to_string(prompt_idx);
+  if (!texts.empty()) request.prompt = std::move(texts[prompt_idx]);
+  if (!ids.empty()) request.token_ids = std::move(ids[prompt_idx]);
+  return request;
 }
 
 FieldError name_field(const OpenAiCall& call, Error error) {

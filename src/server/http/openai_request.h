@@ -23,11 +23,19 @@ enum class OpenAiRoute : uint8_t { kCompletions, kChat };
 // types and names: values are the service's validator's.
 struct OpenAiCall {
   OpenAiRoute route = OpenAiRoute::kCompletions;
-  std::vector<GenerateRequest> requests;  // one for each prompt, at least one; equal but for it
+  GenerateRequest common;                 // everything but the prompts; of a chat, all
+  std::vector<std::string> texts;         // the prompts of completions, as texts
+  std::vector<std::vector<int64_t>> ids;  // or as token ids
   bool stream = false;
   bool include_usage = false;      // a last event with the usage
   bool return_token_ids = false;   // each choice has its token ids too
   std::vector<std::string> names;  // of the body's fields
+
+  // Each prompt becomes a request of its own; a chat is one.
+  size_t num_prompts() const;
+  // Made when it is wanted, so that what the first one is refused for is not copied for all. Once
+  // for each prompt: it is moved out.
+  GenerateRequest take_request(size_t prompt_idx);
 };
 
 // At most so many prompts in one call; each becomes a request of its own.

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <chrono>
 #include <cstdio>
 #include <random>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "base/json_read.h"
+#include "server/field_names.h"
 #include "server/header_value.h"
 #include "server/http/http_caller.h"
 #include "server/http/http_error.h"
@@ -78,39 +77,39 @@ HttpResponse json_response(const Json& json) {
 // The members of a small JSON object. Errors name the member.
 class JsonBody {
  public:
+  // `text` must outlive the result.
   static Result<JsonBody> read(std::string_view text, std::vector<std::string_view> names) {
-    Result<OrderedJson> json = parse_ordered_json(text);
-    if (!json) return std::unexpected(std::move(json.error()));
-    for (const auto& [name, value] : json->items()) {
-      if (std::ranges::find(names, name) == names.end()) {
-        return invalid_argument("unknown field \"" + name.substr(0, 64) + "\"");
+    auto members = parse_json_members(text);
+    if (!members) return std::unexpected(std::move(members.error()));
+    for (const JsonMember& member : *members) {
+      if (std::ranges::find(names, member.name) == names.end()) {
+        return invalid_argument("unknown field \"" + echoed_name(member.name) + "\"");
       }
     }
-    return JsonBody(*std::move(json));
-  }
-  const OrderedJson* find(const char* name) const {
-    const auto found = json_.find(name);
-    return found == json_.end() || found->is_null() ? nullptr : &*found;
+    return JsonBody(*std::move(members));
   }
   template <typename T>
-  Result<void> get(const char* name, T& target) const {
-    const OrderedJson* value = find(name);
-    if (value == nullptr) return {};
-    if (auto read = read_json(Json(*value), target); !read) {
+  Result<void> get(std::string_view name, T& target) const {
+    const JsonMember* member = find(name);
+    if (member == nullptr) return {};
+    if (auto read = read_json(member->value, target); !read) {
       return invalid_argument(std::string(name) + " must be " + read.error().message);
     }
     return {};
   }
   // JSON text with the keys in order; empty if there is none.
-  std::string text(const char* name) const {
-    const OrderedJson* value = find(name);
-    return value == nullptr ? ""
-                            : value->dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  std::string text(std::string_view name) const {
+    const JsonMember* member = find(name);
+    return member == nullptr ? "" : std::string(member->text);
   }
 
  private:
-  explicit JsonBody(OrderedJson json) : json_(std::move(json)) {}
-  OrderedJson json_;
+  explicit JsonBody(std::vector<JsonMember> members) : members_(std::move(members)) {}
+  const JsonMember* find(std::string_view name) const {
+    const auto found = std::ranges::find(members_, name, &JsonMember::name);
+    return found == members_.end() || found->value.is_null() ? nullptr : &*found;
+  }
+  std::vector<JsonMember> members_;
 };
 
 Result<std::vector<int32_t>> tokenize_body(Service& service, const JsonBody& body,
@@ -138,12 +137,8 @@ Result<std::vector<int32_t>> tokenize_body(Service& service, const JsonBody& bod
 
 }  // namespace
 
-struct OpenAiRoutes::Workers {
-  boost::asio::thread_pool pool{kNumWorkers};
-};
-
 OpenAiRoutes::OpenAiRoutes(Service& service, std::shared_ptr<const ApiKeys> keys, Router& router)
-    : service_(service), keys_(std::move(keys)), workers_(std::make_unique<Workers>()) {
+    : service_(service), keys_(std::move(keys)), workers_(kNumWorkers) {
   const auto add = [&](const char* method, const char* path,
                        void (OpenAiRoutes::*call)(const Exchange&)) {
     add_keyed(router, method, path,
@@ -171,10 +166,6 @@ OpenAiRoutes::OpenAiRoutes(Service& service, std::shared_ptr<const ApiKeys> keys
   });
 }
 
-OpenAiRoutes::~OpenAiRoutes() {
-  workers_->pool.join();
-}
-
 void OpenAiRoutes::add_keyed(Router& router, const char* method, const char* path,
                              Handler handler) {
   router.add(method, path, [this, handler = std::move(handler)](Exchange exchange) {
@@ -195,8 +186,9 @@ void OpenAiRoutes::handle(Exchange exchange, Client client, const Handler& handl
     return exchange->respond(error_response(415, "Content-Encoding must be identity"));
   }
   if (request.body.size() <= kInlineBytes) return handler(exchange, client);
-  boost::asio::post(workers_->pool, [exchange = std::move(exchange), client = std::move(client),
-                                     handler] { handler(exchange, client); });
+  workers_.post([exchange = std::move(exchange), client = std::move(client), handler] {
+    handler(exchange, client);
+  });
 }
 
 void OpenAiRoutes::list_models(const Exchange& exchange) {
@@ -222,18 +214,15 @@ void OpenAiRoutes::complete(OpenAiRoute route, const Exchange& exchange, const C
   if (request_id.empty()) request_id = random_id();
   std::vector<HttpHeader> headers = {{"x-request-id", header_value(request_id)}};
 
-  auto call = read_openai_call(route, request.body);
+  auto call = read_openai_call(route, exchange->take_body());
   if (!call) {
     HttpResponse response = error_response(call.error().error, call.error().param);
     response.headers.push_back(headers.front());
     return exchange->respond(std::move(response));
   }
-  for (size_t i = 0; i < call->requests.size(); ++i) {
-    call->requests[i].client = client.name;
-    call->requests[i].request_id = request_id;
-    call->requests[i].traceparent = request.header("traceparent");
-    if (i > 0) call->requests[i].request_id += "-" + std::to_string(i);
-  }
+  call->common.client = client.name;
+  call->common.request_id = request_id;
+  call->common.traceparent = request.header("traceparent");
   OpenAiHeading heading;
   heading.route = route;
   heading.id = (route == OpenAiRoute::kChat ? "chatcmpl-" : "cmpl-") + request_id;
@@ -241,7 +230,7 @@ void OpenAiRoutes::complete(OpenAiRoute route, const Exchange& exchange, const C
   heading.return_token_ids = call->return_token_ids;
   heading.include_usage = call->include_usage;
   const std::vector<ModelInfo> models = service_.models();
-  if (const ModelInfo* model = find_model(models, call->requests.front().model)) {
+  if (const ModelInfo* model = find_model(models, call->common.model)) {
     constexpr size_t kDigestDigits = 12;
     heading.model = model->name;
     heading.fingerprint = model->profile + ":" + model->digest.substr(0, kDigestDigits);
@@ -252,10 +241,10 @@ void OpenAiRoutes::complete(OpenAiRoute route, const Exchange& exchange, const C
 }
 
 void OpenAiRoutes::tokenize(const Exchange& exchange) {
-  const auto body =
-      JsonBody::read(exchange->request().body,
-                     {"model", "prompt", "messages", "tools", "chat_template_kwargs",
-                      "add_special_tokens", "add_generation_prompt", "continue_final_message"});
+  const std::string json = exchange->take_body();
+  const auto body = JsonBody::read(
+      json, {"model", "prompt", "messages", "tools", "chat_template_kwargs", "add_special_tokens",
+             "add_generation_prompt", "continue_final_message"});
   if (!body) return exchange->respond(error_response(body.error()));
   std::string name;
   const auto ids = tokenize_body(service_, *body, &name);
@@ -268,8 +257,8 @@ void OpenAiRoutes::tokenize(const Exchange& exchange) {
 }
 
 void OpenAiRoutes::detokenize(const Exchange& exchange) {
-  const auto body =
-      JsonBody::read(exchange->request().body, {"model", "tokens", "skip_special_tokens"});
+  const std::string json = exchange->take_body();
+  const auto body = JsonBody::read(json, {"model", "tokens", "skip_special_tokens"});
   if (!body) return exchange->respond(error_response(body.error()));
   std::string model;
   std::vector<int64_t> tokens;

@@ -6,18 +6,19 @@
 #include "server/access/api_keys.h"
 #include "server/http/openai_request.h"
 #include "server/http/router.h"
+#include "server/http/worker_pool.h"
 #include "sluice/service.h"
 
 namespace sluice::server {
 
 // OpenAI's API over a service:
 //
-// | route                                        | answer |
-// |----------------------------------------------|-------------------------------------------------|
-// | GET /v1/models, /v1/models/NAME              | the models, or one of them | | POST
-// /v1/completions, /v1/chat/completions   | one JSON object, or events with "stream": true  | |
-// POST /tokenize, /detokenize                  | vLLM's: ids of a text or a chat, text of ids    |
-// | GET /health, /version                        | 200 while work is accepted, else 503; version |
+// | route                                      | answer                                       |
+// |--------------------------------------------|----------------------------------------------|
+// | GET /v1/models, /v1/models/NAME            | the models, or one of them                   |
+// | POST /v1/completions, /v1/chat/completions | one JSON object; events with "stream": true  |
+// | POST /tokenize, /detokenize                | vLLM's: ids of text or a chat, text of ids   |
+// | GET /health, /version                      | 200 while work is accepted, or 503; version  |
 //
 // Large bodies are read and tokenized on threads of its own, so that other streams go on.
 class OpenAiRoutes final {
@@ -25,11 +26,8 @@ class OpenAiRoutes final {
   // `service` must outlive this, and this the server of `router`. Every route but the last two asks
   // for a key, unless `keys` is null.
   OpenAiRoutes(Service& service, std::shared_ptr<const ApiKeys> keys, Router& router);
-  ~OpenAiRoutes();
 
  private:
-  struct Workers;
-
   using Exchange = std::shared_ptr<HttpExchange>;
   using Handler = std::function<void(const Exchange&, const Client&)>;
 
@@ -46,7 +44,7 @@ class OpenAiRoutes final {
 
   Service& service_;
   const std::shared_ptr<const ApiKeys> keys_;
-  const std::unique_ptr<Workers> workers_;
+  WorkerPool workers_;
 };
 
 }  // namespace sluice::server

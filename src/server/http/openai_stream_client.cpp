@@ -12,7 +12,7 @@
 #include <thread>
 #include <utility>
 
-#include "base/json.h"
+#include "base/json_read.h"
 #include "server/http/event_parser.h"
 #include "server/http/json_writer.h"
 #include "server/listen_address.h"
@@ -62,14 +62,22 @@ int32_t count_tokens(std::string_view event) {
   return event.find("\"choices\":[{") == std::string_view::npos ? 0 : 1;
 }
 
+// The member of an object that somebody else wrote, if it is there and of its type.
+template <typename T>
+std::optional<T> member(const Json& json, const char* name) {
+  std::optional<T> value;
+  if (json.is_object() && json.contains(name)) {
+    if (!read_json(json[name], value)) value.reset();
+  }
+  return value;
+}
+
 std::string error_message(const std::string& body, int status) {
   const Json json = Json::parse(body, nullptr, false);
   const std::string prefix = "status " + std::to_string(status);
   if (!json.is_object() || !json.contains("error")) return prefix;
-  const Json& error = json["error"];
-  if (!error.is_object() || !error.contains("message") || !error["message"].is_string())
-    return prefix;
-  return prefix + ": " + error["message"].get<std::string>();
+  const auto message = member<std::string>(json["error"], "message");
+  return message ? prefix + ": " + *message : prefix;
 }
 
 // One request on a connection of its own.
@@ -119,8 +127,8 @@ class Stream final : public std::enable_shared_from_this<Stream> {
     }
     if (event.find("\"usage\":{") != std::string_view::npos) {
       const Json json = Json::parse(event, nullptr, false);
-      if (json.is_object() && json["usage"].is_object()) {
-        completion_tokens_ = json["usage"].value("completion_tokens", int64_t{0});
+      if (json.is_object() && json.contains("usage")) {
+        completion_tokens_ = member<int64_t>(json["usage"], "completion_tokens");
       }
     }
     const int32_t num_tokens = count_tokens(event);
@@ -239,12 +247,12 @@ Result<OpenAiTarget> find_openai_target(const std::string& address, const std::s
                             " models: needs --model NAME");
   }
   for (const Json& entry : *data) {
-    if (!entry.is_object()) continue;
-    const std::string id = entry.value("id", "");
-    if (!model.empty() && id != model) continue;
+    const std::string id = member<std::string>(entry, "id").value_or("");
+    if (id.empty() || (!model.empty() && id != model)) continue;
     target.model = id;
-    target.says_token_ids = entry.value("owned_by", "") == "sluice";
-    target.vocabulary_size = entry.value("vocabulary_size", 0);
+    target.says_token_ids = member<std::string>(entry, "owned_by") == "sluice";
+    const int64_t size = member<int64_t>(entry, "vocabulary_size").value_or(0);
+    target.vocabulary_size = static_cast<int32_t>(std::clamp<int64_t>(size, 0, INT32_MAX));
     return target;
   }
   return fail(ErrorCode::kNotFound, "the server has no such model");

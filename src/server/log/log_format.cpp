@@ -10,7 +10,6 @@
 #include <ctime>
 
 #include "base/json.h"
-#include "base/utf8.h"
 
 namespace sluice::server {
 namespace {

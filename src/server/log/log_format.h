@@ -28,7 +28,7 @@ std::string join_fields(const std::vector<LogField>& fields, bool is_json);
 // One line for a message, without its end. Control characters are escaped in both, so that nothing
 // that a client sent begins a line of its own or commands a terminal.
 //
-// text: 2026-01-31T12:00:00.000+0000 info: message; structured: ... info: request a=1 b="x"
+// text: 2026-01-31T12:00:00.000+00:00 info: message; structured: ... info: request a=1 b="x"
 // json: {"time":"...","level":"info","message":"message"}; structured: the members follow "message"
 std::unique_ptr<spdlog::formatter> make_log_formatter(bool is_json);
 

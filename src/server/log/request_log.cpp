@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "server/log/log_format.h"
 #include "server/log/trace_context.h"
 
@@ -19,10 +20,6 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr size_t kMaxTextBytes = 128;
-
-double in_seconds(std::chrono::nanoseconds time) {
-  return std::chrono::duration<double>(time).count();
-}
 
 void write(const std::vector<LogField>& fields, bool is_json, const std::optional<Error>& error) {
   const std::shared_ptr<spdlog::logger> logger = spdlog::get(kStructuredLogger);
@@ -70,7 +67,7 @@ class LoggingObserver final : public GenerateObserver {
       fields_.push_back(number_field("completion_tokens", num_tokens_));
       fields_.push_back(text_field("error", to_string(error->code)));
     }
-    fields_.push_back(number_field("seconds", in_seconds(steady_clock::now() - start_)));
+    fields_.push_back(number_field("seconds", base::in_seconds(steady_clock::now() - start_)));
     observer_->on_end(std::move(end));
     observer_.reset();
     write(fields_, is_json_, error);
@@ -83,9 +80,9 @@ class LoggingObserver final : public GenerateObserver {
     fields_.push_back(number_field("prompt_tokens", int64_t{usage.prompt_tokens}));
     fields_.push_back(number_field("cached_tokens", int64_t{usage.cached_tokens}));
     fields_.push_back(number_field("completion_tokens", int64_t{usage.completion_tokens}));
-    fields_.push_back(number_field("queue_seconds", in_seconds(usage.queue_time)));
-    fields_.push_back(number_field("prefill_seconds", in_seconds(usage.prefill_time)));
-    fields_.push_back(number_field("decode_seconds", in_seconds(usage.decode_time)));
+    fields_.push_back(number_field("queue_seconds", base::in_seconds(usage.queue_time)));
+    fields_.push_back(number_field("prefill_seconds", base::in_seconds(usage.prefill_time)));
+    fields_.push_back(number_field("decode_seconds", base::in_seconds(usage.decode_time)));
     if (reason_) fields_.push_back(text_field("finish_reason", to_string(*reason_)));
   }
 

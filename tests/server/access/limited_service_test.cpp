@@ -68,6 +68,19 @@ TEST(TokenBucket, ARetryTimeIsNeverLongerThanADayAndAClockThatGoesBackIsIgnored)
   EXPECT_FALSE(bucket.has(60, 60));
 }
 
+TEST(TokenBucket, IsFullOnceItHasMadeUpForWhatWasTaken) {
+  base::FakeClock clock;
+  TokenBucket bucket(clock.now());
+  EXPECT_TRUE(bucket.is_full(clock.now()));
+  bucket.fill(clock.now(), 60);
+  bucket.take(90);
+  EXPECT_FALSE(bucket.is_full(clock.now()));
+  clock.advance(seconds(89));
+  EXPECT_FALSE(bucket.is_full(clock.now()));
+  clock.advance(seconds(1));
+  EXPECT_TRUE(bucket.is_full(clock.now()));
+}
+
 class Ends final : public GenerateObserver {
  public:
   void on_chunk(GenerateChunk chunk) override {
