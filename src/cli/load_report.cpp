@@ -37,6 +37,10 @@ LoadFigures load_figures(const LoadResult& result, const LoadGoals& goals) {
     num_tokens += sample.num_tokens;
     if (!sample.succeeded || sample.messages.empty()) {
       ++figures.num_failed;
+      if (sample.refused) {
+        ++figures.num_refused;
+        figures.refusal_ms.push_back(1e3 * (sample.end_s - sample.begin_s));
+      }
       if (figures.first_error.empty()) figures.first_error = sample.error;
       continue;
     }
@@ -64,17 +68,19 @@ std::string load_text(const LoadFigures& figures, const LoadGoals& goals) {
                                     format_milliseconds(quantile(values, 0.9)),
                                     format_milliseconds(quantile(values, 0.99))};
   };
+  std::vector<std::vector<std::string>> rows = {{"", "p50", "p90", "p99"},
+                                                row("time to first token", figures.ttft_ms),
+                                                row("between messages", figures.gap_ms),
+                                                row("a token, mean of a request", figures.token_ms),
+                                                row("whole request", figures.total_ms)};
+  if (figures.num_refused > 0) rows.push_back(row("until refused", figures.refusal_ms));
   return fmt::format(
-             "{:.1f} s: {} requests answered, {} failed, {} dropped; {} tokens/s\n"
+             "{:.1f} s: {} requests answered, {} failed ({} refused), {} dropped; {} tokens/s\n"
              "goodput {:.1f} of {:.1f} requests/s (first token within {}, then {} a token)\n\n",
-             figures.seconds, figures.num_succeeded, figures.num_failed, figures.num_dropped,
-             format_rate(figures.tokens_per_s), figures.goodput_per_s, figures.arrived_per_s,
-             format_duration(goals.ttft), format_duration(goals.itl)) +
-         table({{"", "p50", "p90", "p99"},
-                row("time to first token", figures.ttft_ms),
-                row("between messages", figures.gap_ms),
-                row("a token, mean of a request", figures.token_ms),
-                row("whole request", figures.total_ms)});
+             figures.seconds, figures.num_succeeded, figures.num_failed, figures.num_refused,
+             figures.num_dropped, format_rate(figures.tokens_per_s), figures.goodput_per_s,
+             figures.arrived_per_s, format_duration(goals.ttft), format_duration(goals.itl)) +
+         table(rows);
 }
 
 std::string load_json(const LoadFigures& figures, const LoadOptions& options) {
@@ -90,13 +96,15 @@ std::string load_json(const LoadFigures& figures, const LoadOptions& options) {
                             {"arrived_requests_per_s", figures.arrived_per_s},
                             {"succeeded", figures.num_succeeded},
                             {"failed", figures.num_failed},
+                            {"refused", figures.num_refused},
                             {"dropped", figures.num_dropped},
                             {"goodput_requests_per_s", figures.goodput_per_s},
                             {"tokens_per_s", figures.tokens_per_s},
                             {"ttft_ms", percentiles(figures.ttft_ms)},
                             {"itl_ms", percentiles(figures.gap_ms)},
                             {"token_ms", percentiles(figures.token_ms)},
-                            {"total_ms", percentiles(figures.total_ms)}};
+                            {"total_ms", percentiles(figures.total_ms)},
+                            {"refusal_ms", percentiles(figures.refusal_ms)}};
   return json.dump() + "\n";
 }
 

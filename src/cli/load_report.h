@@ -19,7 +19,8 @@ struct LoadGoals {
 // Figures of a load; of requests that succeeded unless it says otherwise.
 struct LoadFigures {
   int64_t num_succeeded = 0;
-  int64_t num_failed = 0;
+  int64_t num_failed = 0;   // refused ones too
+  int64_t num_refused = 0;  // for want of room, before any output
   int64_t num_dropped = 0;
   double seconds = 0;
   double arrived_per_s = 0;  // requests, dropped ones too
@@ -29,6 +30,7 @@ struct LoadFigures {
   std::vector<double> gap_ms;    // between two messages of a stream, as a reader sees them
   std::vector<double> token_ms;  // mean time a token of a request, after its first message
   std::vector<double> total_ms;
+  std::vector<double> refusal_ms;  // of refused requests: until they know
   std::string first_error;
 };
 LoadFigures load_figures(const LoadResult& result, const LoadGoals& goals);

@@ -29,6 +29,8 @@ class Recorder final : public server::StreamListener {
   void on_end(Result<int64_t> completion_tokens) override {
     sample_.end_s = now_s();
     if (!completion_tokens) {
+      sample_.refused = completion_tokens.error().code == ErrorCode::kResourceExhausted &&
+                        sample_.messages.empty();
       sample_.error = std::move(completion_tokens.error().message);
     } else {
       sample_.num_tokens = *completion_tokens;

@@ -20,6 +20,7 @@ struct LoadSample {
   std::vector<Message> messages;  // in order
   int64_t num_tokens = 0;         // as the server counts them
   bool succeeded = false;         // it gave all the tokens that were asked for
+  bool refused = false;           // the server had no room for it: RESOURCE_EXHAUSTED or 429
   std::string error;              // why not
 };
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,9 +17,11 @@
 namespace sluice::cli {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Mix, ReadsLengthsAndWeights) {
   const auto mix = parse_mix("128/50*3,1024/200");
@@ -100,15 +103,16 @@ TEST(LoadPlan, DrawsLengthsByWeight) {
   EXPECT_NEAR(num_long, kCount / 4, 140);  // five standard deviations
 }
 
-// Answers at once, on a thread of its own; every third request fails.
+// Answers at once, on a thread of its own; every third request fails, every sixth for want of room.
 class FakeClient final : public server::StreamClient {
  public:
   void generate(const GenerateRequest& request,
                 std::shared_ptr<server::StreamListener> listener) override {
     const int64_t num_tokens = *request.max_tokens;
-    const bool fails = ++num_requests_ % 3 == 0;
-    threads_.emplace_back([listener = std::move(listener), num_tokens, fails] {
-      if (fails) return listener->on_end(fail(ErrorCode::kUnavailable, "draining"));
+    const int number = ++num_requests_;
+    threads_.emplace_back([listener = std::move(listener), num_tokens, number] {
+      if (number % 6 == 0) return listener->on_end(fail(ErrorCode::kResourceExhausted, "full"));
+      if (number % 3 == 0) return listener->on_end(fail(ErrorCode::kUnavailable, "draining"));
       listener->on_tokens(1);
       listener->on_tokens(static_cast<int32_t>(num_tokens) - 1);
       listener->on_end(num_tokens);
@@ -132,7 +136,27 @@ TEST(LoadRun, ClosedLoopKeepsItsRequestsUnderWayAndCountsWhatFails) {
   const LoadFigures figures = load_figures(result, {});
   EXPECT_EQ(figures.num_failed, std::ssize(result.samples) / 3);
   EXPECT_EQ(figures.num_succeeded + figures.num_failed, std::ssize(result.samples));
+  EXPECT_EQ(figures.num_refused, std::ssize(result.samples) / 6);
+  EXPECT_EQ(std::ssize(figures.refusal_ms), figures.num_refused);
   EXPECT_EQ(figures.first_error, "draining");
+}
+
+// A stream that ends for want of room after its first token was not refused.
+TEST(LoadRun, WhatEndsAfterItsFirstTokenWasNotRefused) {
+  class LateFailure final : public server::StreamClient {
+   public:
+    void generate(const GenerateRequest&,
+                  std::shared_ptr<server::StreamListener> listener) override {
+      listener->on_tokens(1);
+      listener->on_end(fail(ErrorCode::kResourceExhausted, "full"));
+    }
+  } client;
+  LoadOptions options = open_loop(1000);
+  options.duration = std::chrono::milliseconds(20);
+  LoadPlan plan(options, "m", 100);
+  const LoadFigures figures = load_figures(run_load(client, options, plan, true), {});
+  EXPECT_GT(figures.num_failed, 0);
+  EXPECT_EQ(figures.num_refused, 0);
 }
 
 LoadResult two_requests() {
@@ -152,6 +176,19 @@ LoadResult two_requests() {
   return result;
 }
 
+// With two more, refused after 125 and 375 ms.
+LoadResult overload() {
+  LoadResult result = two_requests();
+  for (const double seconds : {0.125, 0.375}) {
+    LoadSample& sample = result.samples.emplace_back();
+    sample.begin_s = 1;
+    sample.end_s = 1 + seconds;
+    sample.refused = true;
+    sample.error = "full";
+  }
+  return result;
+}
+
 TEST(LoadReport, ComputesItsFigures) {
   const LoadFigures figures = load_figures(two_requests(), {.ttft = std::chrono::milliseconds(250),
                                                             .itl = std::chrono::milliseconds(63)});
@@ -167,7 +204,22 @@ TEST(LoadReport, ComputesItsFigures) {
   const LoadFigures late =
       load_figures(two_requests(), {.ttft = std::chrono::milliseconds(249), .itl = {}});
   EXPECT_EQ(late.goodput_per_s, 0);
-  EXPECT_THAT(load_text(figures, {}), HasSubstr("1 requests answered, 1 failed, 1 dropped"));
+  EXPECT_THAT(load_text(figures, {}),
+              HasSubstr("1 requests answered, 1 failed (0 refused), 1 dropped"));
+}
+
+TEST(LoadReport, TellsHowSoonTheRefusedKnew) {
+  const LoadFigures figures = load_figures(overload(), {});
+  EXPECT_EQ(figures.num_failed, 3);
+  EXPECT_EQ(figures.num_refused, 2);
+  EXPECT_THAT(figures.refusal_ms, ElementsAre(125, 375));
+  EXPECT_THAT(figures.total_ms, ElementsAre(500));  // of the answered one alone
+  EXPECT_THAT(load_text(figures, {}), AllOf(HasSubstr("1 requests answered, 3 failed (2 refused)"),
+                                            HasSubstr("until refused")));
+  EXPECT_THAT(load_text(load_figures(two_requests(), {}), {}), Not(HasSubstr("until refused")));
+  const auto json = nlohmann::json::parse(load_json(figures, {}));
+  EXPECT_EQ(json["refused"], 2);
+  EXPECT_EQ(json["refusal_ms"]["p50"], 250);
 }
 
 TEST(LoadPlot, IsWellFormedWhateverThereIs) {
