@@ -2,11 +2,13 @@
 """How fast `sluice import` is beside a plain copy of the same file, and what memory it takes.
 
     import_speed.py HF_DIR [--binary build/bin/sluice] [--dtype NAME] [--rounds N] [--cold]
+                    [--golden]
 
 Each round copies model.safetensors with cp, then puts it on the disk with sync(1), and imports the same
 folder, which ends on the disk too; both in a new folder beside HF_DIR. --cold drops the source from the
 page cache before each. Prints the times, import's share of the copy's speed, and the peak of its
-anonymous memory (RssAnon; mapped files are not in it). Fails below 60 %, or above 512 MB.
+anonymous memory (RssAnon; mapped files are not in it). Fails below 60 %, or above 512 MB. --golden lets the import load the model at its
+end, for its golden logits; nothing fails then.
 """
 
 from __future__ import annotations
@@ -73,6 +75,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cold", action="store_true")
+    parser.add_argument("--golden", action="store_true")
     arguments = parser.parse_args()
     weights = arguments.source / "model.safetensors"
     size = weights.stat().st_size
@@ -90,6 +93,8 @@ def main() -> None:
                 forget(weights)
             command = [arguments.binary, "import", str(arguments.source), str(folder / "package"),
                        "--quiet"]
+            if not arguments.golden:
+                command += ["--no-golden"]
             if arguments.dtype:
                 command += ["--dtype", arguments.dtype]
             seconds, peak = timed_import(command)
@@ -103,7 +108,7 @@ def main() -> None:
     share = statistics.median(shares)
     print(f"import runs at {100 * share:.0f} % of the copy's speed (median), "
           f"{max(peaks) / 2**20:.0f} MiB at most")
-    if share < LEAST_SHARE or max(peaks) > MOST_BYTES:
+    if not arguments.golden and (share < LEAST_SHARE or max(peaks) > MOST_BYTES):
         sys.exit("below the goal")
 
 

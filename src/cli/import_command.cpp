@@ -39,6 +39,12 @@ int run_import(Arguments arguments) {
       {"--packed", "",
        "Hold the weights as the kernels use them too: starts at once, twice the disk", ""},
       options.packed);
+  bool no_golden = false;
+  flags.add_switch({"--no-golden", "",
+                    "Keep no logits to compare with when the package is loaded: needs no memory "
+                    "for the model",
+                    ""},
+                   no_golden);
   flags.add_switch({"--overwrite", "", "Replace PACKAGE if it exists", ""}, options.overwrite);
   std::string families;
   flags.add_text({"--families", "FOLDER", "Family files (NAME.py) to use", "the built-in ones"},
@@ -55,6 +61,7 @@ int run_import(Arguments arguments) {
   options.source = found->path;
   options.package = package;
   options.families = families;
+  options.golden = !no_golden;
   std::atomic<bool> interrupted = false;
   const SignalWatcher watcher([&interrupted](int count) {
     interrupted = true;
@@ -64,6 +71,10 @@ int run_import(Arguments arguments) {
   options.progress = [&](int64_t done, int64_t total) {
     bar.update(done, total);
     return !interrupted;
+  };
+  options.notice = [&](const std::string& line) {
+    bar.clear();
+    print_notice(line, quiet);
   };
   const Result<void> imported = import_model(options);
   bar.clear();

@@ -5,9 +5,9 @@
 #include <string>
 #include <utility>
 
+#include "base/machine_memory.h"
 #include "engine/engine_service.h"
 #include "engine/gpu_probe.h"
-#include "engine/machine_memory.h"
 #include "engine/model_executor.h"
 #include "engine/null_executor.h"
 #include "engine/tokenizer_loader.h"
@@ -38,14 +38,15 @@ class ServiceBuilder final {
 
   Result<std::unique_ptr<Service>> run() {
     if (auto checked = check_options(); !checked) return std::unexpected(checked.error());
-    const int32_t num_threads = options_.num_threads > 0 ? options_.num_threads : usable_cores();
+    const int32_t num_threads =
+        options_.num_threads > 0 ? options_.num_threads : base::usable_cores();
     pool_ = std::make_shared<kernels::ThreadPool>(num_threads);
     for (const ModelSource& source : options_.models) {
       auto loaded = load(source);
       if (!loaded) return named(name_of(source), loaded.error());
       loaded_.push_back(std::move(*loaded));
     }
-    const int64_t free_bytes = machine_memory().free_bytes;
+    const int64_t free_bytes = base::machine_memory().free_bytes;
     ServiceParts parts;
     if (options_.profile) parts.profiler = std::make_unique<observability::StepProfiler>();
     profiler_ = parts.profiler.get();

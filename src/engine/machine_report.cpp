@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "base/machine_memory.h"
 #include "engine/gpu_probe.h"
-#include "engine/machine_memory.h"
 #include "kernels/compute.h"
 #include "sluice/runtime.h"
 
@@ -87,12 +87,12 @@ MachineReport inspect_machine() {
   } else {
     report.profile_error = profile.error().message;
   }
-  report.num_cores = engine::usable_cores();
+  report.num_cores = base::usable_cores();
 
   DeviceReport cpu;
   cpu.name = "cpu";
   cpu.description = report.cpu_model;
-  const engine::MachineMemory memory = engine::machine_memory();
+  const base::MachineMemory memory = base::machine_memory();
   cpu.memory_bytes = memory.total_bytes;
   cpu.free_memory_bytes = memory.free_bytes;
   cpu.error = report.profile_error;

@@ -2,8 +2,8 @@
 #include <filesystem>
 #include <string>
 
+#include "base/machine_memory.h"
 #include "base/mapped_file.h"
-#include "engine/machine_memory.h"
 #include "model/dtype.h"
 #include "model/kv_format.h"
 #include "model/manifest.h"
@@ -29,7 +29,7 @@ Result<MemoryPlan> plan_of(const model::ModelConfig& config, int64_t weight_byte
   plan.kv_bytes_per_token =
       model::kv_bytes(*format, dtype->scalar_type, config.num_kv_heads, config.head_size) *
       config.num_layers;
-  plan.available_bytes = engine::machine_memory().free_bytes;
+  plan.available_bytes = base::machine_memory().free_bytes;
   plan.kv_capacity_tokens = std::max<int64_t>(0, plan.available_bytes - plan.weight_bytes) /
                             std::max<int64_t>(1, plan.kv_bytes_per_token);
   plan.context_length = config.context_length;

@@ -8,16 +8,21 @@
 #include <numeric>
 #include <system_error>
 #include <thread>
+#include <utility>
 
+#include "base/machine_memory.h"
 #include "base/mapped_file.h"
 #include "kernels/compute.h"
 #include "model/failure.h"
+#include "model/golden_logits.h"
 #include "model/manifest.h"
+#include "model/model_runner.h"
 #include "model/package_writer.h"
 #include "model/packed_file.h"
 #include "model/program.h"
 #include "model/program_file.h"
 #include "model/source_model.h"
+#include "model/trial_run.h"
 #include "sluice/import.h"
 
 namespace sluice {
@@ -109,6 +114,10 @@ class Progress final {
   int64_t done_bytes_ = 0;
 };
 
+std::unexpected<Error> stopped() {
+  return fail(ErrorCode::kCancelled, "the import was stopped");
+}
+
 int64_t num_elements(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
 }
@@ -180,7 +189,7 @@ Result<void> write_manifest(const SourceModel& source, const fs::path& folder,
     const std::string path = fs::relative(item.path(), folder, error).generic_string();
     manifest.files[path] = model::digest_file((*file)->bytes(), pool);
     if (!progress.add((*file)->bytes().size())) {
-      return fail(ErrorCode::kCancelled, "the import was stopped");
+      return stopped();
     }
   }
   const std::string text = model::write_manifest(manifest);
@@ -189,10 +198,43 @@ Result<void> write_manifest(const SourceModel& source, const fs::path& folder,
   return model::sync_folder(folder);
 }
 
+// What the package in `folder` answers here, for the machines that will serve it. Left out, with a
+// notice, where the model cannot run here.
+Result<void> write_golden_file(const ImportOptions& options, const SourceModel& source,
+                               const fs::path& folder, kernels::ThreadPool& pool,
+                               Progress& progress) {
+  const auto leave_out = [&](const std::string& reason) -> Result<void> {
+    if (options.notice) options.notice("no golden logits are made: " + reason);
+    return {};
+  };
+  if (const auto profile = kernels::cpu_profile(); !profile) {
+    return leave_out(profile.error().message);
+  }
+  const int64_t needed_bytes = options.packed ? 0 : weight_bytes(source);
+  if (needed_bytes > base::machine_memory().free_bytes / 2) {
+    return leave_out("the model needs " + std::to_string(needed_bytes) +
+                     " bytes, more than half of the free memory");
+  }
+  bool is_stopped = false;
+  int64_t done_bytes = 0;
+  model::LoadOptions load_options;
+  load_options.progress = [&](int64_t done, int64_t /*all*/) {
+    is_stopped |= !progress.add(static_cast<size_t>(done - std::exchange(done_bytes, done)));
+  };
+  const auto runner = model::ModelRunner::load(folder, load_options, pool);
+  if (is_stopped) return stopped();
+  if (!runner) return std::unexpected(runner.error());
+  const auto golden = model::make_golden(**runner, load_options.block_size);
+  if (!golden) return std::unexpected(golden.error());
+  const std::string text = model::write_golden(*golden);
+  return model::write_file(folder / model::kGoldenFile, std::as_bytes(std::span(text)));
+}
+
 Result<void> write_package(const ImportOptions& options, SourceModel& source) {
   kernels::ThreadPool pool(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
   const kernels::ComputeScope scope(pool);
-  Progress progress(options, (options.packed ? 4 : 2) * weight_bytes(source));
+  const int passes = (options.packed ? 4 : 2) + (options.golden ? 2 : 0);
+  Progress progress(options, passes * weight_bytes(source));
   auto partial = PartialFolder::create(options.package);
   if (!partial) return std::unexpected(partial.error());
   auto weights = write_weights(source, partial->path(), pool, progress);
@@ -203,6 +245,9 @@ Result<void> write_package(const ImportOptions& options, SourceModel& source) {
   if (done) done = write_program(source, partial->path());
   if (done) done = copy_companions(options.source, partial->path());
   if (done) done = write_manifest(source, partial->path(), pool, progress);
+  if (done && options.golden) {
+    done = write_golden_file(options, source, partial->path(), pool, progress);
+  }
   if (const auto on_disk = synced.get(); !on_disk) return on_disk;
   if (done) done = model::sync_folder(partial->path() / model::kWeightsFolder);
   if (done) done = partial->become(options.package);

@@ -8,6 +8,7 @@
 #include "base/sha256.h"
 #include "kernels/compute.h"
 #include "model/dtype.h"
+#include "model/golden_logits.h"
 #include "model/manifest.h"
 #include "model/packed_file.h"
 #include "model/program.h"
@@ -237,6 +238,25 @@ int64_t total_bytes(const Manifest& manifest, const IsUsed& is_used) {
   return bytes;
 }
 
+// The package's golden logits; nothing if it has none. `config` is as the manifest has it.
+Result<std::optional<GoldenLogits>> read_golden(const fs::path& folder, const ModelConfig& config) {
+  std::error_code error;
+  if (!fs::exists(folder / kGoldenFile, error)) return std::nullopt;
+  const auto place = inside(folder, kGoldenFile);
+  if (!place) return std::unexpected(place.error());
+  const auto text = read_file(*place, kMaxGoldenBytes);
+  if (!text) return std::unexpected(text.error());
+  auto golden = parse_golden(*text, config.vocabulary_size);
+  if (!golden) return std::unexpected(golden.error());
+  if (golden->package != config.digest) {
+    return fail(ErrorCode::kDataLoss,
+                std::string(kGoldenFile) +
+                    ": belongs to another package than the manifest beside it; copy the package "
+                    "again");
+  }
+  return *std::move(golden);
+}
+
 Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& options,
                                  kernels::ThreadPool& pool) {
   const auto place = inside(folder, kManifestFile);
@@ -248,6 +268,8 @@ Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& opti
   LoadedModel model;
   model.config = manifest->config;
   model.config.digest = sha256_hex(*text);
+  auto golden = read_golden(folder, model.config);
+  if (!golden) return std::unexpected(golden.error());
   if (auto applied = apply_dtype(options, model.config); !applied) {
     return std::unexpected(applied.error());
   }
@@ -292,6 +314,8 @@ Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& opti
   if (loaded) loaded = (*loader)->finish();
   if (!loaded) return std::unexpected(loaded.error());
   model.weight_bytes = (*loader)->weight_bytes();
+  // In another dtype the same weights are another model.
+  if (*golden && (*golden)->package == model.config.digest) model.golden = *std::move(golden);
   return model;
 }
 

@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 
+#include "model/golden_logits.h"
 #include "model/model_runner.h"
 #include "sluice/error.h"
 
@@ -17,6 +19,7 @@ struct LoadedModel {
   torch::jit::Function* forward = nullptr;  // the program's
   at::ScalarType dtype = at::kFloat;        // of activations and KV cache
   int64_t weight_bytes = 0;
+  std::optional<GoldenLogits> golden;  // of a package that has some for its weights as they are
 };
 
 // Loads a package (a folder with manifest.json), or any folder that can be imported. Errors as

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <utility>
 
 #include "kernels/compute.h"
@@ -21,6 +22,7 @@
 #include "model/loaded_model.h"
 #include "model/operator_timer.h"
 #include "model/straight_program.h"
+#include "model/trial_run.h"
 
 namespace sluice::model {
 
@@ -106,23 +108,20 @@ void announce_blocks(const StepBatch& batch, int32_t block_size, kv_cache::KvPoo
   kv.uses(highest);
 }
 
-// One token of one sequence: runs every operator once, so that a program whose weights do not fit
-// each other is refused at load, not at the first request.
-Result<void> try_one_token(ModelRunner& runner) {
-  StepBatch batch;
-  batch.tokens = {0};
-  batch.positions = {0};
-  batch.sequence_starts = {0, 1};
-  batch.context_lengths = {1};
-  batch.block_tables = {0};
-  batch.max_blocks = 1;
-  batch.logit_rows = {0};
-  if (auto allocated = runner.allocate_kv(1); !allocated) return allocated;
-  const auto logits = runner.forward(batch);
-  if (!logits) {
+// Runs every operator, so that a program whose weights do not fit each other is refused at load,
+// not at the first request; and compares with the package's golden logits, if it has some.
+Result<void> try_model(ModelRunner& runner, const std::optional<GoldenLogits>& golden,
+                       int32_t block_size) {
+  Result<void> tried;
+  if (golden) {
+    tried = check_golden(runner, *golden, block_size);
+  } else if (const auto logits = run_trial(runner, {0}, {}, block_size); !logits) {
+    tried = std::unexpected(logits.error());
+  }
+  if (!tried && tried.error().code == ErrorCode::kInternal) {
     return invalid_argument("the program failed in a trial step: " + runner.failure_detail());
   }
-  return {};
+  return tried;
 }
 
 }  // namespace
@@ -145,7 +144,8 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::load(const std::filesystem::pa
   if (!format) return std::unexpected(format.error());
   std::unique_ptr<ModelRunner> runner(new ModelRunner(
       std::make_unique<State>(*std::move(model), options.block_size, *format, pool)));
-  if (auto tried = try_one_token(*runner); !tried) return std::unexpected(tried.error());
+  auto tried = try_model(*runner, runner->state_->model.golden, options.block_size);
+  if (!tried) return std::unexpected(std::move(tried.error()));
   runner->state_->straight.reset();
   runner->state_->inputs.cache.clear();
   runner->state_->kv.reset();

@@ -1,6 +1,7 @@
-// manifest.json of a package.
+// manifest.json and golden_logits.json of a package.
 #include <array>
 
+#include "model/golden_logits.h"
 #include "model/manifest.h"
 #include "tests/fuzz/driver.h"
 
@@ -36,8 +37,31 @@ std::span<const std::string_view> dictionary() {
 
 }  // namespace sluice::fuzz
 
+namespace {
+
+void fuzz_golden(std::string_view text) {
+  using sluice::fuzz::require;
+  constexpr int32_t kVocabulary = 4096;
+  const auto golden = sluice::model::parse_golden(text, kVocabulary);
+  if (!golden) {
+    require(golden.error().message.starts_with("golden_logits.json: "), "a refusal names the file");
+    return;
+  }
+  require(golden->logits.size() == golden->token_ids.size(), "a row for each token");
+  for (const auto& row : golden->logits) {
+    require(row.size() == golden->columns.size(), "a number for each column");
+  }
+  require(sluice::model::golden_difference(*golden, golden->logits) == 0, "it is equal to itself");
+  const std::string written = sluice::model::write_golden(*golden);
+  const auto again = sluice::model::parse_golden(written, kVocabulary);
+  require(again && again->logits == golden->logits, "golden logits are written as they were read");
+}
+
+}  // namespace
+
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using sluice::fuzz::require;
+  fuzz_golden(sluice::fuzz::as_text(data, size));
   const auto manifest = sluice::model::parse_manifest(sluice::fuzz::as_text(data, size));
   if (!manifest) {
     require(manifest.error().message.starts_with("manifest.json: "), "a refusal names the file");

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import pty
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -162,6 +163,44 @@ class ImportTest(Folder):
         self.assertIn(b"importing", shown)
         self.assertIn(b" of ", shown)
         self.assertTrue((self.folder / "package" / "manifest.json").exists())
+
+
+class GoldenTest(Folder):
+    """The logits that a package keeps of its import."""
+
+    def test_every_instruction_set_is_within_the_bound(self):
+        source = write_llama(self.folder / "hf", seed=5)
+        for dtype in ("f32", "bf16", "int8", "int4"):
+            package = self.folder / dtype
+            self.assert_done(sluice("import", source, package, "--dtype", dtype, "--quiet",
+                                    SLUICE_CPU_ISA="avx2"))
+            self.assertTrue((package / "golden_logits.json").exists())
+            for isa in ("avx2", "avx512vnni", "avx512", "amx"):
+                with self.subTest(dtype=dtype, isa=isa):
+                    outcome = sluice("generate", "--model", package, *SMALL, *ASK,
+                                     SLUICE_CPU_ISA=isa)
+                    if "which this machine cannot run" in outcome.err:
+                        self.skipTest(f"this machine has no {isa}")
+                    self.assert_done(outcome)
+
+    def test_a_model_that_answers_otherwise_is_not_served(self):
+        package = self.folder / "package"
+        shutil.copytree(LLAMA, package)
+        file = package / "golden_logits.json"
+        golden = json.loads(file.read_text())
+        golden["logits"].reverse()
+        file.write_text(json.dumps(golden))
+        for command in (["serve", "--grpc-address", "127.0.0.1:0", "--device", "cpu"],
+                        ["generate", *ASK]):
+            outcome = sluice(*command, "--model", package, *SMALL)
+            self.assert_refused(outcome, "golden_logits.json", "computes something else")
+        file.unlink()
+        self.assert_done(sluice("generate", "--model", package, *SMALL, *ASK))
+
+    def test_it_can_be_left_out(self):
+        source = write_llama(self.folder / "hf", seed=5)
+        self.assert_done(sluice("import", source, self.folder / "package", "--no-golden"))
+        self.assertFalse((self.folder / "package" / "golden_logits.json").exists())
 
 
 class OutputTest(Folder):

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-namespace sluice::engine {
+namespace sluice::base {
 
 // Memory of this machine as this process may use it: the limits of its control groups count.
 // Bytes; 0 if the system does not say.
@@ -15,4 +15,4 @@ MachineMemory machine_memory();
 // Cores that this process may use: its affinity, and the processor share of its control groups.
 int32_t usable_cores();
 
-}  // namespace sluice::engine
+}  // namespace sluice::base

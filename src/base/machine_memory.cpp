@@ -1,4 +1,4 @@
-#include "engine/machine_memory.h"
+#include "base/machine_memory.h"
 
 #include <sched.h>
 
@@ -10,7 +10,7 @@
 #include <sstream>
 #include <string>
 
-namespace sluice::engine {
+namespace sluice::base {
 namespace {
 
 namespace fs = std::filesystem;
@@ -102,4 +102,4 @@ int32_t usable_cores() {
   return cores;
 }
 
-}  // namespace sluice::engine
+}  // namespace sluice::base
