@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -156,6 +157,15 @@ TEST_F(ChatRendererTest, SpecialTokensInMessagesAreParsedOrKeptPlain) {
   EXPECT_EQ(rendered->text, "a</s>b</s>z");
   // The fake's plain text of "</s>" is its letter.
   EXPECT_EQ(rendered->token_ids, (std::vector<int32_t>{0, 18, 1, kEnd, 25}));
+  // So do those in what a template prints as Python would: lists and objects.
+  chat.messages = R"([{"role": "u", "content": [{"type": "text", "text": "a</s>b"}]}])";
+  chat.template_kwargs = R"({"extra": ["</s>", {"</s>": 1}]})";
+  EXPECT_EQ(render(chat)->text, "[{'type': 'text', 'text': 'a</s>b'}]</s>z['</s>', {'</s>': 1}]");
+  EXPECT_EQ(std::ranges::count(render(chat)->token_ids, kEnd), 1);
+  const auto ascii =
+      make_renderer("{{ extra | tojson(ensure_ascii=true) }}", OrderedJson::object(), tokenizer_);
+  EXPECT_EQ(std::ranges::count(ascii->render(chat, limits_)->token_ids, kEnd), 0);
+  chat.template_kwargs.clear();
   // The marks leave no trace where the text has their characters already.
   chat.messages =
       R"([{"role": "u", "content": "\uFDD0a</s>)" + std::string("\xEF\xB7\x91") + R"("}])";

@@ -4,6 +4,7 @@
 
 #include "base/utf8.h"
 #include "tokenizer/chat/library.h"
+#include "tokenizer/chat/text.h"
 
 namespace sluice::tokenizer::chat {
 namespace {
@@ -74,7 +75,8 @@ class Writer final {
       if (named != std::string_view::npos) {
         out_ += '\\';
         out_ += kTo[named];
-      } else if (character < 0x20 || (style_.ensure_ascii && character >= 0x7F)) {
+      } else if (character < 0x20 ||
+                 (style_.ensure_ascii && character >= 0x7F && !is_mark(character))) {
         if (character >= 0x10000) {
           write_escape(0xD800 + static_cast<unsigned>((character - 0x10000) >> 10));
           write_escape(0xDC00 + static_cast<unsigned>((character - 0x10000) & 0x3FF));

@@ -306,7 +306,7 @@ void append_quoted(std::string_view text, std::string* out) {
     } else if (character == '\\' || character == static_cast<char32_t>(quote)) {
       *out += '\\';
       *out += static_cast<char>(character);
-    } else if (is_printable(character)) {
+    } else if (is_printable(character) || is_mark(character)) {
       *out += bytes;
     } else {
       char buffer[16];

@@ -43,6 +43,12 @@ bool is_letter(char32_t character);
 bool is_digit(char32_t character);
 bool is_space(char32_t character);
 
+// The non-characters U+FDD0 to U+FDEF, which no text has: with one of them the engine marks what
+// must not become a special token. They stay as they are where Python would escape them.
+constexpr bool is_mark(char32_t character) {
+  return character >= 0xFDD0 && character <= 0xFDEF;
+}
+
 // Python's repr of a string.
 void append_quoted(std::string_view text, std::string* out);
 std::string escape_html(std::string_view text);
