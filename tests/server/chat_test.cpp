@@ -34,7 +34,9 @@ TEST(Chat, MessagesBecomeTheValidatorsJson) {
   user.set_name("Ada");
   v1::ChatMessage& assistant = *chat.add_messages();
   assistant.set_role("assistant");
-  assistant.set_tool_calls_json(R"([{"z": 1.0, "a": [2]}])");
+  assistant.set_tool_calls_json(
+      "\xEF\xBB\xBF"
+      R"([{"z": 1.0, "a": [2]}])");  // a byte order mark
   v1::ChatMessage& tool = *chat.add_messages();
   tool.set_role("tool");
   tool.set_content("");

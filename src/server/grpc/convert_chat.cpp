@@ -25,11 +25,16 @@ Result<void> add_message(const v1::ChatMessage& message, int index, std::string*
   if (message.has_name()) add_member("name", message.name(), json);
   if (!message.tool_calls_json().empty()) {
     // Read here, so that a text that ends the object early cannot change another part of the list.
-    if (const auto calls = parse_json(message.tool_calls_json()); !calls) {
+    if (const auto parsed = parse_json(message.tool_calls_json()); !parsed) {
       return invalid_argument("chat.messages[" + std::to_string(index) +
-                              "].tool_calls_json: " + calls.error().message);
+                              "].tool_calls_json: " + parsed.error().message);
     }
-    *json += ", \"tool_calls\": " + message.tool_calls_json();
+    // A text may begin with a byte order mark, what stands inside of one may not.
+    constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+    std::string_view calls = message.tool_calls_json();
+    if (calls.starts_with(kByteOrderMark)) calls.remove_prefix(kByteOrderMark.size());
+    *json += ", \"tool_calls\": ";
+    *json += calls;
   }
   if (message.has_tool_call_id()) add_member("tool_call_id", message.tool_call_id(), json);
   *json += '}';
