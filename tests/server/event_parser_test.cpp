@@ -83,6 +83,10 @@ TEST(EventParser, RefusesWhatIsNotHttpOrTooLarge) {
   EXPECT_TRUE(parse("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", 99).is_error);
   EXPECT_TRUE(parse("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 99).is_error);
   EXPECT_TRUE(parse("HTTP/1.1 200 OK\r\nA: " + std::string(100'000, 'x'), 4096).is_error);
+  // What follows a chunk, and what follows the last one.
+  const std::string chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  EXPECT_TRUE(parse(chunked + "1\r\na" + std::string(2000, 'x'), 99).is_error);
+  EXPECT_TRUE(parse(chunked + "0\r\n" + std::string(2000, 'x'), 99).is_error);
 }
 
 }  // namespace

@@ -133,11 +133,14 @@ Result<bool> EventParser::feed(std::string_view bytes, const OnEvent& on_event) 
         left_ = 1;  // a chunk with bytes has ended
         break;
       }
-      case State::kChunkEnd:
-        if (!read_until("\r\n", &bytes, &line_)) break;
+      case State::kChunkEnd: {
+        const bool is_whole = read_until("\r\n", &bytes, &line_);
+        if (line_.size() > kMaxLineBytes) return not_http();
+        if (!is_whole) break;
         line_.clear();
         state_ = left_ == 0 ? State::kDone : State::kChunkSize;
         break;
+      }
       case State::kUntilClose:
         take(bytes, on_event);
         bytes = {};
