@@ -52,9 +52,13 @@ Result<T> read_field(const std::map<std::string, Json>& fields, const std::strin
 Result<ConfigFile> ConfigFile::open(const std::filesystem::path& path) {
   const auto text = read_file(path, kMaxConfigBytes);
   if (!text) return std::unexpected(text.error());
+  return parse(*text, path.filename().string());
+}
+
+Result<ConfigFile> ConfigFile::parse(std::string_view text, const std::string& file_name) {
   ConfigFile config;
-  config.where_ = path.filename().string() + ": ";
-  const auto json = parse_json(*text);
+  config.where_ = file_name + ": ";
+  const auto json = parse_json(text);
   if (!json) return fail(json.error().code, config.where_ + json.error().message);
   if (!json->is_object()) return invalid_argument(config.where_ + "is no JSON object");
   flatten("", *json, config.fields_, config.nulls_);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -19,6 +20,8 @@ class ConfigFile final {
  public:
   // kNotFound, kInvalidArgument.
   static Result<ConfigFile> open(const std::filesystem::path& path);
+  // The same from a file's text; `file_name` begins the messages.
+  static Result<ConfigFile> parse(std::string_view text, const std::string& file_name);
 
   // True for a field, and for a name that has fields below it ("rope_scaling").
   bool has(const std::string& name) const;

@@ -104,7 +104,11 @@ Result<TokenizerConfig> read_tokenizer_config(const std::filesystem::path& folde
     if (text.error().code == ErrorCode::kNotFound) return TokenizerConfig();
     return std::unexpected(text.error());
   }
-  const auto json = parse_json(*text);
+  return parse_tokenizer_config(*text);
+}
+
+Result<TokenizerConfig> parse_tokenizer_config(std::string_view text) {
+  const auto json = parse_json(text);
   auto config = json ? read_fields(*json) : std::unexpected(json.error());
   if (!config) {
     return fail(config.error().code, std::string(kFileName) + ": " + config.error().message);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sluice/error.h"
@@ -40,6 +41,8 @@ struct TokenizerConfig {
 // Reads tokenizer_config.json of `folder`; all absent if there is no such file.
 // kInvalidArgument names the file and the field.
 Result<TokenizerConfig> read_tokenizer_config(const std::filesystem::path& folder);
+// The same from the file's text.
+Result<TokenizerConfig> parse_tokenizer_config(std::string_view text);
 
 // Folders from before added_tokens_decoder have an added_tokens.json beside their tokenizer.model.
 // Takes its tokens, if `config` has none; special are those that special_tokens_map.json names.
