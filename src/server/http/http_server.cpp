@@ -31,6 +31,7 @@ constexpr std::chrono::milliseconds kAcceptPause{100};
 // Of shutdown's wait for answers under way.
 constexpr std::chrono::milliseconds kPollTime{5};
 constexpr int kBacklog = 1024;
+constexpr int kAcceptBurst = 64;  // connections that are taken before streams have their turn again
 
 struct HostThread {
   std::shared_ptr<ConnectionHost> host;
@@ -143,6 +144,7 @@ class HttpServerImpl final : public HttpServer {
     }
     if (!error) acceptor.socket.bind(endpoint, error);
     if (!error) acceptor.socket.listen(kBacklog, error);
+    if (!error) acceptor.socket.non_blocking(true, error);
     if (!error) {
       port_ = acceptor.socket.local_endpoint().port();
       return {};
@@ -167,8 +169,20 @@ class HttpServerImpl final : public HttpServer {
         return;
       }
       take(std::move(socket), host);
+      accept_waiting(acceptor);
       accept(acceptor);
     });
+  }
+  // Who waits already: with one a turn of a loop that serves streams too, clients would queue.
+  void accept_waiting(Acceptor& acceptor) {
+    for (int i = 0; i < kAcceptBurst; ++i) {
+      HostThread& thread = threads_[next_thread_ % threads_.size()];
+      error_code error;
+      tcp::socket socket = acceptor.socket.accept(thread.host->context, error);
+      if (error) return;  // nobody waits; any other error comes again to accept()
+      ++next_thread_;
+      take(std::move(socket), thread.host);
+    }
   }
   void take(tcp::socket socket, const std::shared_ptr<ConnectionHost>& host) {
     error_code ignored;
