@@ -5,8 +5,8 @@ Over gRPC and HTTP, `sluice bench serve` finds out the capacity in a closed loop
 it in an open one. The refused must know soon, and the accepted must not feel the others.
 
     SLUICE_TEST_OVERLOAD     (default)                        goals, for a machine without other work
-    until refused, p99       100 ms                           10 ms
-    between messages, p99    three times and 20 ms up         a fifth up
+    until refused, p99       1 s                              10 ms
+    between messages, p99    three times and 200 ms up        a fifth up
     each load                3 s                              20 s
 
 The default's bounds are what a busy machine keeps; server and client share its cores.
@@ -26,14 +26,14 @@ from support import PATIENCE_S, environment, running_server  # noqa: E402
 
 HAS_GOALS = os.environ.get("SLUICE_TEST_OVERLOAD") == "goals"
 LOAD_S = 20 if HAS_GOALS else 3
-MAX_REFUSAL_MS = 10 if HAS_GOALS else 100
+MAX_REFUSAL_MS = 10 if HAS_GOALS else 1000
 NUM_PLACES = 32  # running, and as many waiting
 STEP_MS = 5
 OUTPUT_TOKENS = 50
 
 
 def max_gap_ms(calm_ms):
-    return 1.2 * calm_ms if HAS_GOALS else 3 * calm_ms + 20
+    return 1.2 * calm_ms if HAS_GOALS else 3 * calm_ms + 200
 
 
 def load(target, *flags):
