@@ -51,7 +51,8 @@ std::string request_body(const GenerateRequest& request, const OpenAiTarget& tar
   return json.dump();
 }
 
-// How many tokens an event brings: as many as it has ids, or one if it has a choice.
+// How many tokens an event brings: as many as it has ids, or one if it has a choice. A choice that
+// only says why it ended brings none: llama.cpp's server sends one after the last token.
 int32_t count_tokens(std::string_view event) {
   constexpr std::string_view kIds = "\"token_ids\":[";
   if (const size_t ids = event.find(kIds); ids != std::string_view::npos) {
@@ -59,7 +60,9 @@ int32_t count_tokens(std::string_view event) {
     const std::string_view list = event.substr(ids, end - ids);
     return static_cast<int32_t>(std::ranges::count(list, ',')) + 1;
   }
-  return event.find("\"choices\":[{") == std::string_view::npos ? 0 : 1;
+  const auto has = [event](std::string_view text) { return event.find(text) != event.npos; };
+  const bool only_ends = has("\"text\":\"\"") && has("\"finish_reason\":\"");
+  return has("\"choices\":[{") && !only_ends ? 1 : 0;
 }
 
 // The member of an object that somebody else wrote, if it is there and of its type.

@@ -1,9 +1,12 @@
 """`import`, `doctor` and the benchmarks."""
+import contextlib
+import http.server
 import json
 import pathlib
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree
 
@@ -13,6 +16,45 @@ from support import (BINARY, LLAMA, PATIENCE_S, SMALL, CommandLineTest, environm
 
 FIGURES = ["concurrency", "prefill_tokens_per_s", "decode_tokens_per_s", "ttft_ms", "itl_ms",
            "step_ms"]
+
+
+class LastWordServer(http.server.BaseHTTPRequestHandler):
+    """One token, and why the stream ended a while later in a choice of its own, as llama.cpp's
+    server says it."""
+
+    def do_GET(self):
+        self._answer("application/json", [json.dumps({"data": [{"id": "m"}]})])
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        events = [{"choices": [{"text": "t1", "index": 0, "finish_reason": None}]},
+                  {"choices": [{"text": "", "index": 0, "finish_reason": "length"}],
+                   "usage": {"completion_tokens": 1}}]
+        lines = [json.dumps(event, separators=(",", ":")) for event in events]
+        self._answer("text/event-stream", [f"data: {line}\n\n" for line in [*lines, "[DONE]"]])
+
+    def log_message(self, *_):
+        pass
+
+    def _answer(self, content_type, parts):
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.end_headers()
+        for part in parts:
+            self.wfile.write(part.encode())
+            self.wfile.flush()
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def last_word_server():
+    """Its address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LastWordServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 class ToolTest(CommandLineTest):
@@ -121,6 +163,16 @@ class ToolTest(CommandLineTest):
                           "--duration", "200ms", "--prompt-tokens", "8", "--output-tokens", "8")
             self.assertIn("goodput", text.out)
             self.check_load_over_http(server)
+
+    def test_a_last_word_without_a_token_is_no_token(self):
+        with last_word_server() as address:
+            outcome = sluice("bench", "serve", "--target", f"http://{address}", "--concurrency",
+                             "2", "--duration", "200ms", "--output-tokens", "1", "--json",
+                             "--quiet")
+        self.assert_done(outcome)
+        report = json.loads(outcome.out)
+        self.assertGreaterEqual(report["succeeded"], 2)
+        self.assertEqual(report["itl_ms"]["p99"], 0, "nothing comes after the only token")
 
     def check_load_over_http(self, server):
         with tempfile.TemporaryDirectory() as folder:
