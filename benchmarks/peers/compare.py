@@ -8,7 +8,7 @@ spreads, ratios and the fraction of the byte limit (weights and KV cache of a st
 bandwidth measured in the same turn), and writes JSON. Exits 1 if a goal is missed.
 
 Everything is installed and made on first use, in ignored folders: the peers take 13 GB, the models
-of both shapes 25 GB. A peer other than Transformers reads the base environment's packages too.
+of both shapes 25 GB. OpenVINO GenAI and CTranslate2 read the base environment's packages too.
 
   benchmarks/peers/compare.py --prepare          installs and converts only
   benchmarks/peers/compare.py --minutes 35       the best peer of each row

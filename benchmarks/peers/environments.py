@@ -1,7 +1,7 @@
 """The peers' Python environments: installed once from the package registry, ignored by git.
 
-One folder holds them all. `base` has torch and Transformers; CTranslate2, llama.cpp and OpenVINO
-GenAI have a small environment each that sees base's packages; vLLM needs another torch and is alone.
+One folder holds them all. `base` has torch and Transformers; CTranslate2 and OpenVINO GenAI have a
+small environment each that sees base's packages; llama.cpp needs none of them, and vLLM another torch.
 """
 
 import os
@@ -13,9 +13,15 @@ import tarfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements"
-ON_BASE = ("openvino", "ctranslate2", "llama_cpp")
+ON_BASE = ("openvino", "ctranslate2")
 # GCC 12 drops stores to AMX tile configurations: without these flags, Q8_0 and Q4_0 crash.
 LLAMA_CPP_FLAGS = "-fno-tree-dse -fno-dse"
+LLAMA_CPP_OPTIONS = (
+    "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_BUILD_COMMON=ON",
+    "-DLLAMA_BUILD_TOOLS=ON", "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_CURL=OFF",
+    f"-DCMAKE_C_FLAGS={LLAMA_CPP_FLAGS}", f"-DCMAKE_CXX_FLAGS={LLAMA_CPP_FLAGS}")
 
 
 class Failed(Exception):
@@ -37,11 +43,16 @@ def make_environment(folder):
     return folder / "bin" / "python"
 
 
+def packages_of(python):
+    """The folder of an environment's packages."""
+    site = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return pathlib.Path(run([python, "-c", site]).strip())
+
+
 def see_packages_of(python, base_python):
     """Lets one environment import what another one has."""
-    site = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own, base = (run([each, "-c", site]).strip() for each in (python, base_python))
-    (pathlib.Path(own) / "base.pth").write_text(base + "\n", encoding="utf-8")
+    (packages_of(python) / "base.pth").write_text(f"{packages_of(base_python)}\n",
+                                                  encoding="utf-8")
 
 
 def install(python, *what, **kwargs):
@@ -54,24 +65,29 @@ def install_vllm(python):
     install(python, "--no-deps", "-r", REQUIREMENTS / "vllm_no_deps.txt")
 
 
-def install_llama_cpp(python, folder):
-    """Builds llama.cpp from llama-cpp-python's source, without what nothing here needs."""
-    requirement = re.search(r"^llama-cpp-python==.*$",
-                            (REQUIREMENTS / "llama_cpp.txt").read_text(encoding="utf-8"), re.M)[0]
-    source = folder / "source"
+def llama_cpp_requirement():
+    return re.search(r"^llama-cpp-python==.*$",
+                     (REQUIREMENTS / "llama_cpp.txt").read_text(encoding="utf-8"), re.M)[0]
+
+
+def llama_cpp_source(python, folder):
+    """Downloads llama-cpp-python's source, which has llama.cpp's in it."""
     run([python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:",
-         "--dest", source, requirement])
-    with tarfile.open(next(source.glob("*.tar.gz"))) as archive:
-        archive.extractall(source, filter="data")
-    package = next(path for path in source.iterdir() if path.is_dir())
-    script = package / "CMakeLists.txt"
-    text = script.read_text(encoding="utf-8")
-    script.write_text(text.replace("LLAMA_BUILD_COMMON ON", "LLAMA_BUILD_COMMON OFF"),
-                      encoding="utf-8")
-    arguments = ("-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF "
-                 f"-DCMAKE_C_FLAGS='{LLAMA_CPP_FLAGS}' -DCMAKE_CXX_FLAGS='{LLAMA_CPP_FLAGS}'")
-    install(python, package, env=dict(os.environ, CMAKE_ARGS=arguments))
+         "--dest", folder, llama_cpp_requirement()])
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        archive.extractall(folder, filter="data")
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+def install_llama_cpp(python, folder):
+    """Builds llama.cpp's server, and gives the Python package the same libraries."""
+    package = llama_cpp_source(python, folder / "source")
+    build = folder / "server"
+    run(["cmake", "-S", package / "vendor" / "llama.cpp", "-B", build, *LLAMA_CPP_OPTIONS])
+    run(["cmake", "--build", build, "--target", "llama-server", f"-j{os.cpu_count()}"])
+    install(python, package, env=dict(os.environ, CMAKE_ARGS="-DLLAMA_BUILD=OFF"))
     install(python, "-r", REQUIREMENTS / "llama_cpp.txt")
+    (packages_of(python) / "llama_cpp" / "lib").symlink_to(build / "bin")
 
 
 class Environments:
@@ -101,6 +117,13 @@ class Environments:
             install(python, "-r", REQUIREMENTS / f"{name}.txt")
         done.touch()
         return python
+
+    def llama_server(self):
+        """llama.cpp's server."""
+        server = self.python("llama_cpp").parents[1] / "server" / "bin" / "llama-server"
+        if not server.exists():
+            raise Failed(f"{server} is not there: remove that environment, it is an older one")
+        return server
 
     def _base_python(self):
         if self._base is not None:

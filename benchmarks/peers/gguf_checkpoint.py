@@ -1,11 +1,13 @@
 """Converts a Hugging Face folder of BLOOM or LLaMA into llama.cpp's files; run in its environment.
 
-    gguf_checkpoint.py HF_FOLDER FOLDER
+    gguf_checkpoint.py HF_FOLDER FOLDER [--vocabulary]
 
 Writes bf16.gguf, q8_0.gguf and q4_0.gguf, as llama-quantize makes them. There is no vocabulary in
-them: prompts are token ids.
+them: prompts are token ids. With --vocabulary there is a made-up one, for a server that must turn
+tokens into text.
 """
 
+import argparse
 import json
 import pathlib
 import re
@@ -76,6 +78,16 @@ def bf16_tensors(path):
         yield name, data[begin:end].view(numpy.uint16).reshape(tensor["shape"])
 
 
+def add_vocabulary(writer, size):
+    """Each token has a text of its own, so that a server sends each in an event of its own."""
+    special = ["<unk>", "<s>", "</s>"]
+    types = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([*special, *(f"t{i}" for i in range(len(special), size))])
+    writer.add_token_scores([0.0] * size)
+    writer.add_token_types([*types, *[gguf.TokenType.NORMAL] * (size - len(types))])
+
+
 def add_hyperparameters(writer, config):
     if config["model_type"] == "bloom":
         hidden, layers, heads = config["hidden_size"], config["n_layer"], config["n_head"]
@@ -95,15 +107,18 @@ def add_hyperparameters(writer, config):
     writer.add_feed_forward_length(wide)
     writer.add_context_length(context)
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_tokenizer_model("none")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
 
 
-def write_bf16(source, path):
+def write_bf16(source, path, has_vocabulary):
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     family = config["model_type"]
     writer = gguf.GGUFWriter(path, family)
     add_hyperparameters(writer, config)
+    if has_vocabulary:
+        add_vocabulary(writer, config["vocab_size"])
+    else:
+        writer.add_tokenizer_model("none")
     for name, values in bf16_tensors(source / "model.safetensors"):
         values = rearrange(config, name, values)
         if values.ndim == 1:
@@ -119,9 +134,14 @@ def write_bf16(source, path):
 
 
 def main():
-    source, folder = map(pathlib.Path, sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--vocabulary", action="store_true")
+    options = parser.parse_args()
+    folder = options.folder
     folder.mkdir()
-    write_bf16(source, folder / "bf16.gguf")
+    write_bf16(options.source, folder / "bf16.gguf", options.vocabulary)
     for name, kind in QUANTIZED.items():
         parameters = llama_cpp.llama_model_quantize_default_params()
         parameters.ftype = kind

@@ -88,9 +88,11 @@ class Models:
         checkpoint = self.checkpoint(shape)
         if system in ("transformers", "vllm"):
             return checkpoint
+        if system in ("llama_cpp", "llama_server"):  # one folder has all precisions
+            python = self._environments.python("llama_cpp")
+            flags = ["--vocabulary"] if system == "llama_server" else []
+            return self._make(f"{shape}.{system}", lambda path: [
+                python, HERE / "gguf_checkpoint.py", checkpoint, path, *flags])
         python = self._environments.python(system)
-        if system == "llama_cpp":  # one folder has all precisions
-            return self._make(f"{shape}.llama_cpp", lambda path: [
-                python, HERE / "gguf_checkpoint.py", checkpoint, path])
         return self._make(f"{shape}.{system}.{precision}", lambda path: [
             python, HERE / f"{system}_checkpoint.py", checkpoint, path, precision])
