@@ -57,6 +57,26 @@ TEST(Kserve, AnswersWithTheWholeTextAndWhatARepeatNeeds) {
   EXPECT_EQ(response.parameters().at("sluice_request_id").string_param(), "drawn");
 }
 
+TEST(Kserve, IdsOfRequestAndTraceComeFromMetadata) {
+  FakeService service;
+  const Loopback loopback(service);
+  const auto ask = [&](const inference::ModelInferRequest& request) {
+    grpc::ClientContext context;
+    context.AddMetadata("x-request-id", "from-metadata");
+    context.AddMetadata("traceparent", "00-anything");
+    inference::ModelInferResponse response;
+    EXPECT_TRUE(stub_of(loopback)->ModelInfer(&context, request, &response).ok());
+  };
+  inference::ModelInferRequest named = text_request();
+  named.clear_id();
+  ask(named);
+  named.set_id("from-message");
+  ask(named);
+  EXPECT_EQ(service.wait_for_call(0)->request().request_id, "from-metadata");
+  EXPECT_EQ(service.wait_for_call(0)->request().traceparent, "00-anything");
+  EXPECT_EQ(service.wait_for_call(1)->request().request_id, "from-message");
+}
+
 TEST(Kserve, AnswersRawWhatCameRaw) {
   FakeService service(send_words);
   const Loopback loopback(service);

@@ -8,7 +8,7 @@
 #include "observability/metrics.h"
 #include "server/http/http_server.h"
 #include "server/http/router.h"
-#include "server/http/worker_pool.h"
+#include "server/worker_pool.h"
 #include "sluice/error.h"
 #include "sluice/service.h"
 

@@ -21,7 +21,7 @@ constexpr std::chrono::nanoseconds kDefaultRetryTime = std::chrono::seconds(1);
 
 }  // namespace
 
-Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKeys* keys) {
+Result<Client> client_of(const grpc::ServerContextBase& context, const ApiKeys* keys) {
   const auto& metadata = context.client_metadata();
   const auto [first, last] = metadata.equal_range("authorization");
   std::optional<std::string_view> authorization;
@@ -31,13 +31,13 @@ Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKe
   return authenticate(keys, authorization);
 }
 
-std::string metadata_value(const grpc::CallbackServerContext& context, const char* key) {
+std::string metadata_value(const grpc::ServerContextBase& context, const char* key) {
   const auto place = context.client_metadata().find(key);
   if (place == context.client_metadata().end()) return "";
   return {place->second.data(), place->second.size()};
 }
 
-std::optional<steady_clock::time_point> deadline_of(const grpc::CallbackServerContext& context) {
+std::optional<steady_clock::time_point> deadline_of(const grpc::ServerContextBase& context) {
   const gpr_timespec deadline = context.raw_deadline();
   const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
   if (left.tv_sec > kMaxDeadlineSeconds) return std::nullopt;
@@ -46,7 +46,7 @@ std::optional<steady_clock::time_point> deadline_of(const grpc::CallbackServerCo
          std::chrono::nanoseconds(left.tv_nsec);
 }
 
-Error cancel_error(const grpc::CallbackServerContext& context) {
+Error cancel_error(const grpc::ServerContextBase& context) {
   const auto deadline = deadline_of(context);
   if (deadline && *deadline <= steady_clock::now()) {
     return {ErrorCode::kDeadlineExceeded, "the deadline passed"};
@@ -54,7 +54,7 @@ Error cancel_error(const grpc::CallbackServerContext& context) {
   return {ErrorCode::kCancelled, "the client cancelled the call"};
 }
 
-void add_retry_time(const Error& error, grpc::CallbackServerContext& context) {
+void add_retry_time(const Error& error, grpc::ServerContextBase& context) {
   if (!error.retry_after && error.code != ErrorCode::kResourceExhausted) return;
   const auto time =
       std::chrono::ceil<std::chrono::milliseconds>(error.retry_after.value_or(kDefaultRetryTime));

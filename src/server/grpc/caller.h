@@ -14,19 +14,19 @@ namespace sluice::server {
 // Who makes this call, by its `authorization` metadata; a call that has it more than once has none.
 // kUnauthenticated as ApiKeys::authenticate. Without keys (null) everybody is a client without a
 // name.
-Result<Client> client_of(const grpc::CallbackServerContext& context, const ApiKeys* keys);
+Result<Client> client_of(const grpc::ServerContextBase& context, const ApiKeys* keys);
 
 // The first value of a metadata key; empty if there is none.
-std::string metadata_value(const grpc::CallbackServerContext& context, const char* key);
+std::string metadata_value(const grpc::ServerContextBase& context, const char* key);
 
 // The call's deadline, which may lie in the past; none if it is absent or beyond ten years.
 std::optional<std::chrono::steady_clock::time_point> deadline_of(
-    const grpc::CallbackServerContext& context);
+    const grpc::ServerContextBase& context);
 
 // Why a call was cancelled: its deadline, or else its client.
-Error cancel_error(const grpc::CallbackServerContext& context);
+Error cancel_error(const grpc::ServerContextBase& context);
 
 // Tells a client that was refused for a full queue when to come back. Before Finish.
-void add_retry_time(const Error& error, grpc::CallbackServerContext& context);
+void add_retry_time(const Error& error, grpc::ServerContextBase& context);
 
 }  // namespace sluice::server

@@ -7,7 +7,6 @@
 #include "server/grpc/caller.h"
 #include "server/grpc/convert.h"
 #include "server/grpc/convert_chat.h"
-#include "server/grpc/generate_stream.h"
 #include "server/grpc/unary_answer.h"
 #include "server/model_lookup.h"
 
@@ -31,11 +30,6 @@ grpc::ServerUnaryReactor* GenerationService::answer(Context* context, const Byte
                                                     Bytes& response, Handle handle) {
   return answer_unary<Request>(context, request, response, client_of(*context, keys_.get()),
                                std::move(handle));
-}
-
-grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationService::Generate(Context* context,
-                                                                        const Bytes* request) {
-  return GenerateStream::start(context, *request, service_, keys_.get());
 }
 
 grpc::ServerUnaryReactor* GenerationService::Tokenize(Context* context, const Bytes* request,

@@ -14,14 +14,15 @@
 namespace sluice::server {
 
 // All methods raw: wire.h says why.
-using RawGeneration = v1::Generation::WithRawCallbackMethod_Generate<
+using RawGeneration = v1::Generation::WithRawMethod_Generate<
     v1::Generation::WithRawCallbackMethod_Tokenize<v1::Generation::WithRawCallbackMethod_Detokenize<
         v1::Generation::WithRawCallbackMethod_GetModel<
             v1::Generation::WithRawCallbackMethod_ListModels<
                 v1::Generation::WithRawCallbackMethod_GetServerInfo<
                     v1::Generation::WithRawCallbackMethod_RenderChat<v1::Generation::Service>>>>>>>;
 
-// sluice.v1.Generation over a Service, for whoever has a key of `keys` (null: for everybody).
+// sluice.v1.Generation over a Service, for whoever has a key of `keys` (null: for everybody). All
+// but Generate, whose calls a GenerateLoop asks for.
 //
 // Who has none learns nothing but that: the key is looked at before the message.
 // Threads: gRPC's. `service` must outlive it.
@@ -32,7 +33,6 @@ class GenerationService final : public RawGeneration {
 
   using Context = grpc::CallbackServerContext;
   using Bytes = grpc::ByteBuffer;
-  grpc::ServerWriteReactor<Bytes>* Generate(Context* context, const Bytes* request) override;
   grpc::ServerUnaryReactor* Tokenize(Context* context, const Bytes* request,
                                      Bytes* response) override;
   grpc::ServerUnaryReactor* RenderChat(Context* context, const Bytes* request,

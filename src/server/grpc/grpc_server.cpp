@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "server/grpc/acceptor.h"
+#include "server/grpc/generate_loop.h"
 #include "server/grpc/generation_service.h"
 #include "server/grpc/health_service.h"
 #include "server/grpc/kserve_service.h"
@@ -99,7 +100,10 @@ std::expected<void, Error> check(const GrpcServerOptions& options) {
 class GrpcServerImpl final : public GrpcServer {
  public:
   GrpcServerImpl(Service& service, std::shared_ptr<const ApiKeys> keys)
-      : generation_(service, keys), kserve_(service, std::move(keys)), health_(service) {}
+      : generation_(service, keys),
+        kserve_(service, keys),
+        health_(service),
+        generate_loop_(std::make_shared<GenerateLoop>(service, std::move(keys))) {}
   ~GrpcServerImpl() override { shutdown(std::chrono::nanoseconds(0)); }
 
   std::expected<void, Error> listen(const GrpcServerOptions& options) {
@@ -118,8 +122,13 @@ class GrpcServerImpl final : public GrpcServer {
     builder.RegisterService(&generation_);
     builder.RegisterService(&kserve_);
     builder.RegisterService(&health_);
+    auto queue = builder.AddCompletionQueue();
     server_ = builder.BuildAndStart();
     if (!server_) return fail(ErrorCode::kUnavailable, "cannot serve on " + options.address);
+    generate_loop_->start(std::move(queue), [this](auto* context, auto* request, auto* writer,
+                                                   auto* call_queue, auto* event) {
+      generation_.RequestGenerate(context, request, writer, call_queue, call_queue, event);
+    });
     acceptor_->start([this](int listener_fd, int fd) {
       grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
       connection.listener_fd = listener_fd;
@@ -152,6 +161,7 @@ class GrpcServerImpl final : public GrpcServer {
     begin_shutdown(grace);
     std::scoped_lock lock(shutdown_mutex_);
     if (closing_.joinable()) closing_.join();
+    generate_loop_->stop();
     server_.reset();
   }
 
@@ -159,6 +169,7 @@ class GrpcServerImpl final : public GrpcServer {
   GenerationService generation_;
   KserveService kserve_;
   HealthService health_;
+  const std::shared_ptr<GenerateLoop> generate_loop_;
   std::unique_ptr<Acceptor> acceptor_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::mutex shutdown_mutex_;

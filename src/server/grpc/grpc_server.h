@@ -28,7 +28,7 @@ struct GrpcServerOptions {
 // sluice.v1.Generation, inference.GRPCInferenceService (KServe v2), grpc.health.v1 and reflection
 // over one Service.
 //
-// Uses gRPC's callback API: no thread of ours waits for a call. Threads: any.
+// One thread has all Generate calls (generate_loop.h), gRPC's own threads the rest. Threads: any.
 class GrpcServer {
  public:
   virtual ~GrpcServer() = default;

@@ -43,6 +43,8 @@ Result<void> KserveInfer::submit(const grpc::ByteBuffer& bytes, Service& service
     const std::scoped_lock lock(mutex_);
     answer_.emplace(std::move(prepared->answer));
   }
+  std::string& request_id = prepared->call.request.request_id;
+  if (request_id.empty()) request_id = metadata_value(*context_, "x-request-id");
   auto call = submit_kserve_call(prepared->call, service, shared_from_this());
   if (!call) return std::unexpected(std::move(call.error()));
   call_.set(*std::move(call));

@@ -6,7 +6,7 @@
 #include "server/access/api_keys.h"
 #include "server/http/openai_request.h"
 #include "server/http/router.h"
-#include "server/http/worker_pool.h"
+#include "server/worker_pool.h"
 #include "sluice/service.h"
 
 namespace sluice::server {

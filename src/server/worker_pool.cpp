@@ -1,4 +1,4 @@
-#include "server/http/worker_pool.h"
+#include "server/worker_pool.h"
 
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
