@@ -78,6 +78,10 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
                    options.log_format, {"text", "json"});
   flags.add_text({"--log-file", "FILE", "Where the log goes; opened anew on SIGHUP", "stderr"},
                  options.log_file);
+  flags.add_switch(
+      {"--log-library-messages", "",
+       "Errors of failed steps in LibTorch's words too; they may name the model's parts", ""},
+      options.runtime.library_messages);
   flags.add_switch({"--quiet", "", "No progress bar, and only warnings and errors in the log", ""},
                    options.quiet);
   add_runtime_flags(flags, options.runtime);

@@ -278,6 +278,7 @@ class ServiceBuilder final {
         return std::unexpected(allocated.error());
       }
       auto own = std::make_unique<ModelExecutor>(std::move(source.runner), pool_);
+      if (options_.library_messages) own->say_library_messages();
       executors_.push_back(own.get());
       executor = std::move(own);
       notice("model " + info.name + ": KV cache holds " + std::to_string(info.kv_capacity_tokens) +

@@ -41,7 +41,10 @@ Result<std::span<sampling::RowResult>> ModelExecutor::collect() {
   const kernels::ComputeScope scope(*pool_);
   const auto logits = runner_->forward(input_->batch);
   if (!logits) {
-    return fail(logits.error().code, logits.error().message + ": " + runner_->failure_detail());
+    return fail(
+        logits.error().code,
+        logits.error().message + (says_library_messages_ ? ": " + runner_->failure_detail()
+                                                         : " (--log-library-messages says more)"));
   }
   const observability::ProfiledPart part(profiler_, "sampling");
   const int32_t vocabulary_size = runner_->config().vocabulary_size;

@@ -20,6 +20,9 @@ class ModelExecutor final : public StepExecutor {
   // Requires: the KV pool is allocated; no sequence is in it yet.
   Result<void> warm_up(int32_t block_size);
 
+  // From now on a failed step's error has LibTorch's words.
+  void say_library_messages() { says_library_messages_ = true; }
+
   // From now on every step's operators and sampling are timed. `profiler` must outlive this.
   void set_profiler(observability::StepProfiler* profiler);
 
@@ -30,6 +33,7 @@ class ModelExecutor final : public StepExecutor {
   std::unique_ptr<model::ModelRunner> runner_;
   std::shared_ptr<kernels::ThreadPool> pool_;
   observability::StepProfiler* profiler_ = nullptr;
+  bool says_library_messages_ = false;
   StepInput* input_ = nullptr;
   std::vector<sampling::RowResult> results_;
 };
