@@ -43,7 +43,8 @@ struct RuntimeOptions {
   std::shared_ptr<observability::Registry> metrics;
   // While models load: the model's name, bytes done, bytes in all.
   std::function<void(const std::string&, int64_t, int64_t)> progress;
-  // Notices of failed steps have LibTorch's words too, which may have names and shapes of the model.
+  // Notices of failed steps have LibTorch's words too, which may have names and shapes of the
+  // model.
   bool library_messages = false;
   // One line for a person: which device, how many tokens fit, why a GPU is not used, and so on.
   std::function<void(const std::string&)> notice;
