@@ -47,7 +47,7 @@ class KvCacheDtypeTest : public testing::TestWithParam<const char*> {
     EXPECT_TRUE(service.generate(std::move(request), observer).has_value());
     const auto& summary = observer->wait();
     EXPECT_TRUE(summary.has_value());
-    Answer answer{.profile = summary->profile};
+    Answer answer{.tokens = {}, .profile = summary->profile};
     double sum = 0;
     int count = 0;
     for (const GenerateChunk& chunk : observer->chunks()) {

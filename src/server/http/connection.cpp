@@ -189,10 +189,9 @@ class ConnectionImpl final : public Connection,
   // chunks does not say its size: it may grow to the limit.
   bool reserve_body() {
     constexpr int64_t kSmall = 64 << 10;
-    const auto length = parser_->content_length();
-    const int64_t size = length               ? static_cast<int64_t>(*length)
-                         : parser_->chunked() ? host_->options.max_body_bytes
-                                              : 0;
+    const int64_t unsaid = parser_->chunked() ? host_->options.max_body_bytes : 0;
+    const auto size =
+        static_cast<int64_t>(parser_->content_length().value_or(static_cast<uint64_t>(unsaid)));
     if (size > kSmall) body_share_ = host_->bodies->take(size);
     return size <= kSmall || body_share_;
   }
