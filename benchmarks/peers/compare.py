@@ -36,6 +36,19 @@ ROOT = HERE.parents[1]
 CHECK_PROMPTS, CHECK_PROMPT_TOKENS, CHECK_NEW_TOKENS = 4, 24, 32
 
 
+def add_places(parser):
+    """What every comparison asks: threads, and where things are read, made and written."""
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--binaries", type=pathlib.Path, default=ROOT / "build" / "bin")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "peers-models",
+                        help="folder of the models")
+    parser.add_argument("--environments", type=pathlib.Path, default=ROOT / "build" / "peers",
+                        help="folder of what is installed of the peers")
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
+    parser.add_argument("--log", type=pathlib.Path, default=ROOT / "build" / "peers.log",
+                        help="what peers and conversions write to stderr")
+
+
 def parse_arguments():
     def names(allowed):
         def parse(text):
@@ -59,18 +72,10 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side [3]")
     parser.add_argument("--minutes", type=float, default=float("inf"),
                         help="begin no turn when so much time is over, without installing")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prepare", action="store_true", help="install and convert, then end")
-    parser.add_argument("--binaries", type=pathlib.Path, default=ROOT / "build" / "bin")
-    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "peers-models",
-                        help="folder of the models")
-    parser.add_argument("--environments", type=pathlib.Path, default=ROOT / "build" / "peers",
-                        help="folder of the peers' Python environments")
     parser.add_argument("--environment", type=pathlib.Path,
                         help="an environment with torch and Transformers that exists already")
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
-    parser.add_argument("--log", type=pathlib.Path, default=ROOT / "build" / "peers.log",
-                        help="what peers and conversions write to stderr")
+    add_places(parser)
     return parser.parse_args()
 
 

@@ -22,7 +22,6 @@ import os
 import pathlib
 import resource
 import shlex
-import signal
 import socket
 import statistics
 import subprocess
@@ -32,8 +31,9 @@ import urllib.error
 import urllib.request
 
 import models
-from compare import ROOT, machine_report, spread, stop_on_sigterm
+from compare import add_places, machine_report, spread, stop_on_sigterm
 from environments import Environments, Failed, llama_cpp_requirement, run
+from frozen import FrozenProcess
 
 SHAPE = "bloom-560m"
 PROMPT_TOKENS, OUTPUT_TOKENS = 128, 64
@@ -56,19 +56,11 @@ def parse_arguments():
     parser.add_argument("--attempts", type=int, default=6, help="at most so many rounds [6]")
     parser.add_argument("--quiet", type=float, default=0.1,
                         help="other work of a round that counts, as a fraction of the cores [0.1]")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--duration", default="10s", help="of a load with streams at once [10s]")
     parser.add_argument("--open-duration", default="15s", help="of the open load, or 0s [15s]")
     parser.add_argument("--llama-flags", type=shlex.split, default=LLAMA_FLAGS,
                         help=f"of llama-server [{shlex.join(LLAMA_FLAGS)}]")
-    parser.add_argument("--binaries", type=pathlib.Path, default=ROOT / "build" / "bin")
-    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "peers-models",
-                        help="folder of the models")
-    parser.add_argument("--environments", type=pathlib.Path, default=ROOT / "build" / "peers",
-                        help="folder of llama.cpp")
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
-    parser.add_argument("--log", type=pathlib.Path, default=ROOT / "build" / "peers.log",
-                        help="what servers and conversions write")
+    add_places(parser)
     return parser.parse_args()
 
 
@@ -78,47 +70,22 @@ def free_address():
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-class Server:
+class Server(FrozenProcess):
     """A server's process, frozen but for its turns."""
 
     def __init__(self, command, http_address, log):
-        self._command = [str(part) for part in command]
-        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log,
-                                         stderr=log, start_new_session=True)
-        try:
-            self._wait_until_ready(f"http://{http_address}/v1/models")
-        except BaseException:
-            self.stop()
-            raise
-        self._signal(signal.SIGSTOP)
+        self._url = f"http://{http_address}/v1/models"
+        super().__init__(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def __enter__(self):
-        self._signal(signal.SIGCONT)
-
-    def __exit__(self, *_):
-        self._signal(signal.SIGSTOP)
-
-    @property
-    def pid(self):
-        return self._process.pid
-
-    def stop(self):
-        if self._process.poll() is None:
-            self._signal(signal.SIGKILL)
-        self._process.wait()
-
-    def _signal(self, number):
-        os.killpg(self._process.pid, number)
-
-    def _wait_until_ready(self, url):
+    def wait_until_ready(self):
         deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                with urllib.request.urlopen(url):
+                with urllib.request.urlopen(self._url):
                     return
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.1)
-        raise Failed(f"not ready: {shlex.join(self._command)}")
+        raise Failed(f"not ready: {shlex.join(self.command)}")
 
 
 @dataclasses.dataclass
@@ -206,7 +173,7 @@ class CpuMeter:
         """Seconds of all cores busy and idle, and of the server and the clients that ended."""
         ticks = os.sysconf("SC_CLK_TCK")
         user, nice, system, idle, iowait, *_ = map(int, read_proc("stat").split()[1:9])
-        own = sum(map(int, read_proc(f"{self._server.pid}/stat").rsplit(")", 1)[1].split()[11:13]))
+        own = sum(map(int, read_proc(f"{self._server.process.pid}/stat").rsplit(")", 1)[1].split()[11:13]))
         clients = resource.getrusage(resource.RUSAGE_CHILDREN)
         return ((user + nice + system) / ticks, (idle + iowait) / ticks,
                 own / ticks + clients.ru_utime + clients.ru_stime)

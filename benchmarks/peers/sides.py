@@ -6,13 +6,13 @@ import os
 import pathlib
 import re
 import select
-import signal
 import subprocess
 import tempfile
 import time
 
 import models
 from environments import Failed, run
+from frozen import FrozenProcess
 
 HERE = pathlib.Path(__file__).resolve().parent
 SPARE_TOKENS = 64  # room beside prompt and completion
@@ -93,41 +93,27 @@ class Sluice:
         return [json.loads(line)["token_ids"] for line in text.splitlines()]
 
 
-class PeerProcess:
+class PeerProcess(FrozenProcess):
     """A peer with its model loaded, frozen while it is not measured."""
 
     def __init__(self, command, environment, log):
-        self._command = command
-        self._process = subprocess.Popen(
-            [str(part) for part in command], env=environment, text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=log, start_new_session=True)
-        try:
-            self.about = self._read()
-        except BaseException:
-            self.stop()
-            raise
-        self._signal(signal.SIGSTOP)
+        self.about = None
+        super().__init__(command, env=environment, text=True, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=log)
+
+    def wait_until_ready(self):
+        self.about = self._read()
 
     def measure(self, workload):
-        self._signal(signal.SIGCONT)
-        print(json.dumps(dataclasses.asdict(workload)), file=self._process.stdin, flush=True)
-        answer = self._read()["tokens_per_s"]
-        self._signal(signal.SIGSTOP)
-        return answer
-
-    def stop(self):
-        if self._process.poll() is None:
-            self._signal(signal.SIGKILL)
-        self._process.wait()
-
-    def _signal(self, number):
-        os.killpg(self._process.pid, number)
+        with self:
+            print(json.dumps(dataclasses.asdict(workload)), file=self.process.stdin, flush=True)
+            return self._read()["tokens_per_s"]
 
     def _read(self):
-        came = select.select([self._process.stdout], [], [], ANSWER_S)[0]
-        line = self._process.stdout.readline() if came else ""
+        came = select.select([self.process.stdout], [], [], ANSWER_S)[0]
+        line = self.process.stdout.readline() if came else ""
         if not line:
-            raise Failed(f"no answer from {' '.join(map(str, self._command))}")
+            raise Failed(f"no answer from {' '.join(self.command)}")
         return json.loads(line)
 
 

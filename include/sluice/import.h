@@ -19,7 +19,7 @@ struct ImportOptions {
   bool packed = false;  // the weights once more, as the kernels hold them: they are used mapped
   // Loads the package once more and keeps some logits beside it, which every load compares with its
   // own: a machine, a driver or a build that computes something else is found at start-up. Left out
-  // for a model that needs more than half of the free memory.
+  // for a model that needs more than half of the free memory, or whose logits are not finite.
   bool golden = true;
   std::function<void(const std::string&)> notice;  // one line for the user
   // Bytes written so far and in all; called on the importing thread. Returning false stops the

@@ -2,9 +2,17 @@
 
 #include <algorithm>
 #include <exception>
+#include <expected>
 #include <string>
 
+#include "sluice/error.h"
+
 namespace sluice::model {
+
+// The caller's progress function said no.
+inline std::unexpected<Error> import_stopped() {
+  return fail(ErrorCode::kCancelled, "the import was stopped");
+}
 
 // LibTorch's messages are many lines with tracebacks; what a command line or a log can show is one
 // line of them: of an exception inside a program the last line, which says what happened.

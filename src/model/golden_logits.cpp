@@ -96,6 +96,12 @@ GoldenLogits plan_golden(const ModelConfig& config) {
   return golden;
 }
 
+bool has_finite_logits(const GoldenLogits& golden) {
+  return std::ranges::all_of(golden.logits, [](const std::vector<float>& row) {
+    return std::ranges::all_of(row, [](float value) { return std::isfinite(value); });
+  });
+}
+
 std::string write_golden(const GoldenLogits& golden) {
   nlohmann::ordered_json json;
   json["package"] = golden.package;

@@ -29,6 +29,9 @@ struct GoldenLogits {
 // The sequence and the columns for a model, spread over its vocabulary; no logits yet.
 GoldenLogits plan_golden(const ModelConfig& config);
 
+bool has_finite_logits(const GoldenLogits& golden);
+
+// Requires: its logits are finite.
 std::string write_golden(const GoldenLogits& golden);
 // kDataLoss with file and reason: not JSON, unknown or missing fields, sizes that do not fit each
 // other, numbers that are not finite, or token ids that the model does not have.

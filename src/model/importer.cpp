@@ -114,10 +114,6 @@ class Progress final {
   int64_t done_bytes_ = 0;
 };
 
-std::unexpected<Error> stopped() {
-  return fail(ErrorCode::kCancelled, "the import was stopped");
-}
-
 int64_t num_elements(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
 }
@@ -188,9 +184,7 @@ Result<void> write_manifest(const SourceModel& source, const fs::path& folder,
     if (!file) return std::unexpected(file.error());
     const std::string path = fs::relative(item.path(), folder, error).generic_string();
     manifest.files[path] = model::digest_file((*file)->bytes(), pool);
-    if (!progress.add((*file)->bytes().size())) {
-      return stopped();
-    }
+    if (!progress.add((*file)->bytes().size())) return model::import_stopped();
   }
   const std::string text = model::write_manifest(manifest);
   auto written = model::write_file(folder / model::kManifestFile, std::as_bytes(std::span(text)));
@@ -199,7 +193,7 @@ Result<void> write_manifest(const SourceModel& source, const fs::path& folder,
 }
 
 // What the package in `folder` answers here, for the machines that will serve it. Left out, with a
-// notice, where the model cannot run here.
+// notice, where the model cannot run here, or where its answers are no numbers.
 Result<void> write_golden_file(const ImportOptions& options, const SourceModel& source,
                                const fs::path& folder, kernels::ThreadPool& pool,
                                Progress& progress) {
@@ -222,10 +216,11 @@ Result<void> write_golden_file(const ImportOptions& options, const SourceModel& 
     is_stopped |= !progress.add(static_cast<size_t>(done - std::exchange(done_bytes, done)));
   };
   const auto runner = model::ModelRunner::load(folder, load_options, pool);
-  if (is_stopped) return stopped();
+  if (is_stopped) return model::import_stopped();
   if (!runner) return std::unexpected(runner.error());
   const auto golden = model::make_golden(**runner, load_options.block_size);
   if (!golden) return std::unexpected(golden.error());
+  if (!has_finite_logits(*golden)) return leave_out("they are not finite");
   const std::string text = model::write_golden(*golden);
   return model::write_file(folder / model::kGoldenFile, std::as_bytes(std::span(text)));
 }

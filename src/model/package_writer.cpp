@@ -11,6 +11,7 @@
 #include "base/mapped_file.h"
 #include "kernels/quantize.h"
 #include "model/dtype.h"
+#include "model/failure.h"
 #include "model/finite.h"
 
 namespace sluice::model {
@@ -151,7 +152,7 @@ Result<void> WeightWriter::write_part(const std::string& path, const at::Tensor&
     const size_t written = place.values_end + place.scales_end;
     if (auto done = write_slab(path, rows.narrow(0, row, count), place); !done) return done;
     if (!options_.written(place.values_end + place.scales_end - written)) {
-      return fail(ErrorCode::kCancelled, "the import was stopped");
+      return import_stopped();
     }
   }
   return {};

@@ -13,6 +13,7 @@
 #include "kernels/quantize.h"
 #include "model/checkpoint.h"
 #include "model/dtype.h"
+#include "model/failure.h"
 #include "model/manifest.h"
 #include "model/package_writer.h"
 #include "model/safetensors.h"
@@ -139,7 +140,7 @@ class PackedWriter final {
         keep(product.entry->name + std::string(kScalesSuffix), bytes.scales);
         keep(product.entry->name + std::string(kSumsSuffix), bytes.sums);
         if (!written_(bytes.panels.size())) {
-          return fail(ErrorCode::kCancelled, "the import was stopped");
+          return import_stopped();
         }
       }
     }

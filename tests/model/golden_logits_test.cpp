@@ -105,8 +105,9 @@ TEST_F(GoldenFile, HoldsForEveryWayToLoad) {
   }
 }
 
-// A checkpoint whose tensor has every second number's sign turned.
-void turn_signs(const fs::path& folder, const std::string& tensor) {
+// Changes a tensor's bytes in a checkpoint.
+template <typename Change>
+void change_tensor(const fs::path& folder, const std::string& tensor, Change change) {
   std::string text = read_text(folder / "model.safetensors");
   {
     const auto file = SafetensorsFile::open(folder / "model.safetensors");
@@ -116,7 +117,7 @@ void turn_signs(const fs::path& folder, const std::string& tensor) {
       const auto bytes = file->bytes(entry);
       const std::string right(reinterpret_cast<const char*>(bytes.data()), bytes.size());
       std::string wrong = right;
-      for (size_t i = 1; i < wrong.size(); i += 4) wrong[i] = static_cast<char>(wrong[i] ^ 0x80);
+      change(wrong);
       text.replace(text.find(right), right.size(), wrong);
     }
   }
@@ -129,7 +130,9 @@ TEST_F(GoldenFile, OtherWeightsAreFound) {
   const GoldenLogits right = golden();
   const fs::path checkpoint = folder_ / "source";
   copy_variant("llama_gqa_tied_bf16", checkpoint);
-  turn_signs(checkpoint, "model.layers.1.mlp.down_proj.weight");
+  change_tensor(checkpoint, "model.layers.1.mlp.down_proj.weight", [](std::string& bytes) {
+    for (size_t i = 1; i < bytes.size(); i += 4) bytes[i] = static_cast<char>(bytes[i] ^ 0x80);
+  });
   ImportOptions options;
   options.source = checkpoint;
   options.package = package_;
@@ -142,6 +145,24 @@ TEST_F(GoldenFile, OtherWeightsAreFound) {
   const std::string message = load_error(package_);
   EXPECT_TRUE(message.starts_with("golden_logits.json: the logits of 24 tokens differ")) << message;
   EXPECT_NE(message.find("(cpu-other/1)"), std::string::npos) << message;
+}
+
+// Weights that are finite and overflow: the package is made, and loads as it did before.
+TEST_F(GoldenFile, LogitsThatAreNotFiniteAreLeftOut) {
+  copy_variant("llama_gqa_tied_bf16", folder_ / "source");
+  change_tensor(folder_ / "source", "model.norm.weight", [](std::string& bytes) {
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = '\x7f';  // 3.4e38
+  });
+  ImportOptions options;
+  options.source = folder_ / "source";
+  options.package = package_;
+  std::string notices;
+  options.notice = [&](const std::string& line) { notices += line; };
+  const auto imported = import_model(options);
+  ASSERT_TRUE(imported.has_value()) << imported.error().message;
+  EXPECT_EQ(notices, "no golden logits are made: they are not finite");
+  EXPECT_FALSE(fs::exists(file()));
+  EXPECT_NE(load(package_), nullptr);
 }
 
 TEST_F(GoldenFile, OneWrongRowIsFound) {

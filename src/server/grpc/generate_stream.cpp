@@ -95,8 +95,9 @@ void GenerateStream::on_chunk(GenerateChunk chunk) {
     const std::scoped_lock lock(mutex_);
     if (is_cancelled_ || is_closed_) return;
     output_.push(std::move(chunk));
+    if (std::exchange(is_woken_, true)) return;
   }
-  wake();
+  loop_->wake(shared_from_this());
 }
 
 void GenerateStream::on_end(Result<GenerateSummary> end) {
