@@ -12,10 +12,15 @@
 namespace sluice::cli {
 namespace {
 
+// from_chars takes no '+'; one before another sign stays, so that it is refused.
+std::string_view without_plus(std::string_view text) {
+  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
+  return text;
+}
+
 template <typename T>
 Result<T> parse_whole(std::string_view text) {
-  std::string_view digits = text;
-  if (digits.starts_with('+')) digits.remove_prefix(1);
+  const std::string_view digits = without_plus(text);
   T value{};
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error == std::errc::result_out_of_range) {
@@ -102,8 +107,7 @@ Result<uint64_t> parse_uint64(std::string_view text) {
 }
 
 Result<double> parse_double(std::string_view text) {
-  std::string_view digits = text;
-  if (digits.starts_with('+')) digits.remove_prefix(1);
+  const std::string_view digits = without_plus(text);
   double value = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error == std::errc::result_out_of_range) {

@@ -23,7 +23,8 @@ TEST(ParseTest, TakesWholeNumbersToTheirBorders) {
 }
 
 TEST(ParseTest, RefusesWhatIsNotAWholeNumber) {
-  for (const char* text : {"", " ", "1 ", " 1", "1.0", "1e3", "0x10", "abc", "--1", "-"}) {
+  for (const char* text :
+       {"", " ", "1 ", " 1", "1.0", "1e3", "0x10", "abc", "--1", "+-1", "-+1", "++1", "-", "+"}) {
     EXPECT_FALSE(parse_int64(text)) << text;
   }
   // CLI11 would clamp this one in silence.
@@ -38,6 +39,7 @@ TEST(ParseTest, LeavesNanAndInfinityToTheValidator) {
   EXPECT_EQ(*parse_double("1e-3"), 1e-3);
   EXPECT_FALSE(parse_double("1e999"));
   EXPECT_FALSE(parse_double("1,5"));
+  EXPECT_FALSE(parse_double("+-1"));
   EXPECT_FALSE(parse_double(""));
 }
 

@@ -215,6 +215,7 @@ TEXT_FORMATS = {
     "output": 'o{"index": 0, "text": "a"}\n{"index": 2, "completion": 0}\n'
               '{"index": 2, "completion": 1}\n{"index": 3, "error": "x"}\n{"index": 4',
     "number": "v+18446744073709551615",
+    "zero": "v-0",
     "list": "v1, -2,3",
     "bias": "v5=-1.5,7=inf",
     "duration": "v1.5h",

@@ -228,7 +228,7 @@ void read_values(const std::string& text) {
   if (whole) require(cli::parse_int64(std::to_string(*whole)) == *whole, "a number is a number");
   const auto natural = cli::parse_uint64(text);
   require_quote(natural);
-  require(!whole || *whole < 0 || natural.has_value(), "what is whole is natural");
+  require(!whole || text.starts_with('-') || natural.has_value(), "what is whole is natural");
   require_quote(cli::parse_double(text));
   require_quote(cli::parse_bool(text));
   require_quote(cli::parse_int64_list(text));
