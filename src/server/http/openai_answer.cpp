@@ -131,6 +131,7 @@ void OpenAiAnswer::begin_stream() {
   {
     const std::scoped_lock lock(mutex_);
     if (is_over_) return;
+    if (error_ && !has_begun_) return;  // on_end() is about to answer with the error's own status
     is_first = !std::exchange(has_begun_, true);
     exchange = exchange_;
   }
