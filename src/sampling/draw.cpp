@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
 
 namespace sluice::sampling {
@@ -11,12 +10,6 @@ namespace {
 // Elements of a row inside a bracket beyond which the bracket says too little.
 size_t most_inside(size_t row_size) {
   return row_size / 4 + kGroup;
-}
-
-// The mass that top_p asks for.
-uint64_t wanted_mass(uint64_t whole, float top_p) {
-  const double wanted = std::ceil(static_cast<double>(top_p) * static_cast<double>(whole));
-  return std::clamp<uint64_t>(static_cast<uint64_t>(wanted), 1, whole);
 }
 
 }  // namespace
@@ -137,8 +130,7 @@ int32_t Drawer::draw_row(const Row& row, const SamplingParams& params, uint64_t 
     kept.mass = weigh_kept(row, kept.cut);
     kept.has_group_mass = true;
   }
-  __extension__ using Wide = unsigned __int128;
-  auto rest = static_cast<uint64_t>((static_cast<Wide>(bits) * kept.mass) >> 64);
+  uint64_t rest = kernels::drawn_mass(bits, kept.mass);
   std::array<uint64_t, kGroup> mass;
   size_t next_inside = 0;
   int32_t g = 0;
@@ -292,7 +284,7 @@ Drawer::Selection Drawer::cut_by_rank(const Row& row, int32_t count) {
 }
 
 Drawer::Selection Drawer::cut_by_mass(const Row& row, const Selection& within, float fraction) {
-  uint64_t rest = wanted_mass(within.mass, fraction);
+  uint64_t rest = kernels::wanted_mass(within.mass, fraction);
   uint64_t before = rest;
   int32_t bucket = 0;
   for (; rest > bucket_mass_[bucket]; ++bucket) rest -= bucket_mass_[bucket];
@@ -348,7 +340,7 @@ std::optional<Drawer::Selection> Drawer::cut_in_bracket(const Row& row, float to
     num_inside += static_cast<size_t>(sums.num_inside);
     if (num_inside > most) return std::nullopt;
   }
-  const uint64_t wanted = wanted_mass(whole, top_p);
+  const uint64_t wanted = kernels::wanted_mass(whole, top_p);
   if (wanted <= above || wanted > above + weigh_inside(num_inside)) return std::nullopt;
   uint64_t rest = wanted - above;
   narrow_inside(*range, num_inside, rest);

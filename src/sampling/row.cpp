@@ -1,8 +1,6 @@
 #include "sampling/row.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <functional>
 
 #include "kernels/compute.h"
@@ -16,15 +14,6 @@ const RowKernels& row_kernels() {
     return has_avx512 ? avx512::kRowKernels : avx2::kRowKernels;
   }();
   return kernels;
-}
-
-int32_t key_of(float z) {
-  const auto bits = std::bit_cast<int32_t>(z + 0.0f);
-  return bits ^ ((bits >> 31) & 0x7fffffff);
-}
-
-float from_key(int32_t key) {
-  return std::bit_cast<float>(key ^ ((key >> 31) & 0x7fffffff));
 }
 
 void Row::reserve(int32_t size) {
@@ -77,22 +66,6 @@ int32_t Row::key_reached_by(int32_t count) {
   std::nth_element(scratch_.begin(), scratch_.begin() + (count - 1), scratch_.end(),
                    std::greater<>());
   return scratch_[count - 1];
-}
-
-// x = m 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh(s) with s = (m - 1) / (m + 1), |s| <
-// 0.172, by its series up to s^21.
-double natural_log(double x) {
-  int exponent = 0;
-  double m = std::frexp(x, &exponent);
-  if (m < 0.70710678118654752) {
-    m *= 2;
-    --exponent;
-  }
-  const double s = (m - 1) / (m + 1);
-  const double square = s * s;
-  double series = 0;
-  for (int n = 21; n >= 1; n -= 2) series = series * square + 1.0 / n;
-  return exponent * 0.69314718055994531 + 2 * s * series;
 }
 
 }  // namespace sluice::sampling

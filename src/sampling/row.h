@@ -42,10 +42,8 @@ class Row final {
   KeyRange range_{};
 };
 
-int32_t key_of(float z);
-float from_key(int32_t key);
-
-// ln(x) for x >= 1, from basic operations only, so that its bits are the same everywhere.
-double natural_log(double x);
+using kernels::from_key;
+using kernels::key_of;
+using kernels::natural_log;
 
 }  // namespace sluice::sampling

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/sampling_math.h"
+
 // The inner loops over a row of logits, built once for each instruction set.
 //
 // Both builds give the same bits: comparisons and integer sums do not depend on the order, every
@@ -12,10 +14,9 @@ namespace sluice::sampling {
 // Elements that a kernel call handles at most.
 inline constexpr int kGroup = 128;
 
-// A logit as an integer with the same order (-0 counts as +0). NaN falls outside
-// [kKeyOfMinusInfinity, kKeyOfInfinity).
-inline constexpr int32_t kKeyOfInfinity = 0x7f800000;
-inline constexpr int32_t kKeyOfMinusInfinity = static_cast<int32_t>(0x807fffff);
+using kernels::kKeyOfInfinity;
+using kernels::kKeyOfMinusInfinity;
+using kernels::kMassBits;
 
 struct KeyRange {
   int32_t smallest;
@@ -28,7 +29,6 @@ struct WeightScale {
   float max;
   float inverse_temperature;
 };
-inline constexpr int kMassBits = 40;
 
 // Logits between which something is looked for, ends included.
 struct Bracket {

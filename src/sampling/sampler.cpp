@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "kernels/compute.h"
+#include "kernels/philox.h"
 #include "sampling/draw.h"
-#include "sampling/philox.h"
 #include "sampling/row.h"
 
 namespace sluice::sampling {
@@ -113,7 +113,8 @@ void fill_logprobs(Workspace& work, const RowTask& task, RowResult& result) {
 
 int32_t draw_token(Workspace& work, const RowTask& task) {
   if (task.params->temperature < kGreedyTemperature) return work.row.argmax();
-  const uint64_t bits = random_bits(task.params->seed, task.completion_index, task.position);
+  const uint64_t bits =
+      kernels::random_bits(task.params->seed, task.completion_index, task.position);
   return work.drawer.draw(work.row, *task.params, bits);
 }
 

@@ -34,8 +34,8 @@ class ThreadPool;
 //             (Holtzman et al. 2019, 1904.09751); at least one id
 //    min_p    the ids with (x - max x) / T >= ln(min_p) (Nguyen et al. 2024, 2407.01082)
 //    Unlike vLLM and Hugging Face, ids that tie with the last kept one are not kept as well.
-// 4. One draw: with W the weight left and u 64 random bits (philox.h) of (seed, completion index,
-//    position), the first id, in ascending order of ids, at which the running weight exceeds
+// 4. One draw: with W the weight left and u 64 random bits (kernels/philox.h) of (seed, completion
+//    index, position), the first id, in ascending order of ids, at which the running weight exceeds
 //    floor(u W / 2^64).
 //
 // Logprobs are those of the model's own distribution, before step 1 and without temperature:

@@ -4,7 +4,7 @@
 #include <numeric>
 #include <set>
 
-#include "sampling/philox.h"
+#include "kernels/philox.h"
 #include "tests/sampling/rows.h"
 
 namespace sluice::sampling {
@@ -99,7 +99,7 @@ TEST_P(CutsTest, DrawsWhatTheSortedRowDraws) {
     for (uint32_t position = 0; position < 120; ++position) {
       const RowResult result = sample_one(row, params, position);
       ASSERT_EQ(result.fault, RowFault::kNone);
-      ASSERT_TRUE(oracle.agrees(result.token_id, random_bits(params.seed, 0, position)))
+      ASSERT_TRUE(oracle.agrees(result.token_id, kernels::random_bits(params.seed, 0, position)))
           << "row seed " << row_seed << ", position " << position << ", token " << result.token_id
           << ", kept " << oracle.num_kept() << (oracle.keeps(result.token_id) ? "" : ", not kept");
     }
@@ -164,7 +164,7 @@ TEST(CutsTest, ASampleThatMisleadsCostsOnlyTime) {
     const Oracle oracle(row, params);
     for (uint32_t position = 0; position < 60; ++position) {
       const RowResult result = sample_one(row, params, position);
-      ASSERT_TRUE(oracle.agrees(result.token_id, random_bits(params.seed, 0, position)));
+      ASSERT_TRUE(oracle.agrees(result.token_id, kernels::random_bits(params.seed, 0, position)));
     }
   }
 }

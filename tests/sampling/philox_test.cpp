@@ -1,8 +1,8 @@
-#include "sampling/philox.h"
+#include "kernels/philox.h"
 
 #include <gtest/gtest.h>
 
-namespace sluice::sampling {
+namespace sluice::kernels {
 namespace {
 
 // Random123's kat_vectors for philox4x32, 10 rounds.
@@ -26,4 +26,4 @@ TEST(Philox, EveryPartOfTheKeyMatters) {
 }
 
 }  // namespace
-}  // namespace sluice::sampling
+}  // namespace sluice::kernels

@@ -3,7 +3,7 @@
 #include <array>
 #include <cstdint>
 
-namespace sluice::sampling {
+namespace sluice::kernels {
 
 // Philox4x32-10: a random function of (key, counter), with no state to carry.
 //
@@ -32,4 +32,4 @@ constexpr uint64_t random_bits(uint64_t seed, uint32_t completion_index, uint32_
   return words[0] | uint64_t{words[1]} << 32;
 }
 
-}  // namespace sluice::sampling
+}  // namespace sluice::kernels
