@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "kernels/compute.h"
+#include "kernels/device.h"
 #include "kernels/kv_layout.h"
 #include "kernels/operators.h"
 #include "kv_cache/kv_pool.h"
@@ -58,9 +59,11 @@ void attention_bench(benchmark::State& state, const Case& c) {
                       .head_size = kHeadSize,
                       .format = c.format};
   const at::ScalarType dtype = c.format == KvFormat::kInt8 ? at::kChar : at::kBFloat16;
-  auto layers = kv_cache::KvPool::create(kv_cache_shape(shape), 1, dtype);
+  Device& device = **cpu_device();
+  auto layers = kv_cache::KvPool::create(device, kv_cache_shape(shape), 1, dtype);
   const auto layer_bytes = static_cast<int64_t>((*layers)->layers()[0].nbytes());
-  layers = kv_cache::KvPool::create(kv_cache_shape(shape), kPoolBytes / layer_bytes + 1, dtype);
+  layers =
+      kv_cache::KvPool::create(device, kv_cache_shape(shape), kPoolBytes / layer_bytes + 1, dtype);
   for (const at::Tensor& layer : (*layers)->layers()) at::Tensor(layer).fill_(0);
   const at::Tensor qkv =
       at::randn({c.batch * c.rows, (c.heads.heads + 2 * c.heads.kv_heads) * kHeadSize})

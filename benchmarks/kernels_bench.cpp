@@ -117,7 +117,7 @@ const std::vector<at::Tensor>& many_weights(const Kind& kind, int64_t n, int64_t
 bool is_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& y) {
   const at::Tensor ids = at::zeros({2}, at::TensorOptions().dtype(at::kInt));
   ids.data_ptr<int32_t>()[1] = static_cast<int32_t>(weight.size(0) - 1);
-  const at::Tensor columns = embed(ids, weight).to(at::kFloat);
+  const at::Tensor columns = embed(ids, weight, std::nullopt).to(at::kFloat);
   const at::Tensor rows = x.index_select(0, at::zeros({1}, at::kLong).add(x.size(0) - 1));
   const at::Tensor wide = rows.to(at::kFloat);
   const at::Tensor expected = at::matmul(wide, columns.t());

@@ -21,7 +21,8 @@ endif()
 
 # -ffp-contract=off: whether a product and a sum fuse is decided in the source, never by the
 # compiler, because the bits of a row must not depend on which loop the compiler put it in.
-add_compile_options(-Wall -Wextra -Wpedantic -Wnon-virtual-dtor -ffp-contract=off)
+add_compile_options(
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wnon-virtual-dtor;-ffp-contract=off>")
 
 if(SLUICE_SANITIZER)
   add_compile_options(-fsanitize=${SLUICE_SANITIZER} -fno-omit-frame-pointer)

@@ -35,6 +35,27 @@ function(sluice_test)
   endif()
 endfunction()
 
+# The same program on other devices (tests/device/test_device.h): sluice_device_tests(<name>
+# [TIMEOUT seconds] [HOST_TESTS filter]). NAME.cuda-host runs the CUDA kernels on the host, NAME.cuda on a GPU; it skips,
+# visibly, where there is none. HOST_TESTS are those that do not take minutes on the host. scripts/gpu_check builds and runs all of the latter.
+add_custom_target(gpu_tests)
+function(sluice_device_tests name)
+  cmake_parse_arguments(ARG "" "TIMEOUT;HOST_TESTS" "" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  if(ARG_HOST_TESTS)
+    set(cuda-host_arguments "--gtest_filter=${ARG_HOST_TESTS}")
+  endif()
+  add_dependencies(gpu_tests ${name})
+  foreach(device IN ITEMS cuda-host cuda)
+    add_test(NAME ${name}.${device} COMMAND ${name} ${${device}_arguments})
+    set_tests_properties(${name}.${device} PROPERTIES
+      ENVIRONMENT "SLUICE_TEST_DEVICE=${device}" TIMEOUT ${ARG_TIMEOUT}
+      SKIP_REGULAR_EXPRESSION "this build has no CUDA;no NVIDIA driver;no GPU")
+  endforeach()
+endfunction()
+
 # A Python program that tests the built binary: sluice_python_test(NAME <name> SCRIPT <file>
 # [TIMEOUT seconds]). It is called with the binary and the source folder; exit code 77 skips, visibly.
 # The sanitizer builds, which have no binary, leave it out.

@@ -45,8 +45,8 @@ class Gpt2(Module):
 
     def forward(self, tokens: Tensor, positions: Tensor, cache: List[Tensor],
                 plan: List[Tensor]) -> Tensor:
-        x = sluice.embed(tokens, self.embedding)
-        x = x + sluice.embed(positions, self.position_embedding)
+        x = sluice.embed(tokens, self.embedding, None)
+        x = sluice.embed(positions, self.position_embedding, x)
         for i in range(self.num_layers):
             h = sluice.layer_norm(x, self.attention_norm[i], self.attention_norm_bias[i],
                                   self.epsilon)

@@ -19,7 +19,8 @@ namespace sluice::kernels {
 // The cache's last dimension holds a slot's key and then its value here, then an int8 cache's two
 // scales.
 namespace reference {
-at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight);
+at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight,
+                 const std::optional<at::Tensor>& residual);
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                       double epsilon);
@@ -43,5 +44,10 @@ void register_backend(torch::Library& library);
 namespace cpu {
 void register_backend(torch::Library& library);
 }  // namespace cpu
+
+// The kernels of device_api.h's table, for tensors of an open device (cuda/cuda_device.h).
+namespace cuda {
+void register_backend(torch::Library& library);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

@@ -23,6 +23,15 @@ void check_vector(const char* name, const at::Tensor& vector, int64_t size, at::
   TORCH_CHECK(vector.is_contiguous(), name, " is not contiguous");
 }
 
+void check_residual(const at::Tensor& residual, int64_t rows, int64_t columns,
+                    at::ScalarType type) {
+  check_activations("residual", residual);
+  TORCH_CHECK(residual.size(0) == rows && residual.size(1) == columns, "residual has shape ",
+              residual.sizes(), ", expected [", rows, ", ", columns, "]");
+  TORCH_CHECK(residual.scalar_type() == type, "residual has dtype ", residual.scalar_type(),
+              ", expected ", type);
+}
+
 // The head size D of rows of H query, Hkv key and Hkv value heads.
 int64_t head_size_of(const at::Tensor& qkv, int64_t num_heads, int64_t num_kv_heads) {
   check_activations("qkv", qkv);
@@ -55,9 +64,11 @@ Activation parse_activation(std::string_view name) {
   TORCH_CHECK(false, "activation is \"", name, "\", expected \"\", gelu_tanh, gelu, silu or relu");
 }
 
-void check_embed(const at::Tensor& tokens, const at::Tensor& weight) {
+void check_embed(const at::Tensor& tokens, const at::Tensor& weight,
+                 const std::optional<at::Tensor>& residual) {
   check_vector("tokens", tokens, tokens.numel(), at::kInt);
   TORCH_CHECK(weight.dim() == 2, "weight has ", weight.dim(), " dimensions, expected 2");
+  if (residual) check_residual(*residual, tokens.size(0), weight.size(1), weight.scalar_type());
 }
 
 void check_norm(const at::Tensor& x, const at::Tensor& weight,
@@ -85,13 +96,7 @@ void check_linear(const at::Tensor& x, const at::Tensor& weight,
   TORCH_CHECK(weight.scalar_type() == x.scalar_type(), "x has dtype ", x.scalar_type(),
               ", weight has ", weight.scalar_type());
   if (bias) check_vector("bias", *bias, weight.size(0), x.scalar_type());
-  if (!residual) return;
-  check_activations("residual", *residual);
-  TORCH_CHECK(residual->size(0) == x.size(0) && residual->size(1) == weight.size(0),
-              "residual has shape ", residual->sizes(), ", expected [", x.size(0), ", ",
-              weight.size(0), "]");
-  TORCH_CHECK(residual->scalar_type() == x.scalar_type(), "residual has dtype ",
-              residual->scalar_type(), ", x has ", x.scalar_type());
+  if (residual) check_residual(*residual, x.size(0), weight.size(0), x.scalar_type());
 }
 
 void check_swiglu(const at::Tensor& x) {

@@ -38,7 +38,8 @@ struct AttentionOperands {
 };
 
 Activation parse_activation(std::string_view name);
-void check_embed(const at::Tensor& tokens, const at::Tensor& weight);
+void check_embed(const at::Tensor& tokens, const at::Tensor& weight,
+                 const std::optional<at::Tensor>& residual);
 void check_norm(const at::Tensor& x, const at::Tensor& weight,
                 const std::optional<at::Tensor>& bias);
 // Returns D.

@@ -21,11 +21,14 @@ struct Registrations {
                           c10::DispatchKey::CompositeExplicitAutograd, __FILE__, __LINE__};
   torch::Library cpu{torch::Library::IMPL, kOperatorNamespace, c10::DispatchKey::CPU, __FILE__,
                      __LINE__};
+  torch::Library cuda{torch::Library::IMPL, kOperatorNamespace, c10::DispatchKey::CUDA, __FILE__,
+                      __LINE__};
 
   Registrations() {
     for (const char* schema : kOperatorSchemas) definitions.def(schema);
     reference::register_backend(fallback);
     cpu::register_backend(cpu);
+    cuda::register_backend(cuda);
   }
 };
 
@@ -44,9 +47,10 @@ void register_operators() {
   (void)registrations;
 }
 
-at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight) {
+at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight,
+                 const std::optional<at::Tensor>& residual) {
   static const auto op = find<decltype(embed)>("embed");
-  return op.call(tokens, weight);
+  return op.call(tokens, weight, residual);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {

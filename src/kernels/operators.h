@@ -33,9 +33,11 @@ namespace sluice::kernels {
 // | kLogitRows       | [R]      | rows of T whose logits are wanted, ascending                   |
 enum PlanIndex : int { kSequenceStarts, kContextLengths, kBlockTables, kLogitRows, kPlanSize };
 
-// x[t] = weight[tokens[t]].
-//   tokens [T] int32 in [0, V) | weight [V, hidden], plain or packed | returns [T, hidden]
-at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight);
+// weight[tokens[t]] + residual[t].
+//   tokens [T] int32 in [0, V) | weight [V, hidden], plain or packed | residual [T, hidden]
+//   returns [T, hidden]
+at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight,
+                 const std::optional<at::Tensor>& residual);
 
 // x / sqrt(mean(x^2) + epsilon) * weight over the last dimension.
 //   x [T, hidden] | weight [hidden] | returns [T, hidden].  Zhang and Sennrich 2019, 1910.07467.

@@ -1,15 +1,13 @@
 #include "kernels/output_pool.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <c10/core/TensorImpl.h>
 
 #include <algorithm>
 #include <bit>
-#include <memory>
 #include <utility>
 
-#include "kernels/cpu/packed_panels.h"
+#include "kernels/device.h"
 
 namespace sluice::kernels {
 namespace {
@@ -18,14 +16,6 @@ namespace {
 constexpr int64_t kSmallestBytes = 4096;
 
 thread_local OutputPool* pool_in_force = nullptr;
-
-at::Tensor new_tensor(int64_t capacity, at::ScalarType dtype) {
-  const int64_t num_bytes = capacity * static_cast<int64_t>(c10::elementSize(dtype));
-  auto memory = std::make_shared<HugeBuffer>(num_bytes);
-  void* const data = memory->data();
-  return at::from_blob(
-      data, {capacity}, [memory = std::move(memory)](void*) {}, at::TensorOptions().dtype(dtype));
-}
 
 }  // namespace
 
@@ -56,7 +46,7 @@ at::Tensor OutputPool::take(at::IntArrayRef sizes, at::ScalarType dtype) {
     best->tensor = at::Tensor();  // its memory goes before the new one comes
     best->capacity = 0;
     const int64_t capacity = std::max(wanted, smallest);
-    best->tensor = new_tensor(capacity, dtype);
+    best->tensor = device_.allocate({capacity}, dtype);
     best->capacity = capacity;
   }
   best->tensor.unsafeGetTensorImpl()->set_sizes_contiguous(sizes);
@@ -66,6 +56,13 @@ at::Tensor OutputPool::take(at::IntArrayRef sizes, at::ScalarType dtype) {
 OutputScope::OutputScope(OutputPool& pool) : previous_(std::exchange(pool_in_force, &pool)) {}
 OutputScope::~OutputScope() {
   pool_in_force = previous_;
+}
+
+at::Tensor empty_output(at::IntArrayRef sizes, at::ScalarType dtype, Device& device) {
+  if (pool_in_force != nullptr && &pool_in_force->device() == &device) {
+    return pool_in_force->take(sizes, dtype);
+  }
+  return device.allocate(sizes, dtype);
 }
 
 at::Tensor empty_output(at::IntArrayRef sizes, at::ScalarType dtype) {

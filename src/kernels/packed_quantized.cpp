@@ -11,6 +11,7 @@
 #include "kernels/compute.h"
 #include "kernels/cpu/packed_panels.h"
 #include "kernels/packed_weight.h"
+#include "kernels/quantized_parts.h"
 
 // Packing of int8 and int4 weights (quantize.h) into panels (cpu/kernel_table.h).
 namespace sluice::kernels {
@@ -24,30 +25,6 @@ using cpu::kPanelColumns;
 using cpu::kTileColumns;
 
 constexpr int kCodeZero = 8;
-constexpr int kMaxMultiplier = 15;
-
-// True if the products of x with 1 to 15 are exact: its mantissa has four bits to spare.
-bool has_exact_multiples(float x) {
-  uint32_t bits = 0;
-  std::memcpy(&bits, &x, sizeof(bits));
-  return (bits & 15u) == 0;
-}
-
-// The number whose multiples a row's scales are; negative if there is none.
-float base_of(const float* scales, int64_t count) {
-  const float largest = *std::max_element(scales, scales + count);
-  if (largest == 0.0f) return 0.0f;
-  for (int parts = kMaxMultiplier; parts >= 1; --parts) {
-    const float base = largest / static_cast<float>(parts);
-    if (!has_exact_multiples(base)) continue;
-    const bool fits = std::all_of(scales, scales + count, [base](float scale) {
-      const float multiple = std::round(scale / base);
-      return multiple >= 1.0f && multiple <= kMaxMultiplier && multiple * base == scale;
-    });
-    if (fits) return base;
-  }
-  return -1.0f;
-}
 
 // Where a weight's row lies.
 struct Place {
@@ -102,7 +79,7 @@ void pack_row_int4(const PackedWeight& weight, int64_t row, const uint8_t* value
   int32_t sum = 0;
   for (int64_t first = 0; first < weight.columns; first += weight.group_size) {
     const int64_t group = first / weight.group_size;
-    const int multiplier = base == 0.0f ? 1 : static_cast<int>(std::round(scales[group] / base));
+    const int multiplier = multiplier_of(scales[group], base);
     place.multiplier(group) = static_cast<uint8_t>(multiplier);
     const int64_t end = std::min(first + weight.group_size, weight.columns);
     for (int64_t k = first; k < end; ++k) {
@@ -114,40 +91,6 @@ void pack_row_int4(const PackedWeight& weight, int64_t row, const uint8_t* value
     }
   }
   static_cast<int32_t*>(weight.sums.data())[row] = sum;
-}
-
-Result<void> check(const QuantizedWeight& weight, at::ScalarType activations) {
-  const at::Tensor& values = weight.values;
-  const at::Tensor& scales = weight.scales;
-  const bool is_int8 = weight.group_size == 0;
-  if (activations != at::kFloat && activations != at::kHalf && activations != at::kBFloat16) {
-    return invalid_argument(std::string("activations have dtype ") + c10::toString(activations) +
-                            ", expected float32, float16 or bfloat16");
-  }
-  if (!is_int8 && weight.group_size != 32 && weight.group_size != 128) {
-    return invalid_argument("group size is " + std::to_string(weight.group_size) +
-                            ", expected 32 or 128");
-  }
-  if (!values.defined() || !scales.defined() || values.dim() != 2 || scales.dim() != 2 ||
-      !values.is_cpu() || !scales.is_cpu() || !values.is_contiguous() || !scales.is_contiguous() ||
-      values.scalar_type() != (is_int8 ? at::kChar : at::kByte) ||
-      scales.scalar_type() != at::kFloat) {
-    return invalid_argument(std::string("quantized weight lacks contiguous matrices of ") +
-                            (is_int8 ? "int8" : "uint8") + " values and float32 scales");
-  }
-  const int64_t columns = is_int8 ? values.size(1) : values.size(1) * 2;
-  const int64_t num_scales = is_int8 ? 1 : (columns + weight.group_size - 1) / weight.group_size;
-  if (values.numel() == 0 || columns > kMaxQuantizedColumns) {
-    return invalid_argument("quantized weight is " + std::to_string(values.size(0)) + " x " +
-                            std::to_string(columns) + ", expected at least 1 x 1 and at most " +
-                            std::to_string(kMaxQuantizedColumns) + " columns");
-  }
-  if (scales.size(0) != values.size(0) || scales.size(1) != num_scales) {
-    return invalid_argument("scales are " + std::to_string(scales.size(0)) + " x " +
-                            std::to_string(scales.size(1)) + ", expected " +
-                            std::to_string(values.size(0)) + " x " + std::to_string(num_scales));
-  }
-  return {};
 }
 
 PackedWeight describe(const QuantizedWeight& weight, at::ScalarType activations) {
@@ -182,10 +125,7 @@ void clear_panel(const PackedWeight& weight, int64_t panel) {
 bool pack_row(const PackedWeight& packed, const QuantizedWeight& weight, int64_t row) {
   const int64_t num_scales = weight.scales.size(1);
   const float* scales = weight.scales.const_data_ptr<float>() + row * num_scales;
-  if (!std::all_of(scales, scales + num_scales,
-                   [](float scale) { return std::isfinite(scale) && scale >= 0.0f; })) {
-    return false;
-  }
+  if (!are_scales(scales, num_scales)) return false;
   float scale = scales[0];
   if (packed.format == WeightFormat::kInt8) {
     const auto* values = weight.values.const_data_ptr<int8_t>() + row * packed.columns;
@@ -219,7 +159,7 @@ void unpack(const PackedWeight& weight, int64_t row, T* output) {
 }  // namespace
 
 Result<at::Tensor> pack_weight(const QuantizedWeight& weight, at::ScalarType activations) {
-  if (const Result<void> checked = check(weight, activations); !checked) {
+  if (const Result<void> checked = check_quantized(weight, activations); !checked) {
     return std::unexpected(checked.error());
   }
   auto packed = std::make_shared<PackedWeight>(describe(weight, activations));
@@ -236,11 +176,7 @@ Result<at::Tensor> pack_weight(const QuantizedWeight& weight, at::ScalarType act
   };
   parallel_for(packed->num_panels, std::ref(task));
   if (bad_row.load() >= 0) {
-    return invalid_argument(
-        "row " + std::to_string(bad_row.load()) +
-        (packed->group_size == 0
-             ? " has a value of -128 or a scale that is negative or not finite"
-             : " has scales that are not finite whole multiples, 1 to 15, of one number"));
+    return bad_quantized_row(weight, bad_row.load());
   }
   return as_tensor(std::move(packed));
 }

@@ -9,6 +9,7 @@
 
 #include "kernels/compute.h"
 #include "kernels/cpu/packed_panels.h"
+#include "kernels/cuda/cuda_device.h"
 
 namespace sluice::kernels {
 namespace {
@@ -173,12 +174,12 @@ const PackedWeight* packed_weight(const at::Tensor& tensor) {
 }
 
 bool is_packed(const at::Tensor& tensor) {
-  return packed_weight(tensor) != nullptr;
+  return packed_weight(tensor) != nullptr || cuda::packed_weight(tensor).has_value();
 }
 
 int64_t packed_bytes(const at::Tensor& packed) {
   const PackedWeight* weight = packed_weight(packed);
-  if (weight == nullptr) return 0;
+  if (weight == nullptr) return cuda::packed_bytes(packed);
   return weight->panels.bytes() + weight->scales.bytes() + weight->sums.bytes();
 }
 

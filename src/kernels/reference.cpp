@@ -100,9 +100,11 @@ at::Tensor score_bias(const SequenceRows& rows, const std::optional<at::Tensor>&
 
 }  // namespace
 
-at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight) {
-  check_embed(tokens, weight);
-  return weight.index_select(0, tokens);
+at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight,
+                 const std::optional<at::Tensor>& residual) {
+  check_embed(tokens, weight, residual);
+  const at::Tensor rows = weight.index_select(0, tokens);
+  return residual ? (widen(rows) + widen(*residual)).to(rows.scalar_type()) : rows;
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {

@@ -6,7 +6,7 @@ namespace sluice::kernels {
 // programs are compiled against: changing one breaks packages that exist.
 inline constexpr const char* kOperatorNamespace = "sluice";
 inline constexpr const char* kOperatorSchemas[] = {
-    "embed(Tensor tokens, Tensor weight) -> Tensor",
+    "embed(Tensor tokens, Tensor weight, Tensor? residual=None) -> Tensor",
     "rms_norm(Tensor x, Tensor weight, float epsilon) -> Tensor",
     "layer_norm(Tensor x, Tensor weight, Tensor bias, float epsilon) -> Tensor",
     "head_norm(Tensor qkv, Tensor query_weight, Tensor key_weight, int num_heads, "

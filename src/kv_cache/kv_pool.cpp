@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <cstddef>
+#include <exception>
 #include <span>
 #include <string>
 #include <utility>
@@ -23,6 +24,16 @@ at::Tensor map_tensor(const std::vector<int64_t>& shape, at::ScalarType dtype, s
       at::TensorOptions().dtype(dtype));
 }
 
+// Undefined if the device refuses.
+at::Tensor allocate_tensor(kernels::Device& device, const std::vector<int64_t>& shape,
+                           at::ScalarType dtype) {
+  try {
+    return device.allocate(shape, dtype);
+  } catch (const std::exception&) {
+    return {};
+  }
+}
+
 std::vector<std::span<std::byte>> memory_of(const std::vector<at::Tensor>& layers) {
   std::vector<std::span<std::byte>> memory;
   memory.reserve(layers.size());
@@ -34,19 +45,20 @@ std::vector<std::span<std::byte>> memory_of(const std::vector<at::Tensor>& layer
 
 }  // namespace
 
-KvPool::KvPool(std::vector<at::Tensor> layers)
-    : layers_(std::move(layers)), pages_(std::make_unique<PageToucher>(memory_of(layers_))) {
+KvPool::KvPool(std::vector<at::Tensor> layers, std::unique_ptr<PageToucher> pages)
+    : layers_(std::move(layers)), pages_(std::move(pages)) {
   if (!layers_.empty())
     block_bytes_ = layers_[0].nbytes() / static_cast<size_t>(layers_[0].size(0));
   uses(0);
 }
 
 void KvPool::uses(int32_t block) {
-  if (layers_.empty()) return;
+  if (layers_.empty() || pages_ == nullptr) return;
   pages_->want((static_cast<size_t>(block) + 1) * block_bytes_ + kAheadBytes / layers_.size());
 }
 
-Result<std::unique_ptr<KvPool>> KvPool::create(const std::vector<int64_t>& layer_shape,
+Result<std::unique_ptr<KvPool>> KvPool::create(kernels::Device& device,
+                                               const std::vector<int64_t>& layer_shape,
                                                int64_t num_layers, at::ScalarType dtype) {
   size_t layer_bytes = c10::elementSize(dtype);
   bool fits = true;
@@ -55,7 +67,8 @@ Result<std::unique_ptr<KvPool>> KvPool::create(const std::vector<int64_t>& layer
   }
   std::vector<at::Tensor> layers;
   for (int64_t i = 0; fits && i < num_layers; ++i) {
-    at::Tensor layer = map_tensor(layer_shape, dtype, layer_bytes);
+    at::Tensor layer = device.is_cpu() ? map_tensor(layer_shape, dtype, layer_bytes)
+                                       : allocate_tensor(device, layer_shape, dtype);
     fits = layer.defined();
     if (fits) layers.push_back(std::move(layer));
   }
@@ -64,7 +77,8 @@ Result<std::unique_ptr<KvPool>> KvPool::create(const std::vector<int64_t>& layer
                 "the KV cache of " + std::to_string(layer_shape.empty() ? 0 : layer_shape[0]) +
                     " blocks does not fit into memory; ask for fewer KV tokens");
   }
-  return std::unique_ptr<KvPool>(new KvPool(std::move(layers)));
+  auto pages = device.is_cpu() ? std::make_unique<PageToucher>(memory_of(layers)) : nullptr;
+  return std::unique_ptr<KvPool>(new KvPool(std::move(layers), std::move(pages)));
 }
 
 }  // namespace sluice::kv_cache

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/device.h"
 #include "kv_cache/page_toucher.h"
 #include "sluice/error.h"
 
@@ -13,14 +14,15 @@ namespace sluice::kv_cache {
 
 // The memory of the KV cache: one tensor a layer, indexed by BlockId in its first dimension.
 //
-// Pages come from the system zeroed, in huge pages where it has them, and not long before their
-// use: a pool costs what its blocks in use cost, and kAheadBytes.
-// Threads: engine thread only.
+// On the CPU pages come from the system zeroed, in huge pages where it has them, and not long
+// before their use: a pool costs what its blocks in use cost, and kAheadBytes. A GPU's pool is all
+// there from the start. Threads: engine thread only.
 class KvPool final {
  public:
-  // `layer_shape`: sizes of one layer's tensor. kResourceExhausted if the system refuses the
+  // `layer_shape`: sizes of one layer's tensor. kResourceExhausted if the device refuses the
   // memory. Requires: sizes > 0.
-  static Result<std::unique_ptr<KvPool>> create(const std::vector<int64_t>& layer_shape,
+  static Result<std::unique_ptr<KvPool>> create(kernels::Device& device,
+                                                const std::vector<int64_t>& layer_shape,
                                                 int64_t num_layers, at::ScalarType dtype);
 
   const std::vector<at::Tensor>& layers() const { return layers_; }
@@ -31,11 +33,11 @@ class KvPool final {
  private:
   static constexpr size_t kAheadBytes = size_t{256} << 20;  // over all layers
 
-  explicit KvPool(std::vector<at::Tensor> layers);
+  KvPool(std::vector<at::Tensor> layers, std::unique_ptr<PageToucher> pages);
 
   std::vector<at::Tensor> layers_;
-  size_t block_bytes_ = 0;  // of one layer
-  std::unique_ptr<PageToucher> pages_;
+  size_t block_bytes_ = 0;              // of one layer
+  std::unique_ptr<PageToucher> pages_;  // null on a GPU
 };
 
 }  // namespace sluice::kv_cache

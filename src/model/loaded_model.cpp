@@ -7,6 +7,7 @@
 
 #include "base/sha256.h"
 #include "kernels/compute.h"
+#include "kernels/device.h"
 #include "model/dtype.h"
 #include "model/golden_logits.h"
 #include "model/manifest.h"
@@ -274,7 +275,9 @@ Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& opti
     return std::unexpected(applied.error());
   }
   // Of the same weights in two forms only those that are used are read, and so checked.
-  const bool use_packed = manifest->files.contains(packed_path()) &&
+  auto device = device_of(options);
+  if (!device) return std::unexpected(device.error());
+  const bool use_packed = (*device)->is_cpu() && manifest->files.contains(packed_path()) &&
                           model.config.dtype == manifest->config.dtype &&
                           model.config.encoding == manifest->config.encoding;
   const auto is_used = [use_packed](const std::string& path) {
@@ -304,8 +307,8 @@ Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& opti
   model.dtype = find_dtype(model.config.dtype)->scalar_type;
   const bool is_quantized = !manifest->config.encoding.is_plain();
   const WeightEncoding still_to_quantize = is_quantized ? WeightEncoding{} : model.config.encoding;
-  auto loader = WeightLoader::create(model.program,
-                                     {manifest->aliases, model.dtype, still_to_quantize}, pool);
+  auto loader = WeightLoader::create(
+      model.program, {**device, manifest->aliases, model.dtype, still_to_quantize}, pool);
   if (!loader) return std::unexpected(loader.error());
   auto loaded = use_packed ? load_packed(folder, model.config, **loader,
                                          [&progress](size_t bytes) { progress.add(bytes); })
@@ -358,8 +361,10 @@ Result<LoadedModel> load_source(const fs::path& folder, const LoadOptions& optio
   auto digest = source_digest(folder, *source, pool, progress);
   if (!digest) return std::unexpected(digest.error());
   model.config.digest = *std::move(digest);
-  auto loader = WeightLoader::create(model.program,
-                                     {source->aliases(), model.dtype, model.config.encoding}, pool);
+  auto device = device_of(options);
+  if (!device) return std::unexpected(device.error());
+  auto loader = WeightLoader::create(
+      model.program, {**device, source->aliases(), model.dtype, model.config.encoding}, pool);
   if (!loader) return std::unexpected(loader.error());
   CountingSink sink(**loader, progress);
   auto loaded = source->send_weights(sink);
@@ -371,6 +376,11 @@ Result<LoadedModel> load_source(const fs::path& folder, const LoadOptions& optio
 
 }  // namespace
 
+Result<kernels::Device*> device_of(const LoadOptions& options) {
+  if (options.device != nullptr) return options.device;
+  return kernels::cpu_device();
+}
+
 Result<LoadedModel> load_model(const fs::path& folder, const LoadOptions& options,
                                kernels::ThreadPool& pool) {
   std::error_code error;
@@ -380,6 +390,11 @@ Result<LoadedModel> load_model(const fs::path& folder, const LoadOptions& option
   try {
     auto model = fs::exists(folder / kManifestFile, error) ? load_package(folder, options, pool)
                                                            : load_source(folder, options, pool);
+    if (model && !(**device_of(options)).is_cpu()) {
+      if (auto checked = check_device_operators(model->program); !checked) {
+        return std::unexpected(checked.error());
+      }
+    }
     if (model) {
       model->config.dtype = dtype_of(model->dtype).name;
       model->forward = &model->program.get_method("forward").function();

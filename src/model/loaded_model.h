@@ -22,6 +22,9 @@ struct LoadedModel {
   std::optional<GoldenLogits> golden;  // of a package that has some for its weights as they are
 };
 
+// The device that the options name. kFailedPrecondition where it cannot compute.
+Result<kernels::Device*> device_of(const LoadOptions& options);
+
 // Loads a package (a folder with manifest.json), or any folder that can be imported. Errors as
 // ModelRunner::load.
 Result<LoadedModel> load_model(const std::filesystem::path& folder, const LoadOptions& options,

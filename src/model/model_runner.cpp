@@ -1,17 +1,16 @@
 #include "model/model_runner.h"
 
-#include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <optional>
 #include <utility>
 
 #include "kernels/compute.h"
+#include "kernels/device.h"
 #include "kernels/kv_layout.h"
 #include "kernels/operators.h"
 #include "kernels/output_pool.h"
@@ -21,34 +20,43 @@
 #include "model/kv_format.h"
 #include "model/loaded_model.h"
 #include "model/operator_timer.h"
+#include "model/step_inputs.h"
 #include "model/straight_program.h"
 #include "model/trial_run.h"
 
 namespace sluice::model {
 
 struct ModelRunner::State {
-  State(LoadedModel loaded, int32_t block_tokens, kernels::KvFormat format,
+  State(LoadedModel loaded, kernels::Device& place, int32_t block_tokens, kernels::KvFormat format,
         kernels::ThreadPool& threads)
-      : model(std::move(loaded)), block_size(block_tokens), kv_format(format), pool(threads) {}
+      : model(std::move(loaded)),
+        device(place),
+        block_size(block_tokens),
+        kv_format(format),
+        pool(threads),
+        inputs(place),
+        outputs(place) {}
 
   LoadedModel model;
+  kernels::Device& device;
   int32_t block_size;
   kernels::KvFormat kv_format;
   kernels::ThreadPool& pool;
   std::unique_ptr<kv_cache::KvPool> kv;
-  ProgramInputs inputs;
+  StepInputs inputs;
   std::unique_ptr<StraightProgram> straight;  // null: the interpreter runs the program
   kernels::OutputPool outputs;
   observability::StepProfiler* profiler = nullptr;
   std::string failure_detail;
 
   at::Tensor run() {
-    const OperatorTimer timer(profiler);
+    const OperatorTimer timer(profiler, device);
     if (straight != nullptr) return straight->run();
     // The graph runs as it was written: profiling and specializing could change bits between steps.
     const torch::jit::GraphOptimizerEnabledGuard as_written(false);
-    torch::jit::Stack stack = {model.program._ivalue(), inputs.tokens, inputs.positions,
-                               inputs.cache, inputs.plan};
+    const ProgramInputs& given = inputs.tensors();
+    torch::jit::Stack stack = {model.program._ivalue(), given.tokens, given.positions, given.cache,
+                               given.plan};
     model.forward->run(stack);
     return stack.at(0).toTensor();
   }
@@ -60,40 +68,8 @@ struct ModelRunner::State {
 
 namespace {
 
-at::Tensor new_input() {
-  return at::empty({0}, at::TensorOptions().dtype(at::kInt));
-}
-
 int64_t length_of(const std::vector<int32_t>& values) {
   return static_cast<int64_t>(values.size());
-}
-
-// Gives an input its content. Its memory is new only where it has to grow, and then as large as the
-// vector may become where it lies: the engine makes room for all that its sequences will need.
-void fill(const at::Tensor& input, const std::vector<int32_t>& values, at::IntArrayRef shape) {
-  c10::TensorImpl& impl = *input.unsafeGetTensorImpl();
-  const size_t num_bytes = values.size() * sizeof(int32_t);
-  if (input.storage().nbytes() < num_bytes) {
-    const auto capacity = static_cast<int64_t>(values.capacity());
-    const at::Tensor larger = at::empty({capacity}, input.options());
-    impl.set_storage_keep_dtype(larger.storage());
-  }
-  impl.set_sizes_contiguous(shape);
-  if (num_bytes > 0) std::memcpy(input.mutable_data_ptr(), values.data(), num_bytes);
-}
-
-void fill_inputs(const StepBatch& batch, const ProgramInputs& inputs) {
-  const int64_t num_tokens = length_of(batch.tokens);
-  const int64_t num_sequences = length_of(batch.context_lengths);
-  fill(inputs.tokens, batch.tokens, {num_tokens});
-  fill(inputs.positions, batch.positions, {num_tokens});
-  const auto fill_plan = [&](int index, const std::vector<int32_t>& values, at::IntArrayRef shape) {
-    fill(inputs.plan.get(static_cast<size_t>(index)), values, shape);
-  };
-  fill_plan(kernels::kSequenceStarts, batch.sequence_starts, {num_sequences + 1});
-  fill_plan(kernels::kContextLengths, batch.context_lengths, {num_sequences});
-  fill_plan(kernels::kBlockTables, batch.block_tables, {num_sequences, batch.max_blocks});
-  fill_plan(kernels::kLogitRows, batch.logit_rows, {length_of(batch.logit_rows)});
 }
 
 // Tells the pool how far into it the step reaches: the allocator hands out low blocks first, and a
@@ -142,14 +118,28 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::load(const std::filesystem::pa
   if (!model) return std::unexpected(model.error());
   const auto format = find_kv_format(options.kv_cache_dtype, model->dtype);
   if (!format) return std::unexpected(format.error());
+  auto device = device_of(options);
+  if (!device) return std::unexpected(device.error());
   std::unique_ptr<ModelRunner> runner(new ModelRunner(
-      std::make_unique<State>(*std::move(model), options.block_size, *format, pool)));
+      std::make_unique<State>(*std::move(model), **device, options.block_size, *format, pool)));
   auto tried = try_model(*runner, runner->state_->model.golden, options.block_size);
   if (!tried) return std::unexpected(std::move(tried.error()));
-  runner->state_->straight.reset();
-  runner->state_->inputs.cache.clear();
-  runner->state_->kv.reset();
+  runner->forget_pool();
   return runner;
+}
+
+Result<void> ModelRunner::try_step(int32_t num_tokens) {
+  const auto logits = run_trial(*this, std::vector<int32_t>(static_cast<size_t>(num_tokens), 0), {},
+                                state_->block_size);
+  forget_pool();
+  if (!logits) return std::unexpected(logits.error());
+  return {};
+}
+
+void ModelRunner::forget_pool() {
+  state_->straight.reset();
+  state_->inputs.clear();
+  state_->kv.reset();
 }
 
 const ModelConfig& ModelRunner::config() const {
@@ -185,26 +175,40 @@ Result<void> ModelRunner::allocate_kv(int32_t num_blocks) {
   }
   const auto shape = kernels::kv_cache_shape(state_->kv_shape(num_blocks));
   const c10::InferenceMode inference;
-  auto kv = kv_cache::KvPool::create(shape, state_->model.config.num_layers,
+  auto kv = kv_cache::KvPool::create(state_->device, shape, state_->model.config.num_layers,
                                      kv_scalar_type(state_->kv_format, state_->model.dtype));
   if (!kv) return std::unexpected(kv.error());
   state_->kv = *std::move(kv);
-  ProgramInputs& inputs = state_->inputs;
-  inputs.tokens = new_input();
-  inputs.positions = new_input();
-  inputs.cache = c10::List<at::Tensor>(state_->kv->layers());
-  inputs.plan = c10::List<at::Tensor>();
-  for (int i = 0; i < kernels::kPlanSize; ++i) inputs.plan.push_back(new_input());
-  state_->straight = StraightProgram::record(state_->model.program, inputs);
+  try {
+    state_->inputs.create(state_->kv->layers());
+  } catch (const std::exception& exception) {
+    return fail(ErrorCode::kResourceExhausted, "no memory for a step: " + one_line(exception));
+  }
+  state_->straight = StraightProgram::record(state_->model.program, state_->inputs.tensors());
   return {};
 }
 
 Result<at::Tensor> ModelRunner::forward(const StepBatch& batch) {
+  auto logits = start(batch);
+  if (!logits) return logits;
+  try {
+    return state_->device.download(*logits);
+  } catch (const std::exception& exception) {
+    return failed(exception);
+  }
+}
+
+std::unexpected<Error> ModelRunner::failed(const std::exception& exception) {
+  state_->failure_detail = one_line(exception);
+  return fail(ErrorCode::kInternal, "the model's program failed in this step");
+}
+
+Result<at::Tensor> ModelRunner::start(const StepBatch& batch) {
   const kernels::ComputeScope scope(state_->pool);
   const kernels::OutputScope outputs(state_->outputs);
   const c10::InferenceMode inference;
   try {
-    fill_inputs(batch, state_->inputs);
+    state_->inputs.fill(batch);
     announce_blocks(batch, state_->block_size, *state_->kv);
     at::Tensor logits = state_->run();
     if (logits.scalar_type() != at::kFloat || logits.dim() != 2 || !logits.is_contiguous() ||
@@ -216,8 +220,7 @@ Result<at::Tensor> ModelRunner::forward(const StepBatch& batch) {
     }
     return logits;
   } catch (const std::exception& exception) {
-    state_->failure_detail = one_line(exception);
-    return fail(ErrorCode::kInternal, "the model's program failed in this step");
+    return failed(exception);
   }
 }
 

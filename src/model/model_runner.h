@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -16,8 +17,9 @@
 #include "sluice/error.h"
 
 namespace sluice::kernels {
+class Device;
 class ThreadPool;
-}
+}  // namespace sluice::kernels
 namespace sluice::observability {
 class StepProfiler;
 }
@@ -25,8 +27,9 @@ class StepProfiler;
 namespace sluice::model {
 
 struct LoadOptions {
-  int32_t max_model_len = 0;   // 0: the model's context length
-  int32_t block_size = 16;     // S, tokens per KV block
+  kernels::Device* device = nullptr;  // null: the CPU
+  int32_t max_model_len = 0;          // 0: the model's context length
+  int32_t block_size = 16;            // S, tokens per KV block
   std::string dtype;           // "f32", "f16", "bf16", "int8", "int4"; empty: as the files have it
   std::string kv_cache_dtype;  // "auto" or empty, "int8", or the model's own (kv_format.h)
   std::filesystem::path families;  // family files for a Hugging Face folder; empty: the built-in
@@ -52,12 +55,20 @@ class ModelRunner final {
   int64_t kv_bytes_per_block() const;
   int64_t weight_bytes() const;
 
+  // Runs a step of `num_tokens` tokens of one sequence, with a pool of its own that goes again:
+  // what a step needs beside the pool is in memory then. Errors as forward(), and allocate_kv()'s.
+  Result<void> try_step(int32_t num_tokens);
+
   // Allocates the pool. Once, before the first forward(). kResourceExhausted if memory refuses.
   Result<void> allocate_kv(int32_t num_blocks);
 
-  // Runs the program. Returns logits [R, V] float32 for batch.logit_rows, valid until the next
-  // call. kInternal if the program throws: the step's sequences are lost, the runner is not.
+  // Runs the program. Returns logits [R, V] float32 for batch.logit_rows, in the CPU's memory,
+  // valid until the next call. kInternal if the program throws: the step's sequences are lost, the
+  // runner is not.
   Result<at::Tensor> forward(const StepBatch& batch);
+
+  // The same, with the logits where they were computed; on a GPU they may be still to come.
+  Result<at::Tensor> start(const StepBatch& batch);
 
   // From now on forward() times its operators; null: no more. `profiler` must outlive this.
   void set_profiler(observability::StepProfiler* profiler);
@@ -68,6 +79,8 @@ class ModelRunner final {
  private:
   struct State;
   explicit ModelRunner(std::unique_ptr<State> state);
+  void forget_pool();
+  std::unexpected<Error> failed(const std::exception& exception);
   std::unique_ptr<State> state_;
 };
 

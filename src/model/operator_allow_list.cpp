@@ -2,6 +2,7 @@
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/inliner.h>
 
+#include <algorithm>
 #include <string>
 #include <unordered_set>
 
@@ -65,7 +66,36 @@ Result<void> check_block(const jit::Block* block) {
   return {};
 }
 
+bool makes_a_tensor(const jit::Node* node) {
+  return std::ranges::any_of(node->outputs(), [](const jit::Value* output) {
+    return output->type()->kind() == c10::TypeKind::TensorType;
+  });
+}
+
+// Elements of lists are no work of a device.
+Result<void> check_device_block(const jit::Block* block) {
+  for (const jit::Node* node : block->nodes()) {
+    const std::string name = node->kind().toQualString();
+    if (name.starts_with("aten::") && name != "aten::__getitem__" && makes_a_tensor(node)) {
+      return fail(ErrorCode::kUnimplemented,
+                  "the program calls " + name.substr(0, 64) +
+                      ", which has no CUDA kernel: use --device cpu, or write it with sluice's "
+                      "operators (see docs/models.md)");
+    }
+    for (const jit::Block* inner : live_blocks(node)) {
+      if (auto checked = check_device_block(inner); !checked) return checked;
+    }
+  }
+  return {};
+}
+
 }  // namespace
+
+Result<void> check_device_operators(const jit::Module& program) {
+  const auto graph = program.get_method("forward").graph()->copy();
+  jit::Inline(*graph);
+  return check_device_block(graph->block());
+}
 
 Result<void> check_operators(const jit::Module& program) {
   const auto graph = program.get_method("forward").graph()->copy();

@@ -14,6 +14,7 @@ namespace {
 // Of the program that this thread runs.
 struct Running {
   observability::StepProfiler* profiler = nullptr;
+  kernels::Device* device = nullptr;
   int depth = 0;
   base::Duration in_operators{0};
 };
@@ -52,6 +53,7 @@ void on_end(const at::RecordFunction& function, at::ObserverContext* context) {
   --running.depth;
   const auto* call = static_cast<const Call*>(context);
   if (call == nullptr) return;
+  running.device->synchronize();
   const base::Duration time = std::chrono::steady_clock::now() - call->start;
   std::string_view name = function.name();
   if (name.starts_with("sluice::")) name.remove_prefix(8);
@@ -61,9 +63,10 @@ void on_end(const at::RecordFunction& function, at::ObserverContext* context) {
 
 }  // namespace
 
-OperatorTimer::OperatorTimer(observability::StepProfiler* profiler) : profiler_(profiler) {
+OperatorTimer::OperatorTimer(observability::StepProfiler* profiler, kernels::Device& device)
+    : profiler_(profiler) {
   if (profiler_ == nullptr) return;
-  running = {profiler_};
+  running = {profiler_, &device};
   callback_ = at::addThreadLocalCallback(at::RecordFunctionCallback(on_begin, on_end)
                                              .needsInputs(true)
                                              .scopes({at::RecordScope::FUNCTION}));

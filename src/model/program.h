@@ -26,6 +26,10 @@ Result<void> check_signature(const torch::jit::Module& program);
 // anything. Requires: check_signature().
 Result<void> check_operators(const torch::jit::Module& program);
 
+// kUnimplemented, naming it, if forward() computes tensors with an operator of LibTorch's: a device
+// other than the CPU has kernels for sluice's only. Requires: check_operators().
+Result<void> check_device_operators(const torch::jit::Module& program);
+
 // The sizes that a program declares as integer attributes: vocabulary_size, context_length,
 // num_layers, num_heads, num_kv_heads, head_size. kInvalidArgument: missing or out of range.
 Result<ModelConfig> declared_sizes(const torch::jit::Module& program);

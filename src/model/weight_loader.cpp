@@ -48,13 +48,15 @@ Result<void> WeightLoader::add(const std::string& path, const std::vector<at::Te
     at::Tensor weight = join_parts(parts, is_table ? parts[0].scalar_type() : options_.dtype);
     if (auto finite = check_finite(path, weight, pool_); !finite) return finite;
     if (packed_.contains(path)) {
-      auto packed = kernels::pack_weight(weight);
+      auto packed = options_.device.pack(weight);
       if (!packed) return invalid_argument("weight '" + path + "': " + packed.error().message);
       weight = *std::move(packed);
       weight_bytes_ += kernels::packed_bytes(weight);
     } else {
       weight_bytes_ += static_cast<int64_t>(weight.nbytes());
-      if (weight.nbytes() < kMappedBytes && weight.is_alias_of(parts[0])) weight = weight.clone();
+      const bool is_mapped = weight.is_alias_of(parts[0]);
+      if (weight.nbytes() < kMappedBytes && is_mapped) weight = weight.clone();
+      weight = options_.device.upload(weight);
     }
     weights_.set(path, weight);
     return {};
@@ -67,7 +69,7 @@ Result<void> WeightLoader::add(const std::string& path, const std::vector<at::Te
 Result<void> WeightLoader::add_quantized(const std::string& path,
                                          const kernels::QuantizedWeight& weight) {
   try {
-    const auto packed = kernels::pack_weight(weight, options_.dtype);
+    const auto packed = options_.device.pack(weight, options_.dtype);
     if (!packed) return invalid_argument("weight '" + path + "': " + packed.error().message);
     return add_packed(path, *packed);
   } catch (const std::exception& exception) {
@@ -100,7 +102,7 @@ Result<at::Tensor> WeightLoader::quantize_and_pack(const std::vector<at::Tensor>
   const auto quantized =
       kernels::quantize(weight, options_.encoding.format, options_.encoding.group_size);
   if (!quantized) return std::unexpected(quantized.error());
-  return kernels::pack_weight(*quantized, options_.dtype);
+  return options_.device.pack(*quantized, options_.dtype);
 }
 
 Result<void> WeightLoader::alias(const std::string& path, const std::string& target) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/device.h"
 #include "kernels/quantize.h"
 #include "model/program.h"
 #include "model/weight_encoding.h"
@@ -29,6 +30,7 @@ at::Tensor join_parts(const std::vector<at::Tensor>& parts, at::ScalarType dtype
 class WeightLoader final : public WeightSink {
  public:
   struct Options {
+    kernels::Device& device;                     // where the weights shall be
     std::map<std::string, std::string> aliases;  // all that will come, path -> target
     at::ScalarType dtype = at::kFloat;
     WeightEncoding encoding;  // what products' weights become; how they come, if add_quantized()

@@ -58,17 +58,17 @@ TEST_F(KvCacheTest, ReadsNothingBeforeTheWindow) {
     for (const at::ScalarType type : kDtypes) {
       const Sequence sequence{.length = 600, .window = 40, .type = type, .format = format};
       at::Tensor cache = sequence.new_cache();
-      sequence.step(&kernels::attention, 0, 599, cache);
-      const at::Tensor expected = sequence.step(&kernels::attention, 599, 600, cache);
+      sequence.step(&attention, 0, 599, cache);
+      const at::Tensor expected = sequence.step(&attention, 599, 600, cache);
       const int64_t first_read = (600 - 40) / kBlock;
       at::Tensor unread = cache.narrow(0, 0, first_read);
       std::memset(unread.data_ptr(), 0xff, unread.nbytes());
-      const at::Tensor actual = sequence.step(&kernels::attention, 599, 600, cache);
+      const at::Tensor actual = sequence.step(&attention, 599, 600, cache);
       EXPECT_TRUE(same_bits(actual, expected)) << type << " int8 " << (format == KvFormat::kInt8);
       // The first block that is read does count.
       at::Tensor read = cache.narrow(0, first_read, 1);
       std::memset(read.data_ptr(), 0xff, read.nbytes());
-      const at::Tensor poisoned = sequence.step(&kernels::attention, 599, 600, cache);
+      const at::Tensor poisoned = sequence.step(&attention, 599, 600, cache);
       EXPECT_FALSE(same_bits(poisoned, expected)) << type;
     }
   }
@@ -94,7 +94,7 @@ TEST_F(KvCacheTest, Int8IsWithinItsBound) {
       sequence.format = KvFormat::kInt8;
       at::Tensor cache = sequence.new_cache();
       const at::Tensor actual =
-          sequence.step(&kernels::attention, 0, sequence.length, cache).to(at::kDouble);
+          sequence.step(&attention, 0, sequence.length, cache).to(at::kDouble);
 
       const at::Tensor heads = qkv.view({sequence.length, -1, head_size});
       const double query = heads.narrow(1, 0, sequence.heads).abs().sum(-1).max().item<double>();

@@ -13,6 +13,7 @@
 #include "kernels/kv_layout.h"
 #include "kernels/operators.h"
 #include "support.h"
+#include "tests/device/test_device.h"
 
 namespace sluice::kernels::testing {
 namespace {
@@ -25,6 +26,11 @@ struct Format {
 
 std::vector<Format> formats() {
   std::vector<Format> all;
+  if (test_device::is_slow()) {
+    return {{at::kFloat, KvFormat::kModel},
+            {at::kBFloat16, KvFormat::kModel},
+            {at::kHalf, KvFormat::kInt8}};
+  }
   for (const at::ScalarType type : kDtypes) {
     for (const KvFormat cache : {KvFormat::kModel, KvFormat::kInt8}) all.push_back({type, cache});
   }
@@ -98,7 +104,7 @@ class World {
         rows.push_back(std::min(left > decodes ? std::min(chunk, left - decodes) : 1, left));
         done[b] += rows.back();
       }
-      const at::Tensor output = step(&kernels::attention, qkv_, rows, done, cache);
+      const at::Tensor output = step(&attention, qkv_, rows, done, cache);
       int64_t first = 0;
       more = false;
       for (size_t b = 0; b < lengths_.size(); ++b) {
@@ -147,9 +153,10 @@ class World {
       score += 2 * largest * largest / (2 * 127 * 128);
       if (shape_.rotary_size > 0) score += largest * largest / 127 / std::sqrt(size);
     }
-    // A backend may round the softmax's weights to bfloat16 for its matrix unit, or to 16 bits of
-    // the largest of 256.
-    const double weights = type_ == at::kBFloat16 ? 0x1p-9 * largest : 0;
+    // A backend may round the softmax's weights to bfloat16 for its matrix unit (a GPU's also to
+    // float16), or to 16 bits of the largest of 256.
+    const bool is_rounded = type_ == at::kBFloat16 || (type_ == at::kHalf && !device().is_cpu());
+    const double weights = is_rounded ? unit_roundoff(type_) / 2 * largest : 0;
     return 2 * score * largest + weights;
   }
 
@@ -200,6 +207,13 @@ class World {
 };
 
 const std::vector<Shape>& shapes() {
+  static const std::vector<Shape> few = {
+      // where everything takes long
+      {.heads = 8, .kv_heads = 1, .head_size = 80, .rotary_size = 32},
+      {.heads = 4, .kv_heads = 2, .head_size = 128, .rotary_size = 128, .window = 270},
+      {.heads = 2, .kv_heads = 1, .head_size = 20, .block_size = 8, .rotary_size = 12},
+      {.heads = 2, .kv_heads = 2, .head_size = 64, .block_size = 24, .window = 5, .alibi = true},
+  };
   static const std::vector<Shape> all = {
       {.heads = 2, .kv_heads = 2, .head_size = 32},
       {.heads = 4, .kv_heads = 4, .head_size = 64, .alibi = true},
@@ -212,7 +226,7 @@ const std::vector<Shape>& shapes() {
       {.heads = 2, .kv_heads = 1, .head_size = 64, .block_size = 64},
       {.heads = 2, .kv_heads = 1, .head_size = 32, .block_size = 1},
   };
-  return all;
+  return test_device::is_slow() ? few : all;
 }
 
 class AttentionTest : public KernelTest {};
@@ -244,8 +258,10 @@ TEST_F(AttentionTest, RowLaw) {
     for (const Shape& shape : shapes()) {
       const World world(shape, lengths, type);
       const std::vector<at::Tensor> whole = world.run(1000);
-      for (int64_t chunk : {1, 16, 50}) {
-        const std::vector<at::Tensor> chunked = world.run(chunk);
+      // One row of some sequences beside several of others at the end.
+      const bool is_slow = test_device::is_slow();
+      for (int64_t chunk : is_slow ? std::vector<int64_t>{16} : std::vector<int64_t>{1, 16, 50}) {
+        const std::vector<at::Tensor> chunked = world.run(chunk, is_slow ? 3 : 0);
         for (size_t b = 0; b < lengths.size(); ++b) {
           ASSERT_TRUE(same_bits(chunked[b], whole[b]))
               << type << " " << shape << " length " << lengths[b] << " chunk " << chunk;
@@ -281,6 +297,8 @@ TEST_F(AttentionTest, SharedContextsHaveTheSameBits) {
   }
 }
 
+// The host does not look at what a GPU's step holds, which the engine made: a program's short table
+// alone can be at fault, and then the row has no numbers.
 TEST_F(AttentionTest, RefusesPlansThatPointOutside) {
   const at::Tensor qkv = random_tensor({2, 3 * 32}, 1, at::kFloat);
   at::Tensor cache = at::zeros(kv_cache_shape({4, 1, 16, 32}));
@@ -293,17 +311,25 @@ TEST_F(AttentionTest, RefusesPlansThatPointOutside) {
         1, 1, 0.1, std::nullopt, std::nullopt, 0);
   };
   EXPECT_NO_THROW(call({0, 2}, {2}, {3}));
+  const at::Tensor short_rope = at::zeros({1, 16, 2});
+  const auto rotate = [&] {
+    return attention(
+        qkv, positions, cache,
+        {int_tensor({0, 2}), int_tensor({2}), int_tensor({0}).view({1, 1}), int_tensor({})}, 1, 1,
+        0.1, short_rope, std::nullopt, 0);
+  };
+  if (!device().is_cpu()) {
+    const at::Tensor output = rotate();
+    EXPECT_TRUE(output[1].isnan().all().item<bool>());
+    EXPECT_FALSE(output[0].isnan().any().item<bool>());
+    return;
+  }
   EXPECT_THROW(call({0, 2}, {2}, {4}), c10::Error);
   EXPECT_THROW(call({0, 2}, {2}, {-1}), c10::Error);
   EXPECT_THROW(call({0, 2}, {1}, {0}), c10::Error);
   EXPECT_THROW(call({0, 1}, {2}, {0}), c10::Error);
   EXPECT_THROW(call({0, 2}, {17}, {0}), c10::Error);
-  const at::Tensor short_rope = at::zeros({1, 16, 2});
-  EXPECT_THROW(
-      attention(qkv, positions, cache,
-                {int_tensor({0, 2}), int_tensor({2}), int_tensor({0}).view({1, 1}), int_tensor({})},
-                1, 1, 0.1, short_rope, std::nullopt, 0),
-      c10::Error);
+  EXPECT_THROW(rotate(), c10::Error);
 }
 
 }  // namespace

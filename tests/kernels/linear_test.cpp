@@ -22,7 +22,7 @@ Operands make_operands(int64_t m, int64_t n, int64_t k, at::ScalarType type) {
   Operands o;
   o.x = random_tensor({m, k}, 1, type);
   o.weight = random_tensor({n, k}, 2, type, 1.0 / std::sqrt(k));
-  o.packed = pack_weight(o.weight).value();
+  o.packed = pack(o.weight).value();
   o.bias = random_tensor({n}, 3, type);
   o.residual = random_tensor({m, n}, 4, type);
   return o;
@@ -176,28 +176,48 @@ TEST_F(LinearTest, EmbedReadsPackedRows) {
   for (const at::ScalarType type : kDtypes) {
     const at::Tensor weight = random_tensor({70, 99}, 5, type);
     const at::Tensor expected = weight.index_select(0, tokens);
-    EXPECT_TRUE(same_bits(embed(tokens, pack_weight(weight).value()), expected)) << type;
+    EXPECT_TRUE(same_bits(embed(tokens, pack(weight).value()), expected)) << type;
     EXPECT_TRUE(same_bits(embed(tokens, weight), expected)) << type;
+    const at::Tensor residual = random_tensor({7, 99}, 8, type);
+    const at::Tensor sum = reference::embed(tokens, weight, residual);
+    EXPECT_TRUE(same_bits(embed(tokens, weight, residual), sum)) << type;
+    EXPECT_TRUE(same_bits(embed(tokens, pack(weight).value(), residual), sum)) << type;
+    EXPECT_THROW(embed(tokens, weight, residual.narrow(0, 0, 6)), c10::Error);
   }
-  const at::Tensor weight = random_tensor({70, 99}, 5, at::kFloat);
-  EXPECT_THROW(embed(int_tensor({70}), weight), c10::Error);
-  EXPECT_THROW(embed(int_tensor({-1}), weight), c10::Error);
+}
+
+// The host does not look at what a GPU's step holds; its kernels give no numbers then, and read
+// nothing.
+TEST_F(LinearTest, EmbedKnowsNoOtherTokens) {
+  for (const at::ScalarType type : kDtypes) {
+    const at::Tensor weight = random_tensor({70, 99}, 5, type);
+    for (const int32_t token : {70, -1, std::numeric_limits<int32_t>::max()}) {
+      const at::Tensor tokens = int_tensor({3, token, 69});
+      if (device().is_cpu()) {
+        EXPECT_THROW(embed(tokens, weight), c10::Error);
+        continue;
+      }
+      const at::Tensor rows = embed(tokens, weight);
+      EXPECT_TRUE(rows[1].isnan().all().item<bool>());
+      EXPECT_TRUE(same_bits(rows[0], weight[3]) && same_bits(rows[2], weight[69]));
+    }
+  }
 }
 
 TEST_F(LinearTest, APackedWeightIsOpaque) {
   const at::Tensor weight = random_tensor({70, 99}, 6, at::kBFloat16);
-  const at::Tensor packed = pack_weight(weight).value();
+  const at::Tensor packed = pack(weight).value();
   EXPECT_TRUE(is_packed(packed));
   EXPECT_FALSE(is_packed(weight));
   EXPECT_FALSE(is_packed(at::Tensor()));
   EXPECT_EQ(packed.sizes(), weight.sizes());
-  EXPECT_EQ(packed_bytes(packed), 96 * 128 * 2);
+  EXPECT_EQ(packed_bytes(packed), (device().is_cpu() ? 96 : 80) * 128 * 2);
   EXPECT_ANY_THROW(packed + 1);
   EXPECT_ANY_THROW(packed.clone());
-  EXPECT_FALSE(pack_weight(packed).has_value());
-  EXPECT_FALSE(pack_weight(weight.to(at::kDouble)).has_value());
-  EXPECT_FALSE(pack_weight(weight[0]).has_value());
-  EXPECT_FALSE(pack_weight(weight.narrow(1, 0, 0).contiguous()).has_value());
+  EXPECT_FALSE(pack(packed).has_value());
+  EXPECT_FALSE(pack(weight.to(at::kDouble)).has_value());
+  EXPECT_FALSE(pack(weight[0]).has_value());
+  EXPECT_FALSE(pack(weight.narrow(1, 0, 0).contiguous()).has_value());
 }
 
 TEST_F(LinearTest, RefusesShapesThatDoNotFit) {

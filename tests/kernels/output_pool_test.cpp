@@ -4,11 +4,13 @@
 
 #include <utility>
 
+#include "kernels/device.h"
+
 namespace sluice::kernels {
 namespace {
 
 TEST(OutputPoolTest, GivesAFreeTensorAgain) {
-  OutputPool pool;
+  OutputPool pool(**cpu_device());
   const void* first = nullptr;
   {
     const at::Tensor tensor = pool.take({4, 8}, at::kFloat);
@@ -25,7 +27,7 @@ TEST(OutputPoolTest, GivesAFreeTensorAgain) {
 }
 
 TEST(OutputPoolTest, NeverGivesAwayWhatSomebodyHolds) {
-  OutputPool pool;
+  OutputPool pool(**cpu_device());
   const at::Tensor held = pool.take({16}, at::kFloat);
   at::Tensor tensor = pool.take({16}, at::kFloat);
   EXPECT_NE(tensor.data_ptr(), held.data_ptr());
@@ -39,7 +41,7 @@ TEST(OutputPoolTest, NeverGivesAwayWhatSomebodyHolds) {
 }
 
 TEST(OutputPoolTest, KeepsDtypesApartAndGrows) {
-  OutputPool pool;
+  OutputPool pool(**cpu_device());
   pool.take({16}, at::kFloat);
   EXPECT_EQ(pool.take({16}, at::kBFloat16).scalar_type(), at::kBFloat16);
   EXPECT_EQ(pool.size(), 2);
@@ -50,7 +52,7 @@ TEST(OutputPoolTest, KeepsDtypesApartAndGrows) {
 }
 
 TEST(OutputPoolTest, OperatorsUseThePoolInForce) {
-  OutputPool pool;
+  OutputPool pool(**cpu_device());
   {
     const OutputScope scope(pool);
     empty_output({8}, at::kFloat);

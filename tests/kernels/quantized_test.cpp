@@ -37,7 +37,7 @@ Operands make_operands(const Kind& kind, int64_t m, int64_t n, int64_t k, at::Sc
   o.x = random_tensor({m, k}, 1, type);
   const at::Tensor weight = random_tensor({n, k}, 2, type, 1.0 / std::sqrt(k));
   const QuantizedWeight quantized = quantize(weight, kind.format, kind.group_size).value();
-  o.packed = pack_weight(quantized, type).value();
+  o.packed = pack(quantized, type).value();
   o.weight = dequantize(quantized, at::kFloat).to(at::kDouble);
   o.bias = random_tensor({n}, 3, type);
   o.residual = random_tensor({m, n}, 4, type);
@@ -214,7 +214,7 @@ TEST_F(QuantizedTest, TheLargestSumsAreExact) {
   const at::Tensor x = at::full({20, k}, 127.0, options);
   for (const Kind& kind : kKinds) {
     const QuantizedWeight quantized = quantize(weight, kind.format, kind.group_size).value();
-    const at::Tensor y = logits(x, pack_weight(quantized, at::kFloat).value()).to(at::kDouble);
+    const at::Tensor y = logits(x, pack(quantized, at::kFloat).value()).to(at::kDouble);
     const at::Tensor expected = dequantize(quantized, at::kDouble).sum(1) * 127;
     EXPECT_TRUE(close(y, expected.unsqueeze(0).expand_as(y), expected.abs() * 2e-7)) << kind.name;
   }
@@ -243,7 +243,7 @@ TEST_F(QuantizedTest, EmbedReadsPackedRows) {
         const QuantizedWeight weight =
             quantize(random_tensor({70, k}, 5, type), kind.format, kind.group_size).value();
         const at::Tensor expected = dequantize(weight, type).index_select(0, tokens);
-        EXPECT_TRUE(same_bits(embed(tokens, pack_weight(weight, type).value()), expected))
+        EXPECT_TRUE(same_bits(embed(tokens, pack(weight, type).value()), expected))
             << kind.name << " " << type;
       }
     }
@@ -283,8 +283,7 @@ TEST_F(QuantizedTest, RowsOfZerosStayZero) {
   for (const Kind& kind : kKinds) {
     const QuantizedWeight q = quantize(weight, kind.format, kind.group_size).value();
     EXPECT_EQ(dequantize(q, at::kFloat)[0].abs().max().item<float>(), 0.0f) << kind.name;
-    const at::Tensor y =
-        logits(random_tensor({3, 64}, 9, at::kFloat), pack_weight(q, at::kFloat).value());
+    const at::Tensor y = logits(random_tensor({3, 64}, 9, at::kFloat), pack(q, at::kFloat).value());
     EXPECT_EQ(y.narrow(1, 0, 1).abs().max().item<float>(), 0.0f) << kind.name;
     EXPECT_GT(y.narrow(1, 1, 1).abs().min().item<float>(), 0.0f) << kind.name;
   }
@@ -322,42 +321,45 @@ TEST_F(QuantizedTest, RefusesToPackWhatIsNotAsItSays) {
   const at::Tensor weight = random_tensor({4, 64}, 12, at::kFloat);
   const QuantizedWeight int8 = quantize(weight, WeightFormat::kInt8, 0).value();
   const QuantizedWeight int4 = quantize(weight, WeightFormat::kInt4, 32).value();
-  ASSERT_TRUE(pack_weight(int8, at::kHalf).has_value());
-  ASSERT_TRUE(pack_weight(int4, at::kHalf).has_value());
-  EXPECT_FALSE(pack_weight(int8, at::kDouble).has_value());
-  EXPECT_FALSE(pack_weight({int8.values, int4.scales, 0}, at::kFloat).has_value());
-  EXPECT_FALSE(pack_weight({int4.values, int4.scales, 0}, at::kFloat).has_value());
-  EXPECT_FALSE(pack_weight({int4.values, int4.scales, 64}, at::kFloat).has_value());
-  EXPECT_FALSE(pack_weight({int4.values, int4.scales, 128}, at::kFloat).has_value());
-  EXPECT_FALSE(pack_weight({int8.values, int8.scales.to(at::kHalf), 0}, at::kFloat).has_value());
-  EXPECT_FALSE(pack_weight({int8.values[0], int8.scales, 0}, at::kFloat).has_value());
-  EXPECT_FALSE(pack_weight({at::Tensor(), int8.scales, 0}, at::kFloat).has_value());
+  ASSERT_TRUE(pack(int8, at::kHalf).has_value());
+  ASSERT_TRUE(pack(int4, at::kHalf).has_value());
+  EXPECT_FALSE(pack(int8, at::kDouble).has_value());
+  EXPECT_FALSE(pack({int8.values, int4.scales, 0}, at::kFloat).has_value());
+  EXPECT_FALSE(pack({int4.values, int4.scales, 0}, at::kFloat).has_value());
+  EXPECT_FALSE(pack({int4.values, int4.scales, 64}, at::kFloat).has_value());
+  EXPECT_FALSE(pack({int4.values, int4.scales, 128}, at::kFloat).has_value());
+  EXPECT_FALSE(pack({int8.values, int8.scales.to(at::kHalf), 0}, at::kFloat).has_value());
+  EXPECT_FALSE(pack({int8.values[0], int8.scales, 0}, at::kFloat).has_value());
+  EXPECT_FALSE(pack({at::Tensor(), int8.scales, 0}, at::kFloat).has_value());
   at::Tensor lowest = int8.values.clone();
   lowest[3][63].fill_(-128);
-  EXPECT_FALSE(pack_weight({lowest, int8.scales, 0}, at::kFloat).has_value());
+  EXPECT_FALSE(pack({lowest, int8.scales, 0}, at::kFloat).has_value());
   for (const double bad : {-1.0, std::numeric_limits<double>::infinity(), std::nan("")}) {
     at::Tensor scales = int8.scales.clone();
     scales[1].fill_(bad);
-    EXPECT_FALSE(pack_weight({int8.values, scales, 0}, at::kFloat).has_value()) << bad;
+    EXPECT_FALSE(pack({int8.values, scales, 0}, at::kFloat).has_value()) << bad;
     scales = int4.scales.clone();
     scales[1][1].fill_(bad);
-    EXPECT_FALSE(pack_weight({int4.values, scales, 32}, at::kFloat).has_value()) << bad;
+    EXPECT_FALSE(pack({int4.values, scales, 32}, at::kFloat).has_value()) << bad;
   }
   at::Tensor odd = int4.scales.clone();
   odd[2][0].mul_(1.01);
-  EXPECT_FALSE(pack_weight({int4.values, odd, 32}, at::kFloat).has_value());
+  EXPECT_FALSE(pack({int4.values, odd, 32}, at::kFloat).has_value());
 }
 
 TEST_F(QuantizedTest, SaysItsBytes) {
   const at::Tensor weight = random_tensor({70, 256}, 13, at::kBFloat16);
-  const int64_t bytes[] = {96 * 256, 96 * (128 + 8), 96 * (128 + 2)};
+  // The CPU's panels have 32 rows, and sums; a GPU's tiles 16, and padded multipliers.
+  const int64_t cpu_bytes[] = {96 * (256 + 8), 96 * (128 + 8 + 8), 96 * (128 + 2 + 8)};
+  const int64_t gpu_bytes[] = {80 * 256 + 70 * 4, 80 * (128 + 8) + 70 * 4, 80 * (128 + 2) + 70 * 4};
   for (int i = 0; i < 3; ++i) {
     const auto quantized = quantize(weight, kKinds[i].format, kKinds[i].group_size).value();
-    const at::Tensor packed = pack_weight(quantized, at::kBFloat16).value();
+    const at::Tensor packed = pack(quantized, at::kBFloat16).value();
     EXPECT_TRUE(is_packed(packed));
     EXPECT_EQ(packed.sizes(), weight.sizes());
     EXPECT_EQ(packed.scalar_type(), at::kBFloat16);
-    EXPECT_EQ(packed_bytes(packed), bytes[i] + 96 * 8) << kKinds[i].name;
+    EXPECT_EQ(packed_bytes(packed), device().is_cpu() ? cpu_bytes[i] : gpu_bytes[i])
+        << kKinds[i].name;
   }
 }
 

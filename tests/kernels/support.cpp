@@ -1,14 +1,11 @@
 #include "support.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 
 #include <cstring>
 #include <random>
 #include <sstream>
-
-#include "kernels/operators.h"
 
 namespace sluice::kernels::testing {
 
@@ -70,13 +67,6 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b) {
                                        << " is " << a.const_data_ptr<double>()[worst_idx]
                                        << ", expected " << e.const_data_ptr<double>()[worst_idx]
                                        << " within " << t.const_data_ptr<double>()[worst_idx];
-}
-
-void KernelTest::SetUp() {
-  const Result<Isa> isa = cpu_isa();
-  if (!isa) GTEST_SKIP() << isa.error().message;
-  register_operators();
-  at::set_num_threads(1);  // for the reference: OpenMP's barriers crawl where other tests run
 }
 
 }  // namespace sluice::kernels::testing

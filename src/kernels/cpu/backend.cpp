@@ -1,4 +1,6 @@
+#include <c10/util/BFloat16.h>
 #include <c10/util/Exception.h>
+#include <c10/util/Half.h>
 #include <torch/library.h>
 
 #include <cstring>
@@ -45,13 +47,37 @@ void check_range(const char* name, const int32_t* values, int64_t count, int64_t
   }
 }
 
-at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight) {
-  check_embed(tokens, weight);
+// output += residual, each sum rounded once.
+template <typename T>
+void add_to(const at::Tensor& output, const at::Tensor& residual) {
+  auto* to = static_cast<T*>(output.data_ptr());
+  const auto* from = static_cast<const T*>(residual.const_data_ptr());
+  for (int64_t i = 0; i < output.numel(); ++i) {
+    to[i] = static_cast<T>(static_cast<float>(to[i]) + static_cast<float>(from[i]));
+  }
+}
+
+void add_residual(const at::Tensor& output, const std::optional<at::Tensor>& residual) {
+  if (!residual) return;
+  switch (dtype_of(output)) {
+    case DType::kF32:
+      return add_to<float>(output, *residual);
+    case DType::kF16:
+      return add_to<c10::Half>(output, *residual);
+    case DType::kBF16:
+      return add_to<c10::BFloat16>(output, *residual);
+  }
+}
+
+at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight,
+                 const std::optional<at::Tensor>& residual) {
+  check_embed(tokens, weight, residual);
   const int32_t* ids = tokens.const_data_ptr<int32_t>();
   check_range("tokens", ids, tokens.size(0), weight.size(0));
   at::Tensor output = empty_output({tokens.size(0), weight.size(1)}, weight.scalar_type());
   if (const PackedWeight* packed = packed_weight(weight)) {
     gather_rows(output, [&](int64_t row, void* to) { unpack_row(*packed, ids[row], to); });
+    add_residual(output, residual);
     return output;
   }
   TORCH_CHECK(weight.is_contiguous(), "weight is not contiguous");
@@ -60,6 +86,7 @@ at::Tensor embed(const at::Tensor& tokens, const at::Tensor& weight) {
   gather_rows(output, [&](int64_t row, void* to) {
     std::memcpy(to, rows + ids[row] * row_bytes, row_bytes);
   });
+  add_residual(output, residual);
   return output;
 }
 

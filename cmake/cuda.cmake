@@ -1,0 +1,26 @@
+# The CUDA kernels are a library of their own, libsluice_cuda.so, which nothing links: the server
+# loads it where it finds a driver. It needs CUDA 13's compiler, which scripts/setup --cuda unpacks;
+# a toolkit of the machine's own is taken too. Without one the server has no CUDA kernels.
+find_program(SLUICE_NVCC nvcc
+  HINTS "${SLUICE_DEPS_DIR}/cuda-13.0/bin" PATHS /usr/local/cuda/bin
+  DOC "CUDA's compiler")
+set(cuda_found OFF)
+if(SLUICE_NVCC AND NOT SLUICE_SANITIZER)
+  set(cuda_found ON)
+endif()
+option(SLUICE_CUDA "Build libsluice_cuda.so" ${cuda_found})
+if(NOT SLUICE_CUDA)
+  return()
+endif()
+if(NOT SLUICE_NVCC)
+  message(FATAL_ERROR "SLUICE_CUDA is ON, but there is no nvcc: run scripts/setup --cuda")
+endif()
+
+# Ampere (data centre, others), Ada, Hopper, Blackwell (data centre, others); newer ones compile the
+# last one's intermediate code when they load it.
+set(SLUICE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120 CACHE STRING
+    "What the CUDA kernels are compiled for")
+set(CMAKE_CUDA_COMPILER "${SLUICE_NVCC}")
+set(CMAKE_CUDA_ARCHITECTURES ${SLUICE_CUDA_ARCHITECTURES})
+set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
+enable_language(CUDA)

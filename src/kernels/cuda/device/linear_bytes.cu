@@ -1,0 +1,94 @@
+#include "kernels/cuda/device/linear_few.cuh"
+#include "kernels/cuda/device/linear_kernels.h"
+#include "kernels/cuda/device/vectors.cuh"
+
+// What int8 products need before them: rows of x as int8, and int4's weights for many rows.
+namespace sluice::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarpThreads;
+
+// Smaller rows count as zero: the inverse of their scale is not a number.
+constexpr float kSmallestRow = 1e-30f;
+
+// The largest of the block's values, on every thread. `memory`: a float a warp.
+__device__ float largest_of_block(float value, float* memory) {
+  for (int mask = kWarpThreads / 2; mask > 0; mask /= 2) {
+    value = fmaxf(value, warp_shuffle_xor(value, mask));
+  }
+  if (threadIdx.x % kWarpThreads == 0) memory[threadIdx.x / kWarpThreads] = value;
+  block_barrier();
+  for (int warp = 0; warp < kWarps; ++warp) value = fmaxf(value, memory[warp]);
+  return value;
+}
+
+// A block a row. The largest magnitude does not depend on an order.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    quantize_row(const T* x, int64_t columns, int8_t* rows, int64_t row_bytes, float* scales) {
+  x += blockIdx.x * columns;
+  rows += blockIdx.x * row_bytes;
+  float magnitude = 0.0f;
+  for (int64_t k = threadIdx.x; k < columns; k += kThreads) {
+    const float value = fabsf(to_float(x[k]));
+    // A NaN counts as more than anything, which fmaxf() would not do.
+    magnitude = fmaxf(magnitude, value == value ? value : INFINITY);
+  }
+  magnitude = largest_of_block(magnitude, reinterpret_cast<float*>(block_memory()));
+  const bool is_zero = magnitude < kSmallestRow;
+  const bool is_finite = magnitude < INFINITY;
+  const float inverse = is_zero || !is_finite ? 0.0f : 127.0f / magnitude;
+  for (int64_t k = threadIdx.x; k < row_bytes; k += kThreads) {
+    const float value = k < columns && is_finite ? to_float(x[k]) * inverse : 0.0f;
+    rows[k] = static_cast<int8_t>(round_to_int(value));
+  }
+  if (threadIdx.x != 0) return;
+  scales[blockIdx.x] = is_zero ? 0.0f : is_finite ? magnitude / 127.0f : NAN;
+}
+
+template <typename T>
+Status quantize(const LinearArgs& args, int8_t* rows, int64_t row_bytes, float* scales,
+                Stream stream) {
+  Grid grid;
+  grid.blocks = dim3(static_cast<unsigned>(args.num_rows));
+  grid.threads = kThreads;
+  grid.block_memory_bytes = kWarps * sizeof(float);
+  return launch(quantize_row<T>, grid, stream, static_cast<const T*>(args.x), args.weight.columns,
+                rows, row_bytes, scales);
+}
+
+// A warp a pair of tiles.
+__global__ void __launch_bounds__(kThreads) expand_pairs(Product product, uint4* tiles) {
+  const int64_t warp = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpThreads;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int64_t row_of_tiles = warp / product.num_pairs;
+  if (row_of_tiles * kTileRows >= product.num_columns) return;
+  const auto pair = static_cast<int>(warp % product.num_pairs);
+  CodePairs::Raw raw;
+  CodePairs::load(raw, product, row_of_tiles, pair);
+  uint4 words[2];
+  CodePairs::expand(raw, words);
+  tiles[warp * 64 + lane] = words[0];
+  tiles[warp * 64 + 32 + lane] = words[1];
+}
+
+}  // namespace
+
+Status quantize_rows(const LinearArgs& args, int8_t* rows, int64_t row_bytes, float* scales,
+                     Stream stream) {
+  return with_type(args.weight.type, [&]<typename T>() {
+    return quantize<T>(args, rows, row_bytes, scales, stream);
+  });
+}
+
+Status expand_codes(const Weight& weight, void* tiles, Stream stream) {
+  const Product product = product_of(weight);
+  const int64_t num_pairs_in_all = divide_up(weight.rows, kTileRows) * product.num_pairs;
+  Grid grid;
+  grid.blocks = dim3(static_cast<unsigned>(divide_up(num_pairs_in_all, kWarps)));
+  grid.threads = kThreads;
+  return launch(expand_pairs, grid, stream, product, static_cast<uint4*>(tiles));
+}
+
+}  // namespace sluice::kernels::cuda

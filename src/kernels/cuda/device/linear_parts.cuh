@@ -1,0 +1,165 @@
+#pragma once
+
+#include "kernels/cuda/device/intrinsics.cuh"
+#include "kernels/cuda/device_api.h"
+#include "kernels/cuda/layout.h"
+
+// What the kernels of `linear` share: the operands, the order of the sum over K, and what follows
+// the sums.
+//
+// The order: K's pairs of tiles are cut into segments of segment_pairs(K) pairs. A segment's sum is
+// a chain of matrix instructions that begins at zero, in ascending order; the segments' sums are
+// added in ascending order, in float32. It depends on K alone, so a row's bits are the same for
+// every number of rows, and every kernel here may do any share of the work.
+namespace sluice::kernels::cuda {
+
+// Small K have short segments, so that a block's eight warps have one each.
+__host__ __device__ constexpr int segment_pairs(int num_pairs) {
+  const int eighth = (num_pairs + 7) / 8;
+  return eighth < 4 ? 4 : eighth > 16 ? 16 : eighth;
+}
+
+// The matrix units' types: 16-bit floats with float32 sums, and int8 with int32 sums.
+template <typename T>
+struct Math {
+  using Sum = float;
+  static __device__ void multiply(float (&sum)[4], const uint4& weights, const uint2& x) {
+    warp_multiply<T>(sum, weights, x);
+  }
+};
+template <>
+struct Math<int8_t> {
+  using Sum = int32_t;
+  static __device__ void multiply(int32_t (&sum)[4], const uint4& weights, const uint2& x) {
+    warp_multiply_bytes(sum, weights, x);
+  }
+};
+
+struct Product {
+  const unsigned char* tiles = nullptr;
+  const uint8_t* multipliers = nullptr;  // int4: [rows of tiles][groups of K][16]
+  int group_size = 0;                    // int4
+  int num_groups = 0;                    // int4
+  const unsigned char* x = nullptr;
+  int64_t row_bytes = 0;  // of x; from a row to the next, too
+  int num_rows = 0;       // T
+  int num_columns = 0;    // N
+  int num_pairs = 0;      // of K
+};
+
+inline Product product_of(const Weight& weight) {
+  Product product;
+  product.tiles = static_cast<const unsigned char*>(weight.tiles);
+  product.multipliers = weight.multipliers;
+  product.group_size = static_cast<int>(weight.group_size);
+  product.num_columns = static_cast<int>(weight.rows);
+  product.num_pairs = static_cast<int>(num_pairs(weight.columns, number_bits(weight)));
+  product.num_groups = static_cast<int>(num_groups(weight.columns, weight.group_size));
+  return product;
+}
+
+// int4's group of K that a lane's quarter of a pair is in: a pair has two groups of 32, or half a
+// one of 128.
+__device__ inline int64_t group_of(const Product& product, int pair, int quarter) {
+  return product.group_size == 32 ? pair * 2 + quarter / 2 : pair / 2;
+}
+
+// Four int8 weights out of the low halves of four bytes: (code - 8) times the multiplier, which is
+// -120 to 105. A byte's product with up to 15 stays in its byte.
+__device__ inline uint32_t code_values(uint32_t codes, uint32_t multiplier) {
+  const uint32_t products = (codes & 0x0f0f0f0fu) * multiplier;
+  const uint32_t zeros = 0x08080808u * multiplier;
+  // Byte by byte, without borrows (Warren, Hacker's Delight, 2-18).
+  return ((products | 0x80808080u) - (zeros & 0x7f7f7f7fu)) ^ ((products ^ ~zeros) & 0x80808080u);
+}
+
+// What follows a sum.
+struct Finish {
+  DType type = DType::kBF16;  // of bias, residual and output
+  const void* bias = nullptr;
+  const void* residual = nullptr;
+  void* output = nullptr;
+  const float* row_scales = nullptr;     // of x, with int8 sums
+  const float* column_scales = nullptr;  // of the weight, with int8 sums
+  Activation activation = Activation::kNone;
+  bool float_output = false;
+};
+
+// No part of a kernel's loops: one copy is enough.
+__attribute__((noinline)) static __device__ float activate(float x, Activation activation) {
+  switch (activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kGeluTanh:
+      // x / (1 + e^-2u) loses nothing to cancellation where tanh u is near -1.
+      return x / (1.0f + expf(-1.59576912160573f * fmaf(x * x * 0.044715f, x, x)));
+    case Activation::kGelu:
+      return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+    case Activation::kSilu:
+      return x / (1.0f + expf(-x));
+    case Activation::kRelu:
+      return x > 0.0f ? x : x != x ? x : 0.0f;
+  }
+  return x;
+}
+
+__device__ inline float number_at(const void* numbers, DType type, int64_t place) {
+  switch (type) {
+    case DType::kF32:
+      return static_cast<const float*>(numbers)[place];
+    case DType::kF16:
+      return to_float(static_cast<const Half*>(numbers)[place]);
+    case DType::kBF16:
+      break;
+  }
+  return to_float(static_cast<const BFloat16*>(numbers)[place]);
+}
+
+__device__ inline void put_number(void* numbers, DType type, int64_t place, float y) {
+  switch (type) {
+    case DType::kF32:
+      static_cast<float*>(numbers)[place] = y;
+      return;
+    case DType::kF16:
+      static_cast<Half*>(numbers)[place] = from_float<Half>(y);
+      return;
+    case DType::kBF16:
+      static_cast<BFloat16*>(numbers)[place] = from_float<BFloat16>(y);
+      return;
+  }
+}
+
+template <typename Sum>
+__device__ inline void finish(const Finish& to, const Product& product, int row, int column,
+                              Sum sum) {
+  float y = static_cast<float>(sum);
+  if constexpr (__is_same(Sum, int32_t)) y *= to.row_scales[row] * to.column_scales[column];
+  if (to.bias != nullptr) y += number_at(to.bias, to.type, column);
+  y = activate(y, to.activation);
+  const int64_t place = static_cast<int64_t>(row) * product.num_columns + column;
+  if (to.residual != nullptr) y += number_at(to.residual, to.type, place);
+  put_number(to.output, to.float_output ? DType::kF32 : to.type, place, y);
+}
+
+// A quarter's 16 bytes of a row of x in a pair; zeros past the row's end and for rows past the
+// last. kAligned: rows are multiples of 16 bytes.
+template <bool kAligned>
+__device__ inline uint4 load_x(const Product& product, int row, int64_t byte) {
+  if (row >= product.num_rows || byte >= product.row_bytes) return make_uint4(0, 0, 0, 0);
+  const unsigned char* from = product.x + row * product.row_bytes + byte;
+  if constexpr (kAligned) {
+    return *reinterpret_cast<const uint4*>(from);
+  } else {  // 16-bit numbers, which begin at even addresses
+    uint32_t words[4];
+    for (int i = 0; i < 4; ++i) {
+      const int64_t left = product.row_bytes - byte - 4 * i;
+      const auto* numbers = reinterpret_cast<const uint16_t*>(from + 4 * i);
+      words[i] = left >= 4   ? numbers[0] | static_cast<uint32_t>(numbers[1]) << 16
+                 : left >= 2 ? numbers[0]
+                             : 0;
+    }
+    return make_uint4(words[0], words[1], words[2], words[3]);
+  }
+}
+
+}  // namespace sluice::kernels::cuda

@@ -1,0 +1,125 @@
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+
+#include "kernels/cuda/device/kernels.h"
+
+// What libsluice_cuda.so exports: NVIDIA's runtime, linked statically, and the kernels.
+namespace sluice::kernels::cuda {
+namespace {
+
+cudaStream_t of(Stream stream) {
+  return static_cast<cudaStream_t>(stream);
+}
+
+Status count_devices(int32_t* count) {
+  int found = 0;
+  const cudaError_t status = cudaGetDeviceCount(&found);
+  *count = status == cudaSuccess ? found : 0;
+  return status == cudaErrorNoDevice ? cudaSuccess : status;
+}
+
+Status describe(int32_t ordinal, DeviceInfo* info) {
+  cudaDeviceProp properties{};
+  if (const cudaError_t status = cudaGetDeviceProperties(&properties, ordinal);
+      status != cudaSuccess) {
+    return status;
+  }
+  std::snprintf(info->name, sizeof(info->name), "%s", properties.name);
+  info->compute_major = properties.major;
+  info->compute_minor = properties.minor;
+  info->num_multiprocessors = properties.multiProcessorCount;
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess) info->driver_version = driver;
+  int before = 0;
+  cudaError_t status = cudaGetDevice(&before);
+  if (status == cudaSuccess) status = cudaSetDevice(ordinal);
+  size_t free = 0;
+  size_t total = 0;
+  if (status == cudaSuccess) status = cudaMemGetInfo(&free, &total);
+  info->free_bytes = static_cast<int64_t>(free);
+  info->total_bytes = static_cast<int64_t>(total);
+  const cudaError_t back = cudaSetDevice(before);
+  return status != cudaSuccess ? status : back;
+}
+
+Status use(int32_t ordinal) {
+  return cudaSetDevice(ordinal);
+}
+
+const char* error_text(Status status) {
+  return cudaGetErrorString(static_cast<cudaError_t>(status));
+}
+
+// Apart from the default stream, which would wait for others.
+Status create_stream(Stream* stream) {
+  cudaStream_t created = nullptr;
+  const cudaError_t status = cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking);
+  *stream = created;
+  return status;
+}
+
+Status destroy_stream(Stream stream) {
+  return cudaStreamDestroy(of(stream));
+}
+
+Status synchronize(Stream stream) {
+  return cudaStreamSynchronize(of(stream));
+}
+
+Status allocate(void** data, size_t bytes) {
+  return cudaMalloc(data, bytes);
+}
+
+Status release(void* data) {
+  return cudaFree(data);
+}
+
+Status allocate_host(void** data, size_t bytes) {
+  return cudaMallocHost(data, bytes);
+}
+
+Status release_host(void* data) {
+  return cudaFreeHost(data);
+}
+
+Status copy_to_device(void* to, const void* from_host, size_t bytes, Stream stream) {
+  return cudaMemcpyAsync(to, from_host, bytes, cudaMemcpyHostToDevice, of(stream));
+}
+
+Status copy_to_host(void* to_host, const void* from, size_t bytes, Stream stream) {
+  return cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, of(stream));
+}
+
+Status copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, of(stream));
+}
+
+DeviceApi make_api() {
+  DeviceApi api;
+  api.count_devices = &count_devices;
+  api.describe = &describe;
+  api.use = &use;
+  api.error_text = &error_text;
+  api.create_stream = &create_stream;
+  api.destroy_stream = &destroy_stream;
+  api.synchronize = &synchronize;
+  api.allocate = &allocate;
+  api.release = &release;
+  api.allocate_host = &allocate_host;
+  api.release_host = &release_host;
+  api.copy_to_device = &copy_to_device;
+  api.copy_to_host = &copy_to_host;
+  api.copy_on_device = &copy_on_device;
+  set_kernels(api);
+  return api;
+}
+
+}  // namespace
+}  // namespace sluice::kernels::cuda
+
+extern "C" __attribute__((visibility("default"))) const sluice::kernels::cuda::DeviceApi*
+sluice_cuda_device_api() {
+  static const sluice::kernels::cuda::DeviceApi api = sluice::kernels::cuda::make_api();
+  return &api;
+}

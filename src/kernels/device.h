@@ -1,0 +1,67 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "kernels/quantize.h"
+#include "sluice/error.h"
+
+namespace sluice::kernels {
+
+// Who fills a device's staging memory.
+enum class Staging : uint8_t { kInputs, kSampling, kCount };
+
+// Where a model computes: the memory of its tensors, the layout of its weights, the name of its
+// arithmetic. One object a device and process; it lives to the process's end.
+//
+// Threads: one at a time.
+class Device {
+ public:
+  Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  virtual ~Device() = default;
+
+  virtual const std::string& name() const = 0;  // "cpu", "cuda:0"
+  virtual bool is_cpu() const = 0;
+
+  // Name of the kernels' arithmetic: same name and same package = same bits.
+  virtual const std::string& profile() const = 0;
+
+  virtual int64_t total_bytes() const = 0;
+  virtual int64_t free_bytes() const = 0;  // that can be had now
+
+  // A contiguous tensor with undefined content. Throws c10::Error or std::bad_alloc without memory.
+  virtual at::Tensor allocate(at::IntArrayRef sizes, at::ScalarType dtype) = 0;
+
+  // packed_weight.h: a weight of the CPU's memory, packed for this device.
+  virtual Result<at::Tensor> pack(const at::Tensor& weight) = 0;
+  virtual Result<at::Tensor> pack(const QuantizedWeight& weight, at::ScalarType activations) = 0;
+
+  // The CPU's contiguous tensor in this device's memory: itself on the CPU. Throws as allocate().
+  virtual at::Tensor upload(const at::Tensor& tensor) = 0;
+
+  // A device that is not the CPU: copies in the order of the operators' calls; `host` must stay as
+  // it is until the next download(). Throws c10::Error.
+  virtual void copy_to(const at::Tensor& tensor, const void* host, size_t num_bytes) = 0;
+
+  // The tensor in the CPU's memory, valid until the next call; waits for all calls before it.
+  // Throws c10::Error if one of them failed.
+  virtual at::Tensor download(const at::Tensor& tensor) = 0;
+
+  // Waits for all calls before it, of which the CPU has none. Throws c10::Error if one failed.
+  virtual void synchronize() = 0;
+
+  // Host memory from which copy_to() needs no copy of its own, of at least `num_bytes`. Each use
+  // has its own, which is free again after the next download(); its content is lost when it grows.
+  // Throws as allocate().
+  virtual std::byte* staging(Staging use, size_t num_bytes) = 0;
+};
+
+// The CPU. kFailedPrecondition where its kernels cannot run (compute.h).
+Result<Device*> cpu_device();
+
+}  // namespace sluice::kernels

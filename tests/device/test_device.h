@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+
+// The device that tests run on: what SLUICE_TEST_DEVICE names. "cpu" (or nothing); "cuda", a GPU;
+// "cuda-host", the CUDA kernels compiled for the host (tests/kernels/cuda_host), a thousand times
+// slower than a GPU and exact in what they test.
+namespace sluice::test_device {
+
+// "cpu" or "cuda", as RuntimeOptions::device has it. The kernels of "cuda-host" are provided before
+// main(); another name ends the program.
+std::string name();
+
+// True for "cuda-host": tests leave out what would take minutes there.
+bool is_slow();
+
+}  // namespace sluice::test_device

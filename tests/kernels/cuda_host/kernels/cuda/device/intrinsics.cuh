@@ -1,0 +1,240 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <tuple>
+
+#include "fibers.h"
+#include "kernels/cuda/device_api.h"
+#include "numbers.h"
+#include "warp_units.h"
+
+// The host's form of src/kernels/cuda/device/intrinsics.cuh: the same names, for kernels compiled
+// as C++ and run by fibers.h. Stricter than a device where that finds mistakes: types convert only
+// where asked to, addresses must be aligned, and lanes must agree on the function that they call.
+namespace sluice::kernels::cuda {
+
+inline constexpr int kWarpThreads = 32;
+
+inline unsigned char* block_memory() {
+  return host::block_memory();
+}
+
+inline void block_barrier() {
+  host::meet_block();
+}
+inline void warp_barrier() {
+  host::meet_warp("warp_barrier", [](void* const*) {}, nullptr);
+}
+
+template <typename T>
+inline T warp_shuffle(T value, int lane) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  struct Shuffle {
+    T value;
+    int lane;
+    T result;
+  } shuffle{value, lane, value};
+  host::meet_warp(
+      "warp_shuffle",
+      [](void* const* operands) {
+        for (int i = 0; i < kWarpThreads; ++i) {
+          auto* to = static_cast<Shuffle*>(operands[i]);
+          to->result = static_cast<const Shuffle*>(operands[to->lane & 31])->value;
+        }
+      },
+      &shuffle);
+  return shuffle.result;
+}
+
+template <typename T>
+inline T warp_shuffle_xor(T value, int mask) {
+  return warp_shuffle(value, static_cast<int>(threadIdx.x) % kWarpThreads ^ mask);
+}
+
+inline uint32_t warp_ballot(bool value) {
+  host::Ballot operand{value, 0};
+  host::meet_warp("warp_ballot", &host::ballot, &operand);
+  return operand.result;
+}
+
+template <typename T>
+inline void warp_multiply(float (&sum)[4], const uint4& a, const uint2& b) {
+  host::Multiply operand{a, b, sum};
+  if constexpr (__is_same(T, Half)) {
+    host::meet_warp("warp_multiply<Half>", &host::multiply_half, &operand);
+  } else {
+    static_assert(__is_same(T, BFloat16));
+    host::meet_warp("warp_multiply<BFloat16>", &host::multiply_bfloat16, &operand);
+  }
+}
+
+inline void warp_multiply_bytes(int32_t (&sum)[4], const uint4& a, const uint2& b) {
+  host::MultiplyBytes operand{a, b, sum};
+  host::meet_warp("warp_multiply_bytes", &host::multiply_bytes, &operand);
+}
+
+inline uint4 warp_load_transposed(const void* row_in_block_memory) {
+  host::LoadTransposed operand{row_in_block_memory, {}};
+  host::meet_warp("warp_load_transposed", &host::load_transposed, &operand);
+  return operand.result;
+}
+
+template <typename T>
+inline uint32_t pair_of(float low, float high) {
+  return static_cast<uint32_t>(from_float<T>(high).bits) << 16 | from_float<T>(low).bits;
+}
+
+template <typename T>
+inline uint32_t add_pairs(uint32_t a, uint32_t b) {
+  const auto sum = [&](int shift) {
+    return to_float(T{static_cast<uint16_t>(a >> shift)}) +
+           to_float(T{static_cast<uint16_t>(b >> shift)});
+  };
+  return pair_of<T>(sum(0), sum(16));
+}
+
+inline uint4 load_once(const void* address) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) host::fail("load_once: address not aligned");
+  return *static_cast<const uint4*>(address);
+}
+
+inline void store_16_bytes(void* address, const uint4& value) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) {
+    host::fail("store_16_bytes: address not aligned");
+  }
+  *static_cast<uint4*>(address) = value;
+}
+
+inline void copy_16_bytes(void* to_block_memory, const void* from, bool is_valid) {
+  host::start_copy(to_block_memory, from, is_valid);
+}
+inline void commit_copies() {
+  host::commit_copies();
+}
+template <int kGroups>
+inline void wait_for_copies() {
+  static_assert(kGroups >= 0);
+  host::wait_for_copies(kGroups);
+}
+
+// The device's flushes subnormal results.
+inline float fast_exp2(float x) {
+  const float y = std::exp2(x);
+  return y < 0x1p-126f ? 0.0f : y;
+}
+
+inline int round_to_int(float x) {
+  return static_cast<int>(std::nearbyintf(x));
+}
+
+struct Grid {
+  dim3 blocks;
+  int threads = 0;
+  size_t block_memory_bytes = 0;
+};
+
+template <typename... Parameters, typename... Arguments>
+Status launch(void (*kernel)(Parameters...), const Grid& grid, Stream, Arguments... arguments) {
+  if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return kSuccess;
+  struct Call {
+    void (*kernel)(Parameters...);
+    std::tuple<Parameters...> parameters;
+  };
+  const Call call{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
+  return host::run({.blocks = grid.blocks,
+                    .threads = grid.threads,
+                    .block_memory_bytes = grid.block_memory_bytes,
+                    .thread =
+                        [](const void* data) {
+                          const auto& made = *static_cast<const Call*>(data);
+                          std::apply(made.kernel, made.parameters);
+                        },
+                    .call = &call});
+}
+
+// CUDA's functions that C++ has under other names or not at all.
+template <typename T>
+constexpr T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <typename T>
+constexpr T max(T a, T b) {
+  return a < b ? b : a;
+}
+inline float min(float a, float b) {
+  return std::fmin(a, b);
+}
+inline float max(float a, float b) {
+  return std::fmax(a, b);
+}
+inline float rsqrtf(float x) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(x)));
+}
+inline float __expf(float x) {
+  return std::exp(x);
+}
+inline float __logf(float x) {
+  return std::log(x);
+}
+inline float __fdividef(float a, float b) {
+  return a / b;
+}
+inline float __fmaf_rn(float a, float b, float c) {
+  return std::fma(a, b, c);
+}
+inline int __float2int_rn(float x) {
+  return static_cast<int>(std::nearbyint(x));
+}
+constexpr uint32_t __float_as_uint(float x) {
+  return std::bit_cast<uint32_t>(x);
+}
+constexpr int __float_as_int(float x) {
+  return std::bit_cast<int>(x);
+}
+constexpr float __uint_as_float(uint32_t x) {
+  return std::bit_cast<float>(x);
+}
+constexpr float __int_as_float(int x) {
+  return std::bit_cast<float>(x);
+}
+constexpr int __popc(uint32_t x) {
+  return std::popcount(x);
+}
+constexpr int __clz(int x) {
+  return std::countl_zero(static_cast<uint32_t>(x));
+}
+constexpr int __ffs(int x) {
+  return x == 0 ? 0 : std::countr_zero(static_cast<uint32_t>(x)) + 1;
+}
+constexpr uint32_t __umulhi(uint32_t a, uint32_t b) {
+  return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32);
+}
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<unsigned long long>(static_cast<Wide>(a) * b >> 64);
+}
+// Byte i of the result is byte (selector's digit i) % 8 of b:a; digit 8 and more spreads its sign.
+constexpr uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t both = static_cast<uint64_t>(b) << 32 | a;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t digit = selector >> 4 * i & 15u;
+    uint32_t byte = static_cast<uint32_t>(both >> 8 * (digit % 8)) & 255u;
+    if (digit >= 8) byte = byte >= 128 ? 255u : 0u;
+    result |= byte << 8 * i;
+  }
+  return result;
+}
+
+// Blocks run one after the other and a thread until it waits: a plain sum is one step.
+template <typename T>
+inline T atomicAdd(T* address, T value) {
+  const T old = *address;
+  *address = old + value;
+  return old;
+}
+
+}  // namespace sluice::kernels::cuda

@@ -1,0 +1,292 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "host_memory.h"
+#include "kernels/cuda/device/intrinsics.cuh"
+#include "with_schedule.h"
+
+// The host that other tests run CUDA kernels on is tested with kernels of its own.
+namespace sluice::kernels::cuda {
+namespace {
+
+using host::Schedule;
+using Shim = host::WithSchedule;
+using testing::HasSubstr;
+
+const DeviceApi& api() {
+  static const DeviceApi table = host::memory_api();
+  return table;
+}
+
+INSTANTIATE_TEST_SUITE_P(Schedules, Shim, host::schedules(), host::schedule_name);
+
+__global__ void where_kernel(int32_t* hits, int32_t* sum) {
+  const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  atomicAdd(&hits[block * blockDim.x + threadIdx.x], 1);
+  atomicAdd(sum, static_cast<int32_t>(threadIdx.x));
+}
+
+TEST_P(Shim, RunsEachThreadOfEachBlockOnce) {
+  std::vector<int32_t> hits(2 * 3 * 4 * 64, 0);
+  int32_t sum = 0;
+  ASSERT_EQ(
+      launch(&where_kernel, {.blocks = dim3(2, 3, 4), .threads = 64}, nullptr, hits.data(), &sum),
+      kSuccess);
+  EXPECT_EQ(hits, std::vector<int32_t>(hits.size(), 1));
+  EXPECT_EQ(sum, 24 * 63 * 32);
+}
+
+// Each thread reads what others wrote before the barrier, warps before it and behind it.
+template <bool kHasBarrier>
+__global__ void rotate_kernel(int32_t* output) {
+  auto* shared = reinterpret_cast<int32_t*>(block_memory());
+  const int n = static_cast<int>(blockDim.x);
+  const int i = static_cast<int>(threadIdx.x);
+  for (int round = 0; round < 3; ++round) {
+    shared[i] = round * n + i;
+    if (kHasBarrier) block_barrier();
+    output[round * n + i] = shared[(i + 37) % n] + shared[(i + n - 37) % n];
+    if (kHasBarrier) block_barrier();
+  }
+}
+
+TEST_P(Shim, ABlockBarrierOrdersMemory) {
+  constexpr int kThreads = 96;
+  std::vector<int32_t> output(3 * kThreads);
+  const Grid grid{.blocks = dim3(2), .threads = kThreads, .block_memory_bytes = kThreads * 4};
+  ASSERT_EQ(launch(&rotate_kernel<true>, grid, nullptr, output.data()), kSuccess);
+  std::vector<int32_t> expected;
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < kThreads; ++i) {
+      expected.push_back(2 * round * kThreads + (i + 37) % kThreads +
+                         (i + kThreads - 37) % kThreads);
+    }
+  }
+  EXPECT_EQ(output, expected);
+  ASSERT_EQ(launch(&rotate_kernel<false>, grid, nullptr, output.data()), kSuccess);
+  EXPECT_NE(output, expected) << "a barrier that is not there must show";
+}
+
+__global__ void early_return_kernel(int32_t* count) {
+  if (threadIdx.x >= 32) return;
+  block_barrier();
+  atomicAdd(count, 1);
+}
+
+TEST_P(Shim, ABlockBarrierDoesNotWaitForWhoHasReturned) {
+  int32_t count = 0;
+  ASSERT_EQ(launch(&early_return_kernel, {.blocks = dim3(1), .threads = 128}, nullptr, &count),
+            kSuccess);
+  EXPECT_EQ(count, 32);
+}
+
+template <typename T>
+__global__ void shuffle_kernel(T* output, uint32_t* ballots) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int thread = static_cast<int>(threadIdx.x);
+  const T own = static_cast<T>(thread) * static_cast<T>(3);
+  output[thread] = warp_shuffle(own, (lane * 5 + 1) % kWarpThreads);
+  warp_barrier();
+  output[64 + thread] = warp_shuffle_xor(own, 21);
+  ballots[thread] = warp_ballot(thread % 3 == 0);
+}
+
+template <typename T>
+void expect_shuffles() {
+  std::vector<T> output(128);
+  std::vector<uint32_t> ballots(64);
+  ASSERT_EQ(launch(&shuffle_kernel<T>, {.blocks = dim3(1), .threads = 64}, nullptr, output.data(),
+                   ballots.data()),
+            kSuccess);
+  for (int thread = 0; thread < 64; ++thread) {
+    const int first = thread / 32 * 32;
+    const int lane = thread % 32;
+    EXPECT_EQ(output[thread], static_cast<T>(3 * (first + (lane * 5 + 1) % 32)));
+    EXPECT_EQ(output[64 + thread], static_cast<T>(3 * (first + (lane ^ 21))));
+    uint32_t expected = 0;
+    for (int i = 0; i < 32; ++i) expected |= static_cast<uint32_t>((first + i) % 3 == 0) << i;
+    EXPECT_EQ(ballots[thread], expected);
+  }
+}
+
+TEST_P(Shim, LanesExchangeNumbers) {
+  expect_shuffles<float>();
+  expect_shuffles<int32_t>();
+  expect_shuffles<uint32_t>();
+  expect_shuffles<int64_t>();
+  expect_shuffles<double>();
+}
+
+enum class Mistake { kLanesReturn, kOtherFunction, kBarrierInABranch, kLanesAtTheBarrier };
+
+__global__ void mistaken_kernel(Mistake mistake) {
+  const bool is_low = threadIdx.x % 32 < 16;
+  switch (mistake) {
+    case Mistake::kLanesReturn:
+      if (is_low) warp_barrier();
+      break;
+    case Mistake::kOtherFunction:
+      if (is_low) {
+        warp_barrier();
+      } else {
+        warp_ballot(true);
+      }
+      break;
+    case Mistake::kBarrierInABranch:
+      if (threadIdx.x < 32) {
+        block_barrier();
+      } else if (is_low) {
+        warp_barrier();
+      } else {
+        block_barrier();
+      }
+      break;
+    case Mistake::kLanesAtTheBarrier:
+      if (is_low) block_barrier();
+      warp_barrier();
+      break;
+  }
+}
+
+TEST_P(Shim, ADividedWarpEndsTheLaunch) {
+  for (const Mistake mistake : {Mistake::kLanesReturn, Mistake::kOtherFunction,
+                                Mistake::kBarrierInABranch, Mistake::kLanesAtTheBarrier}) {
+    const Grid grid{.blocks = dim3(3), .threads = 64};
+    ASSERT_EQ(launch(&mistaken_kernel, grid, nullptr, mistake), host::kLaunchFailure);
+    EXPECT_THAT(api().error_text(host::kLaunchFailure),
+                HasSubstr(mistake == Mistake::kOtherFunction ? "while others wait in"
+                                                             : "is divided: lanes 0x"));
+    // The next launch finds everything as it should be.
+    int32_t count = 0;
+    ASSERT_EQ(launch(&early_return_kernel, {.blocks = dim3(1), .threads = 64}, nullptr, &count),
+              kSuccess);
+    EXPECT_EQ(count, 32);
+  }
+}
+
+TEST_P(Shim, RefusesWhatADeviceRefuses) {
+  int32_t count = 0;
+  const auto with = [&](const Grid& grid) {
+    return launch(&early_return_kernel, grid, nullptr, &count);
+  };
+  EXPECT_EQ(with({.blocks = dim3(1), .threads = 0}), host::kInvalidConfiguration);
+  EXPECT_EQ(with({.blocks = dim3(1), .threads = 33}), host::kInvalidConfiguration);
+  EXPECT_EQ(with({.blocks = dim3(1), .threads = 1056}), host::kInvalidConfiguration);
+  EXPECT_EQ(with({.blocks = dim3(1, 65536), .threads = 32}), host::kInvalidConfiguration);
+  EXPECT_EQ(with({.blocks = dim3(1), .threads = 32, .block_memory_bytes = 227 * 1024 + 1}),
+            host::kInvalidConfiguration);
+  EXPECT_EQ(with({.blocks = dim3(0), .threads = 32}), kSuccess);
+  EXPECT_EQ(count, 0);
+  EXPECT_EQ(with({.blocks = dim3(1), .threads = 1024, .block_memory_bytes = 227 * 1024}), kSuccess);
+  EXPECT_EQ(count, 32);
+}
+
+__global__ void copy_kernel(const int32_t* from, int32_t* output, int waits) {
+  auto* shared = reinterpret_cast<int32_t*>(block_memory());
+  const int i = static_cast<int>(threadIdx.x) * 4;
+  for (int stage = 0; stage < 3; ++stage) {
+    copy_16_bytes(shared + stage * 128 + i, from + stage * 128 + i, stage != 1);
+    commit_copies();
+  }
+  if (waits == 1) wait_for_copies<1>();
+  if (waits == 0) wait_for_copies<0>();
+  block_barrier();
+  for (int stage = 0; stage < 3; ++stage) {
+    for (int n = 0; n < 4; ++n) output[stage * 128 + i + n] = shared[stage * 128 + 127 - i - n];
+  }
+}
+
+// The three stages' last numbers; -1 where the copy has not come.
+std::array<int32_t, 3> copied(int waits) {
+  std::vector<int32_t> from(3 * 128, 7);
+  std::vector<int32_t> output(3 * 128);
+  const Grid grid{.blocks = dim3(1), .threads = 32, .block_memory_bytes = 3 * 512};
+  std::vector<int32_t> aligned(from.size() + 4);
+  auto* begin = aligned.data();
+  while (reinterpret_cast<uintptr_t>(begin) % 16 != 0) ++begin;
+  std::memcpy(begin, from.data(), from.size() * 4);
+  EXPECT_EQ(launch(&copy_kernel, grid, nullptr, begin, output.data(), waits), kSuccess);
+  return {output[127], output[255], output[383]};
+}
+
+TEST_P(Shim, AnAsynchronousCopyIsThereAfterItsWait) {
+  EXPECT_EQ(copied(0), (std::array{7, 0, 7}));
+  const bool is_late = GetParam() == Schedule::kForwardLateCopies;
+  EXPECT_EQ(copied(1), is_late ? (std::array{7, 0, -1}) : (std::array{7, 0, 7}));
+  EXPECT_EQ(copied(9), is_late ? (std::array{-1, -1, -1}) : (std::array{7, 0, 7}));
+}
+
+__global__ void poisoned_kernel(int32_t* all_ones) {
+  auto* shared = reinterpret_cast<int32_t*>(block_memory());
+  if (shared[threadIdx.x] == -1) atomicAdd(all_ones, 1);
+  block_barrier();
+  shared[threadIdx.x] = 0;
+}
+
+TEST_P(Shim, BlockMemoryIsPoisonedBeforeEachBlock) {
+  int32_t all_ones = 0;
+  ASSERT_EQ(launch(&poisoned_kernel, {.blocks = dim3(5), .threads = 32, .block_memory_bytes = 128},
+                   nullptr, &all_ones),
+            kSuccess);
+  EXPECT_EQ(all_ones, 5 * 32);
+}
+
+__global__ void touch_kernel(int64_t at, bool writes, int32_t* output) {
+  volatile unsigned char* byte = block_memory() + at;
+  if (writes) *byte = 1;
+  *output = *byte;
+}
+
+TEST_P(Shim, ATouchPastTheBlockMemoryDies) {
+  int32_t output = 0;
+  const Grid grid{.blocks = dim3(1), .threads = 32, .block_memory_bytes = 48};
+  EXPECT_EQ(launch(&touch_kernel, grid, nullptr, int64_t{47}, true, &output), kSuccess);
+  EXPECT_DEATH(launch(&touch_kernel, grid, nullptr, int64_t{48}, false, &output), "");
+  EXPECT_DEATH(launch(&touch_kernel, grid, nullptr, int64_t{48}, true, &output), "");
+  EXPECT_EQ(launch(&touch_kernel, grid, nullptr, int64_t{-1}, true, &output), host::kLaunchFailure);
+  EXPECT_THAT(host::last_failure(), HasSubstr("before the block's memory"));
+}
+
+TEST(HostMemory, ATouchPastAnAllocationDies) {
+  for (const size_t bytes : {16, 256, 4096, 10000, 1 << 20}) {
+    void* data = nullptr;
+    ASSERT_EQ(api().allocate(&data, bytes), kSuccess);
+    const auto* first = static_cast<const volatile unsigned char*>(data);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(data) % (bytes % 256 == 0 ? 256 : 16), 0u);
+    EXPECT_EQ(first[0], 0xff);
+    EXPECT_EQ(first[bytes - 1], 0xff);
+    EXPECT_DEATH(static_cast<void>(first[(bytes + 15) / 16 * 16]), "");
+    ASSERT_EQ(api().release(data), kSuccess);
+    EXPECT_DEATH(static_cast<void>(first[0]), "");
+  }
+}
+
+TEST(HostMemory, AWriteBeforeAnAllocationIsTold) {
+  void* data = nullptr;
+  ASSERT_EQ(api().allocate(&data, 48), kSuccess);
+  static_cast<unsigned char*>(data)[-1] = 0;
+  EXPECT_EQ(api().release(data), host::kLaunchFailure);
+  EXPECT_EQ(api().release(data), host::kInvalidValue);
+}
+
+TEST(HostMemory, CountsItsBytes) {
+  DeviceInfo before;
+  DeviceInfo after;
+  ASSERT_EQ(api().describe(0, &before), kSuccess);
+  void* data = nullptr;
+  EXPECT_EQ(api().allocate(&data, static_cast<size_t>(before.free_bytes) + 1), host::kOutOfMemory);
+  ASSERT_EQ(api().allocate(&data, 1 << 20), kSuccess);
+  ASSERT_EQ(api().describe(0, &after), kSuccess);
+  EXPECT_EQ(before.free_bytes - after.free_bytes, 1 << 20);
+  ASSERT_EQ(api().release(data), kSuccess);
+  ASSERT_EQ(api().describe(0, &after), kSuccess);
+  EXPECT_EQ(before.free_bytes, after.free_bytes);
+  EXPECT_EQ(api().describe(1, &after), host::kInvalidDevice);
+}
+
+}  // namespace
+}  // namespace sluice::kernels::cuda
