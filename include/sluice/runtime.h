@@ -33,6 +33,8 @@ struct RuntimeOptions {
   int32_t max_num_batched_tokens = 512;  // tokens in one step
   int32_t max_model_len = 0;             // 0: the model's context length
   int64_t kv_cache_bytes = 0;  // per model; 0: a share of the memory that is free after loading
+  // On a GPU that share is what is left of this part of its memory; 0 < x <= 1.
+  double gpu_memory_utilization = 0.9;
   // Keeps full KV blocks that no sequence uses until their place is needed, for prompts that begin
   // alike. No result depends on it.
   bool enable_prefix_caching = true;
@@ -91,7 +93,9 @@ struct DeviceReport {
   std::string driver;    // of a GPU
   double matmul_ms = 0;  // a 1000 x 1000 float32 product, median of several
   double matmul_gflops = 0;
-  std::string error;  // why the device cannot be used; empty if it can
+  std::string compute_capability;  // of a GPU: "9.0"
+  double copy_gb_per_s = 0;        // of a GPU: bytes read and written by a copy in its memory
+  std::string error;               // why the device cannot be used; empty if it can
 };
 
 struct MachineReport {

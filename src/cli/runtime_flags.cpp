@@ -40,6 +40,9 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
   flags.add_bytes({"--kv-cache-memory-bytes", "SIZE",
                    "Memory of the KV cache, of each model (2GiB)", "a share of what is free"},
                   options.kv_cache_bytes, 1);
+  flags.add_number({"--gpu-memory-utilization", "X",
+                    "Part of a GPU's memory for weights, steps and KV cache together", ""},
+                   options.gpu_memory_utilization, 0.01, 1);
   flags.add_switch({"--enable-prefix-caching", "",
                     "Keep the KV blocks of prompts for others that begin alike; on by default, no "
                     "result depends on it",

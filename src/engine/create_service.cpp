@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "base/machine_memory.h"
+#include "engine/devices.h"
 #include "engine/engine_service.h"
-#include "engine/gpu_probe.h"
 #include "engine/model_executor.h"
 #include "engine/null_executor.h"
 #include "engine/tokenizer_loader.h"
@@ -38,6 +38,9 @@ class ServiceBuilder final {
 
   Result<std::unique_ptr<Service>> run() {
     if (auto checked = check_options(); !checked) return std::unexpected(checked.error());
+    auto device = choose_device(options_.device, [this](const auto& line) { notice(line); });
+    if (!device) return std::unexpected(device.error());
+    device_ = *device;
     const int32_t num_threads =
         options_.num_threads > 0 ? options_.num_threads : base::usable_cores();
     pool_ = std::make_shared<kernels::ThreadPool>(num_threads);
@@ -46,13 +49,13 @@ class ServiceBuilder final {
       if (!loaded) return named(name_of(source), loaded.error());
       loaded_.push_back(std::move(*loaded));
     }
-    const int64_t free_bytes = base::machine_memory().free_bytes;
+    const int64_t kv_bytes = bytes_for_kv();
     ServiceParts parts;
     if (options_.profile) parts.profiler = std::make_unique<observability::StepProfiler>();
     profiler_ = parts.profiler.get();
     for (LoadedSource& source : loaded_) {
       const std::string name = source.served.info.name;
-      auto lane = make_lane(source, free_bytes);
+      auto lane = make_lane(source, kv_bytes);
       if (!lane) return named(name, lane.error());
       parts.lanes.push_back(std::move(*lane));
       parts.models.push_back(std::move(source.served));
@@ -61,7 +64,7 @@ class ServiceBuilder final {
     parts.metrics = options_.metrics;
     parts.max_num_seqs = options_.max_num_seqs;
     parts.info.version = SLUICE_VERSION;
-    parts.info.device = "cpu";
+    parts.info.device = device_->name();
     parts.info.num_threads = num_threads;
     static const base::SteadyClock clock;
     auto service = std::make_unique<EngineService>(std::move(parts), clock);
@@ -131,26 +134,12 @@ class ServiceBuilder final {
                                 ": give one another name with NAME=PATH");
       }
     }
-    return check_device();
-  }
-
-  Result<void> check_device() {
-    const std::string& device = options_.device;
-    if (device == "cpu") return {};
-    if (device == "auto") {
-      const GpuProbe gpus = probe_gpus();
-      const std::string why =
-          gpus.devices.empty()
-              ? gpus.note
-              : gpus.devices.front().description + " is here, but this build has no CUDA kernels";
-      notice("device: cpu, no GPU is used: " + why);
-      return {};
+    if (!(options_.gpu_memory_utilization > 0 && options_.gpu_memory_utilization <= 1)) {
+      return invalid_argument("gpu_memory_utilization is " +
+                              std::to_string(options_.gpu_memory_utilization) +
+                              ", must be above 0 and at most 1");
     }
-    if (device == "cuda" || device.rfind("cuda:", 0) == 0) {
-      return fail(ErrorCode::kUnimplemented,
-                  "device is " + device + ", but this build has no CUDA kernels: use cpu");
-    }
-    return invalid_argument("device is \"" + device + "\", must be auto, cpu or cuda[:N]");
+    return {};
   }
 
   Result<LoadedSource> load(const ModelSource& source) {
@@ -166,9 +155,8 @@ class ServiceBuilder final {
       info.context_length = options_.max_model_len > 0 ? options_.max_model_len : kNullContext;
       return loaded;
     }
-    auto profile = kernels::cpu_profile();
-    if (!profile) return std::unexpected(profile.error());
     model::LoadOptions load_options;
+    load_options.device = device_;
     load_options.max_model_len = options_.max_model_len;
     load_options.block_size = options_.block_size;
     load_options.kv_cache_dtype = options_.kv_cache_dtype;
@@ -186,7 +174,7 @@ class ServiceBuilder final {
     info.family = config.family;
     info.digest = config.digest;
     info.dtype = config.encoding.is_plain() ? config.dtype : format_name(config.encoding);
-    info.profile = *profile + model::profile_suffix((*runner)->kv_format());
+    info.profile = device_->profile() + model::profile_suffix((*runner)->kv_format());
     info.num_parameters = config.num_parameters;
     info.vocabulary_size = config.vocabulary_size;
     info.context_length =
@@ -197,6 +185,10 @@ class ServiceBuilder final {
     loaded.served.tokenizer = std::move(*tokenizer);
     take_chat(source.path, &loaded.served);
     loaded.runner = std::move(*runner);
+    if (!device_->is_cpu()) {
+      const int32_t most = std::min(options_.max_num_batched_tokens, info.context_length);
+      if (auto tried = loaded.runner->try_step(most); !tried) return std::unexpected(tried.error());
+    }
     return loaded;
   }
 
@@ -217,17 +209,26 @@ class ServiceBuilder final {
     return (tokens + options_.block_size - 1) / options_.block_size;
   }
 
+  // For all pools together, once all models are loaded. A GPU's steps have their memory by then.
+  int64_t bytes_for_kv() const {
+    if (device_->is_cpu()) {
+      return static_cast<int64_t>(kKvShareOfFreeMemory *
+                                  static_cast<double>(device_->free_bytes()));
+    }
+    const auto left_alone = static_cast<int64_t>((1 - options_.gpu_memory_utilization) *
+                                                 static_cast<double>(device_->total_bytes()));
+    return std::max<int64_t>(device_->free_bytes() - left_alone, 0);
+  }
+
   // Blocks of a model's pool: what the flag or the share pays for, and never more than all places
   // filled to the context's end could use. Shortens the context if it would not fit alone.
-  Result<int32_t> choose_num_blocks(LoadedSource& source, int64_t free_bytes) {
+  Result<int32_t> choose_num_blocks(LoadedSource& source, int64_t kv_bytes) {
     ModelInfo& info = source.served.info;
     const int64_t most = std::min<int64_t>(blocks_for(info.context_length) * options_.max_num_seqs,
                                            INT32_MAX / options_.block_size);
     if (source.runner == nullptr) return static_cast<int32_t>(most);
     const int64_t bytes_per_block = source.runner->kv_bytes_per_block();
-    const auto share =
-        static_cast<int64_t>(kKvShareOfFreeMemory * static_cast<double>(free_bytes)) /
-        std::ssize(loaded_);
+    const int64_t share = kv_bytes / std::ssize(loaded_);
     const int64_t bytes = options_.kv_cache_bytes > 0 ? options_.kv_cache_bytes : share;
     const int64_t num_blocks = std::min(most, bytes / bytes_per_block);
     const int64_t tokens = num_blocks * options_.block_size;
@@ -251,9 +252,9 @@ class ServiceBuilder final {
     return static_cast<int32_t>(num_blocks);
   }
 
-  Result<std::unique_ptr<Lane>> make_lane(LoadedSource& source, int64_t free_bytes) {
+  Result<std::unique_ptr<Lane>> make_lane(LoadedSource& source, int64_t kv_bytes) {
     ModelInfo& info = source.served.info;
-    const auto num_blocks = choose_num_blocks(source, free_bytes);
+    const auto num_blocks = choose_num_blocks(source, kv_bytes);
     if (!num_blocks) return std::unexpected(num_blocks.error());
     info.kv_capacity_tokens = int64_t{*num_blocks} * options_.block_size;
     scheduler::SchedulerOptions scheduling;
@@ -277,7 +278,8 @@ class ServiceBuilder final {
       if (auto allocated = source.runner->allocate_kv(*num_blocks); !allocated) {
         return std::unexpected(allocated.error());
       }
-      auto own = std::make_unique<ModelExecutor>(std::move(source.runner), pool_);
+      auto own =
+          std::make_unique<ModelExecutor>(std::move(source.runner), pool_, make_sampler(*device_));
       if (options_.library_messages) own->say_library_messages();
       executors_.push_back(own.get());
       executor = std::move(own);
@@ -290,6 +292,11 @@ class ServiceBuilder final {
                                   profiler_);
   }
 
+  static std::unique_ptr<DeviceSampler> make_sampler(kernels::Device& device) {
+    auto* gpu = dynamic_cast<kernels::cuda::CudaDevice*>(&device);
+    return gpu == nullptr ? nullptr : std::make_unique<DeviceSampler>(*gpu);
+  }
+
   Result<void> warm_up() {
     for (ModelExecutor* executor : executors_) {
       if (auto done = executor->warm_up(options_.block_size); !done) return done;
@@ -299,6 +306,7 @@ class ServiceBuilder final {
   }
 
   RuntimeOptions options_;
+  kernels::Device* device_ = nullptr;
   std::shared_ptr<kernels::ThreadPool> pool_;
   std::vector<LoadedSource> loaded_;
   observability::StepProfiler* profiler_ = nullptr;  // the service's, null without

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/machine_memory.h"
-#include "engine/gpu_probe.h"
+#include "engine/devices.h"
 #include "kernels/compute.h"
 #include "sluice/runtime.h"
 
@@ -99,7 +99,7 @@ MachineReport inspect_machine() {
   measure_product(cpu);
   report.devices.push_back(std::move(cpu));
 
-  engine::GpuProbe gpus = engine::probe_gpus();
+  engine::GpuReports gpus = engine::report_gpus();
   for (DeviceReport& gpu : gpus.devices) report.devices.push_back(std::move(gpu));
   report.gpu_note = std::move(gpus.note);
   return report;

@@ -1,16 +1,22 @@
 #include "engine/model_executor.h"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
+
+#include "model/failure.h"
 
 namespace sluice::engine {
 
 ModelExecutor::ModelExecutor(std::unique_ptr<model::ModelRunner> runner,
-                             std::shared_ptr<kernels::ThreadPool> pool)
-    : runner_(std::move(runner)), pool_(std::move(pool)) {}
+                             std::shared_ptr<kernels::ThreadPool> pool,
+                             std::unique_ptr<DeviceSampler> sampler)
+    : runner_(std::move(runner)), pool_(std::move(pool)), sampler_(std::move(sampler)) {}
 
 Result<void> ModelExecutor::warm_up(int32_t block_size) {
-  sampling::reserve_for_rows(*pool_, runner_->config().vocabulary_size);
+  if (sampler_ == nullptr) {
+    sampling::reserve_for_rows(*pool_, runner_->config().vocabulary_size);
+  }
   StepInput input;
   const sampling::SamplingParams params;
   for (const int32_t num_tokens :
@@ -37,24 +43,38 @@ void ModelExecutor::set_profiler(observability::StepProfiler* profiler) {
   runner_->set_profiler(profiler);
 }
 
-Result<std::span<sampling::RowResult>> ModelExecutor::collect() {
-  const kernels::ComputeScope scope(*pool_);
-  const auto logits = runner_->forward(input_->batch);
-  if (!logits) {
-    return fail(
-        logits.error().code,
-        logits.error().message + (says_library_messages_ ? ": " + runner_->failure_detail()
-                                                         : " (--log-library-messages says more)"));
-  }
-  const observability::ProfiledPart part(profiler_, "sampling");
+std::unexpected<Error> ModelExecutor::explained(Error error, const std::string& detail) const {
+  error.message += says_library_messages_ ? ": " + detail : " (--log-library-messages says more)";
+  return std::unexpected(std::move(error));
+}
+
+Result<void> ModelExecutor::draw(const at::Tensor& logits) {
   const int32_t vocabulary_size = runner_->config().vocabulary_size;
   results_.resize(input_->rows.size());
-  auto* row = logits->mutable_data_ptr<float>();
+  if (sampler_ != nullptr) {
+    try {
+      sampler_->sample(logits, input_->rows, results_);
+      return {};
+    } catch (const std::exception& exception) {
+      return explained({ErrorCode::kInternal, "sampling failed in this step"},
+                       model::one_line(exception));
+    }
+  }
+  auto* row = logits.mutable_data_ptr<float>();
   for (sampling::RowTask& task : input_->rows) {
     task.logits = row;
     row += vocabulary_size;
   }
   sampling::sample_rows(input_->rows, vocabulary_size, results_);
+  return {};
+}
+
+Result<std::span<sampling::RowResult>> ModelExecutor::collect() {
+  const kernels::ComputeScope scope(*pool_);
+  const auto logits = runner_->start(input_->batch);
+  if (!logits) return explained(logits.error(), runner_->failure_detail());
+  const observability::ProfiledPart part(profiler_, "sampling");
+  if (auto drawn = draw(*logits); !drawn) return std::unexpected(drawn.error());
   return std::span(results_);
 }
 

@@ -12,6 +12,7 @@
 
 #include "sluice/import.h"
 #include "sluice/runtime.h"
+#include "tests/device/test_device.h"
 #include "tests/engine/waiting_observer.h"
 
 namespace sluice::engine {
@@ -56,7 +57,7 @@ TEST_P(FailedStepTest, TheLogHasTheLibrarysWordsIfAskedAndClientsNever) {
   std::string notices;
   RuntimeOptions options;
   options.models = {{"model", folder_ / "package"}};
-  options.device = "cpu";
+  options.device = test_device::name();
   options.num_threads = 2;
   options.kv_cache_bytes = int64_t{16} << 20;
   options.library_messages = GetParam();

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "sluice/runtime.h"
+#include "tests/device/test_device.h"
 #include "tests/engine/waiting_observer.h"
 
 namespace sluice::engine {
@@ -26,7 +27,7 @@ TEST_P(GoldenTest, GreedyTokensEqualTransformers) {
 
   RuntimeOptions options;
   options.models = {{"model", folder}};
-  options.device = "cpu";
+  options.device = test_device::name();
   options.num_threads = 2;
   options.kv_cache_bytes = int64_t{64} << 20;
   auto service = create_service(options);

@@ -4,19 +4,45 @@
 #include <cmath>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "sluice/runtime.h"
+#include "tests/device/test_device.h"
 #include "tests/engine/waiting_observer.h"
 
 namespace sluice::engine {
 namespace {
 
-constexpr const char* kText =
-    "The moon is beautiful in every season, and the sea below it moves as the wind does. A child "
-    "asked why the water goes away and comes again, and the old man by the boat said that the "
-    "moon calls it, twice in a day. They waited until the light was gone. Then they went home, "
-    "made a small fire and talked about the fish that nobody had ever seen.";
+// "The moon is beautiful in every season, and the sea below it moves as the wind does. A child
+// asked why the water goes away and comes again, and the old man by the boat said that the moon
+// calls it, twice in a day. They waited until the light was gone. Then they went home, made a small
+// fire and talked about the fish that nobody had ever seen." in the tokens of each model: a build
+// without tokenizers runs this too.
+constexpr int64_t kLlamaText[] = {
+    1,   317,  366,  267,  294,  315,  2418, 321,  358,  389,  290,  761,  343,  1828, 2441, 287,
+    263, 1609, 315,  1011, 312,  1927, 380,  263,  695,  720,  2438, 327,  1255, 1103, 292,  1774,
+    263, 1272, 1088, 276,  260,  2436, 320,  287,  339,  276,  1013, 2441, 287,  263,  559,  440,
+    411, 263,  277,  2419, 275,  865,  357,  263,  366,  267,  269,  351,  2422, 312,  2441, 685,
+    508, 290,  260,  486,  2438, 1313, 268,  2418, 273,  292,  306,  403,  331,  263,  1005, 616,
+    324, 789,  2438, 1508, 660,  268,  330,  1080, 2441, 1989, 260,  800,  278,  539,  287,  1297,
+    292, 629,  263,  278,  1329, 357,  1089, 1062, 2133, 309,  313,  1905, 2438};
+constexpr int64_t kBloomText[] = {
+    742,  4045, 332,  390,  3940, 496,  582,  323,  1328, 460,  2830, 15,   318,  271,  2548,
+    390,  1702, 382,  2938, 561,  271,  1212, 1265, 17,   452,  2056, 3578, 2763, 271,  2073,
+    3974, 266,  3548, 318,  451,  293,  1710, 15,   318,  271,  959,  711,  638,  271,  295,
+    82,   292,  1497, 495,  271,  4045, 283,  479,  86,   382,  15,   1202, 859,  323,  266,
+    799,  17,   2143, 282,  68,   290,  326,  364,  618,  430,  271,  1698, 1066, 414,  1371,
+    17,   2459, 1150, 282,  428,  1795, 15,   3005, 266,  1392, 296,  918,  318,  2113, 326,
+    1100, 271,  296,  2161, 495,  1821, 1772, 3175, 372,  387,  2909, 17};
+
+struct Model {
+  const char* name;
+  const char* folder;
+  std::span<const int64_t> text;
+};
+constexpr Model kModels[] = {{"llama", "models/llama-tiny", kLlamaText},
+                             {"bloom", "models/bloom-tiny", kBloomText}};
 
 struct Answer {
   double mean_logprob = 0;  // of the prompt's tokens
@@ -24,12 +50,12 @@ struct Answer {
   std::string profile;
 };
 
-class KvCacheDtypeTest : public testing::TestWithParam<const char*> {
+class KvCacheDtypeTest : public testing::TestWithParam<Model> {
  protected:
   static Result<std::unique_ptr<Service>> load(const std::string& kv_cache_dtype) {
     RuntimeOptions options;
-    options.models = {{"model", std::filesystem::path(SLUICE_SOURCE_DIR) / GetParam()}};
-    options.device = "cpu";
+    options.models = {{"model", std::filesystem::path(SLUICE_SOURCE_DIR) / GetParam().folder}};
+    options.device = test_device::name();
     options.num_threads = 1;
     options.kv_cache_bytes = int64_t{16} << 20;
     options.kv_cache_dtype = kv_cache_dtype;
@@ -38,7 +64,7 @@ class KvCacheDtypeTest : public testing::TestWithParam<const char*> {
 
   static Answer answer(Service& service) {
     GenerateRequest request;
-    request.prompt = kText;
+    request.token_ids.emplace(GetParam().text.begin(), GetParam().text.end());
     request.max_tokens = 32;
     request.temperature = 0;
     request.ignore_eos = true;
@@ -90,11 +116,8 @@ TEST_P(KvCacheDtypeTest, RefusesWhatTheModelIsNot) {
   EXPECT_NE(service.error().message.find("\"fp8\""), std::string::npos) << service.error().message;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, KvCacheDtypeTest,
-                         testing::Values("models/llama-tiny", "models/bloom-tiny"),
-                         [](const auto& info) {
-                           return std::string(info.index == 0 ? "llama" : "bloom");
-                         });
+INSTANTIATE_TEST_SUITE_P(Models, KvCacheDtypeTest, testing::ValuesIn(kModels),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace sluice::engine

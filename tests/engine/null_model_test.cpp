@@ -56,8 +56,8 @@ INSTANTIATE_TEST_SUITE_P(Loads, NullModelTest,
 TEST(RuntimeTest, RefusesWhatItCannotDo) {
   RuntimeOptions options;
   options.models = {{"", "null"}};
-  options.device = "cuda:0";
-  EXPECT_EQ(create_service(options).error().code, ErrorCode::kUnimplemented);
+  options.device = "cuda:63";
+  EXPECT_EQ(create_service(options).error().code, ErrorCode::kFailedPrecondition);
   options.device = "tpu";
   EXPECT_EQ(create_service(options).error().code, ErrorCode::kInvalidArgument);
   options.device = "cpu";

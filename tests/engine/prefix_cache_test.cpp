@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sluice/runtime.h"
+#include "tests/device/test_device.h"
 #include "tests/engine/waiting_observer.h"
 
 namespace sluice::engine {
@@ -42,7 +43,7 @@ class PrefixCacheTest : public testing::TestWithParam<const char*> {
   std::unique_ptr<Service> make(const Setting& setting) {
     RuntimeOptions options;
     options.models = {{"model", fs::path(SLUICE_SOURCE_DIR) / GetParam()}};
-    options.device = "cpu";
+    options.device = test_device::name();
     options.num_threads = 2;
     options.block_size = kBlockSize;
     options.max_num_seqs = std::min(16, setting.max_num_batched_tokens);

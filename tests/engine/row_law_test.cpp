@@ -17,6 +17,7 @@
 #include "engine/engine_service.h"
 #include "sluice/import.h"
 #include "sluice/runtime.h"
+#include "tests/device/test_device.h"
 #include "tests/engine/waiting_observer.h"
 
 namespace sluice::engine {
@@ -87,7 +88,7 @@ std::unique_ptr<Service> make_service(const Subject& subject, const Setting& set
   RuntimeOptions options;
   options.models = {{"model", fs::path(SLUICE_SOURCE_DIR) / subject.folder}};
   options.kv_cache_dtype = subject.kv_cache_dtype;
-  options.device = "cpu";
+  options.device = test_device::name();
   options.num_threads = setting.num_threads;
   options.block_size = 16;
   options.max_num_seqs = setting.max_num_seqs;
