@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/bench_flags.h"
 #include "cli/bench_run.h"
 #include "cli/commands.h"
 #include "cli/flags.h"

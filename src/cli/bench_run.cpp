@@ -1,7 +1,5 @@
 #include "cli/bench_run.h"
 
-#include <spdlog/fmt/fmt.h>
-
 #include <algorithm>
 #include <memory>
 #include <random>
@@ -9,7 +7,6 @@
 #include <variant>
 
 #include "cli/event_queue.h"
-#include "cli/parse.h"
 
 namespace sluice::cli {
 namespace {
@@ -21,19 +18,6 @@ double seconds(steady_clock::duration duration) {
 }
 
 }  // namespace
-
-void add_draw_flags(Flags& flags, BenchOptions& bench, const std::string& seed_help) {
-  flags.add({"--seed", "S", seed_help, "1"}, [&bench](const std::string& text) -> Result<void> {
-    const auto value = parse_uint64(text);
-    if (!value) return std::unexpected(value.error());
-    bench.seed = *value;
-    return {};
-  });
-  flags.add_switch({"--greedy", "", "Take the likeliest token instead of sampling", ""},
-                   bench.greedy);
-  flags.add_number({"--temperature", "T", "Of the sampling", ""}, bench.temperature, 0, 1e6);
-  flags.add_number({"--top-p", "P", "Of the sampling", ""}, bench.top_p, 1e-6, 1);
-}
 
 std::vector<int64_t> random_prompt(uint64_t seed, uint64_t stream, int32_t num_tokens,
                                    int32_t vocabulary_size) {
@@ -95,9 +79,10 @@ Result<BenchRun> run_streams(Service& service, const BenchOptions& options, int3
   run.steps = take_step_statistics(service);
   for (const StreamTimes& stream : run.streams) {
     if (std::ssize(stream.token_ids) != options.output_tokens) {
-      return fail(ErrorCode::kInternal,
-                  fmt::format("a stream gave {} tokens instead of {}: the result is wrong",
-                              stream.token_ids.size(), options.output_tokens));
+      return fail(ErrorCode::kInternal, "a stream gave " + std::to_string(stream.token_ids.size()) +
+                                            " tokens instead of " +
+                                            std::to_string(options.output_tokens) +
+                                            ": the result is wrong");
     }
   }
   return run;

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "cli/flags.h"
 #include "sluice/error.h"
 #include "sluice/generation.h"
 #include "sluice/runtime.h"
@@ -23,10 +22,6 @@ struct BenchOptions {
   double temperature = 0.7;  // unless greedy
   double top_p = 0.9;
 };
-
-// Adds --seed, --greedy, --temperature and --top-p, the same for both benchmarks. `seed_help` says
-// what the seed decides. `bench` must outlive `flags`.
-void add_draw_flags(Flags& flags, BenchOptions& bench, const std::string& seed_help);
 
 // Random token ids in [0, vocabulary_size), the same for the same seed and stream everywhere.
 std::vector<int64_t> random_prompt(uint64_t seed, uint64_t stream, int32_t num_tokens,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/address.h"
+#include "cli/bench_flags.h"
 #include "cli/commands.h"
 #include "cli/connection_flags.h"
 #include "cli/flags.h"
