@@ -28,6 +28,17 @@ RUN --mount=type=cache,target=/ccache \
     cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSLUICE_TESTS=OFF \
       -DSLUICE_BENCHMARKS=OFF && \
     cmake --build build --target sluice --parallel "${JOBS}"
+# The kernels of NVIDIA's GPUs, for target cuda alone.
+FROM build AS cuda-build
+COPY scripts/cuda_compiler.txt scripts/
+RUN scripts/setup --cuda
+ARG JOBS=2
+ARG CCACHE_DIR=/ccache
+RUN --mount=type=cache,target=/ccache \
+    cmake -S . -B build -DSLUICE_CUDA=ON && \
+    cmake --build build --target sluice_cuda --parallel "${JOBS}"
+
+FROM build AS files
 COPY scripts/image_files scripts/
 COPY LICENSE NOTICE ./
 COPY models/llama-tiny models/llama-tiny
@@ -35,7 +46,7 @@ COPY models/bloom-tiny models/bloom-tiny
 RUN scripts/image_files build/bin/sluice /image
 
 FROM ${BASE} AS cpu
-COPY --from=build /image/ /
+COPY --from=files /image/ /
 # 10001 by number: Kubernetes checks runAsNonRoot by it. ldconfig makes /opt/sluice/lib known.
 RUN ldconfig && \
     echo 'sluice:x:10001:10001::/nonexistent:/usr/sbin/nologin' >>/etc/passwd && \
@@ -66,8 +77,9 @@ LABEL org.opencontainers.image.title="Sluice" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${BASE}"
 
-# There are no CUDA kernels yet, so this target computes on the CPU too, and says so in its log. What
-# it adds: the container toolkit puts the driver's libraries in, so `sluice doctor` sees the GPUs.
+# The same server with one library more; the container toolkit puts the driver's libraries in. CUDA's
+# runtime is in the library, and neither cuBLAS nor cuDNN nor LibTorch's CUDA half is needed.
 FROM cpu AS cuda
+COPY --from=cuda-build /src/build/bin/libsluice_cuda.so /opt/sluice/lib/
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
