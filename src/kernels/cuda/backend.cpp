@@ -247,6 +247,7 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
   args.max_blocks = sizes.max_blocks;
   args.rotary_size = sizes.rotary_size;
   args.rotary_positions = sizes.rotary_positions;
+  args.num_blocks = sizes.num_blocks;
   args.window = window;
   args.scale = static_cast<float>(scale);
   args.workspace = device.workspace(device.api().attention_workspace(args));

@@ -154,6 +154,7 @@ struct AttentionArgs {
   int64_t max_blocks = 0;
   int64_t rotary_size = 0;
   int64_t rotary_positions = 0;  // a row at a position past them gets NaN
+  int64_t num_blocks = 0;        // of the cache
   int64_t window = 0;
   float scale = 1;
 };
