@@ -267,7 +267,6 @@ TEST_P(Rows, EmbedTakesRowsOutOfTiles) {
     expect_embed<Half>(19, columns);
     expect_embed<BFloat16>(19, columns);
   }
-  EXPECT_EQ(embed({.weight = {.format = WeightFormat::kInt8}}, nullptr), kNotSupported);
 }
 
 TEST_P(Rows, CopiesRowsAndColumnsOfAnySize) {
