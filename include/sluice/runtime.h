@@ -48,6 +48,9 @@ struct RuntimeOptions {
   // Notices of failed steps have LibTorch's words too, which may have names and shapes of the
   // model.
   bool library_messages = false;
+  // The GPU does not answer any more: every request has ended with kUnavailable, and so will all
+  // others. Called once, with the reason, from the engine's thread; the process should end.
+  std::function<void(const std::string&)> on_device_lost;
   // One line for a person: which device, how many tokens fit, why a GPU is not used, and so on.
   std::function<void(const std::string&)> notice;
 };

@@ -150,6 +150,7 @@ void raise_descriptor_limit(int64_t max_connections) {
 
 int serve(ServeOptions& options) {
   std::atomic<bool> is_loaded = false;
+  std::atomic<bool> is_lost = false;
   std::binary_semaphore stop{0};
   const SignalWatcher watcher([&](int count) {
     if (!is_loaded || count > 1) std::_Exit(kExitFailed);
@@ -175,6 +176,10 @@ int serve(ServeOptions& options) {
   auto admin = start_admin(options);
   if (!admin) return fail(admin.error(), kExitWrongUse);
   options.runtime.notice = [](const std::string& line) { spdlog::info("{}", line); };
+  options.runtime.on_device_lost = [&](const std::string& why) {
+    spdlog::error("{}: every stream ended with UNAVAILABLE, and this process ends", why);
+    if (!is_lost.exchange(true)) stop.release();
+  };
   const auto service = load_service(options.runtime, options.quiet);
   if (!service) return fail(service.error(), load_exit_code(service.error()));
   log_models(**service);
@@ -191,10 +196,10 @@ int serve(ServeOptions& options) {
   }
   if (front_ends->grpc) announce(options.grpc.address, front_ends->grpc->port(), "gRPC");
   stop.acquire();
-  be_lame_duck(**service, options.lame_duck_time);
+  if (!is_lost) be_lame_duck(**service, options.lame_duck_time);
   drain(**service, *front_ends, options.drain_time);
   admin->reset();  // before the service that it asks
-  return kExitDone;
+  return is_lost ? kExitFailed : kExitDone;
 }
 
 }  // namespace

@@ -63,6 +63,7 @@ class ServiceBuilder final {
     parts.limits = options_.limits;
     parts.metrics = options_.metrics;
     parts.max_num_seqs = options_.max_num_seqs;
+    parts.on_device_lost = options_.on_device_lost;
     parts.info.version = SLUICE_VERSION;
     parts.info.device = device_->name();
     parts.info.num_threads = num_threads;

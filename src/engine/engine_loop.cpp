@@ -31,7 +31,12 @@ bool EngineLoop::tick() {
   queue_->pop_all(incoming_);
   accept_new();
   bool has_run = false;
-  for (size_t i = 0; i < lanes_.size(); ++i) has_run |= step_lane(i);
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    has_run |= step_lane(i);
+    if (lanes_[i]->lost().empty()) continue;
+    lose(lanes_[i]->lost());
+    return false;
+  }
   return has_run;
 }
 
@@ -52,6 +57,8 @@ bool EngineLoop::step_lane(size_t lane_idx) {
   if (lane.is_empty() && lane.events().empty()) return false;
   const base::TimePoint start = clock_.now();
   const StepTimes times = lane.step(start, clock_);
+  // Before anybody learns of it by an end.
+  if (!lane.lost().empty()) is_lost_.store(true, std::memory_order_release);
   if (!lane.events().empty()) {
     const observability::ProfiledPart part(instruments_.profiler, "hand-over");
     sink_.publish(lane.events());
@@ -81,7 +88,15 @@ void EngineLoop::run() {
   while (!is_stopping_.load(std::memory_order_acquire)) {
     if (!tick()) wait();
   }
-  end_all();
+  end_all({ErrorCode::kUnavailable, "the server is shutting down"});
+}
+
+// All lanes compute on the device that one of them has lost.
+void EngineLoop::lose(const std::string& why) {
+  if (std::exchange(has_told_, true)) return;
+  end_all({ErrorCode::kUnavailable, "the server has lost the device that it computes on"});
+  is_stopping_.store(true, std::memory_order_release);
+  if (instruments_.on_lost) instruments_.on_lost(why);
 }
 
 void EngineLoop::wait() {
@@ -95,11 +110,10 @@ void EngineLoop::wait() {
   accept_new();
 }
 
-void EngineLoop::end_all() {
+void EngineLoop::end_all(const Error& error) {
   queue_->close();
   queue_->pop_all(incoming_);
   accept_new();
-  const Error error{ErrorCode::kUnavailable, "the server is shutting down"};
   for (const auto& lane : lanes_) {
     lane->end_all(error);
     if (!lane->events().empty()) sink_.publish(lane->events());

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -25,10 +26,12 @@ struct NewSequences {
 // Shared, so that a call may wake the engine however long its owner keeps it.
 using EngineQueue = base::BoundedQueue<NewSequences>;
 
-// Who watches a loop; either may be null, and both must outlive it.
+// Who watches a loop; each may be null, and all must outlive it.
 struct Instruments {
   observability::StepProfiler* profiler = nullptr;
   EngineMetrics* metrics = nullptr;
+  // Called once, on the loop's thread, with the reason, when a device is lost and all has ended.
+  std::function<void(const std::string&)> on_lost;
 };
 
 // The one thread that computes: takes new requests, steps the lanes in turn while they have work,
@@ -43,13 +46,15 @@ class EngineLoop final {
 
   // One round: new requests, then at most one step of each lane. False if no lane could run.
   bool tick();
-  // Rounds until stop(). Then everything that is left ends with kUnavailable.
+  // Rounds until stop(), or until a lane has lost its device. Then everything that is left ends
+  // with kUnavailable.
   void run();
   void stop();
 
   // When the last round began, and when the last step ended (at first: when this was made).
   base::TimePoint heartbeat() const;
   base::TimePoint last_step() const;
+  bool is_lost() const { return is_lost_.load(std::memory_order_acquire); }
   const std::vector<std::unique_ptr<Lane>>& lanes() const { return lanes_; }
 
   // Since the start; times of the newest steps since the last call of take_*.
@@ -62,7 +67,8 @@ class EngineLoop final {
   void accept_new();
   bool step_lane(size_t lane_idx);
   void wait();
-  void end_all();
+  void end_all(const Error& error);
+  void lose(const std::string& why);
 
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::shared_ptr<EngineQueue> queue_;
@@ -71,6 +77,8 @@ class EngineLoop final {
   const Instruments instruments_;
   std::vector<NewSequences> incoming_;
   std::atomic<bool> is_stopping_{false};
+  std::atomic<bool> is_lost_{false};
+  bool has_told_ = false;  // that it is lost
   std::atomic<base::Duration::rep> heartbeat_{0};
   std::atomic<base::Duration::rep> last_step_{0};
   std::atomic<int64_t> num_steps_{0};

@@ -142,7 +142,9 @@ EngineService::EngineService(ServiceParts parts, const base::Clock& clock)
       delivery_(models_, live_, metrics_),
       queue_(std::make_shared<EngineQueue>(models_.size() * static_cast<size_t>(max_live(parts)))),
       loop_(std::move(parts.lanes), queue_, clock, delivery_,
-            {.profiler = profiler_.get(), .metrics = &metrics_}),
+            {.profiler = profiler_.get(),
+             .metrics = &metrics_,
+             .on_lost = std::move(parts.on_device_lost)}),
       collection_(registry_->add_collector(
           [this] { gauges_.update(loop_, metrics_, health(), clock_.now()); })) {}
 
@@ -237,7 +239,9 @@ Result<void> EngineService::enqueue(const LiveRequest& live, NewSequences sequen
   if (!queue_->try_push(std::move(sequences))) {
     metrics.num_arriving.fetch_sub(checked.n, std::memory_order_relaxed);
     queued_tokens.fetch_sub(num_tokens, std::memory_order_relaxed);
-    return fail(ErrorCode::kUnavailable, "the server is shutting down");
+    return fail(ErrorCode::kUnavailable, loop_.is_lost()
+                                             ? "the server has lost the device that it computes on"
+                                             : "the server is shutting down");
   }
   metrics.prompt_tokens.add(num_prompt_tokens);
   return {};
@@ -308,7 +312,7 @@ ServerInfo EngineService::server_info() const {
 
 Health EngineService::health() const {
   Health health;
-  health.live = clock_.now() - loop_.heartbeat() < kLiveWithin;
+  health.live = clock_.now() - loop_.heartbeat() < kLiveWithin && !loop_.is_lost();
   health.ready = health.live && is_started_.load(std::memory_order_acquire) &&
                  !is_leaving_.load(std::memory_order_acquire) && !live_.is_closed();
   return health;

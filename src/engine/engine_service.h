@@ -33,6 +33,7 @@ struct ServiceParts {
   std::unique_ptr<observability::StepProfiler> profiler;
   // Null: the service makes one.
   std::shared_ptr<observability::Registry> metrics;
+  std::function<void(const std::string&)> on_device_lost;  // RuntimeOptions::on_device_lost
 };
 
 // The Service over engine and delivery.

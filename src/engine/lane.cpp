@@ -70,6 +70,8 @@ StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
       scheduler_->commit();
       apply(schedule.rows, *results);
       learn_speed(times);
+    } else if (results.error().code == ErrorCode::kUnavailable) {
+      lose(results.error());
     } else {
       run_one_by_one(schedule.rows, results.error());
     }
@@ -228,6 +230,8 @@ void Lane::run_one_by_one(std::span<const ScheduledRows> rows, const Error& erro
     auto results = executor_->collect();
     if (results) {
       for (auto& result : *results) kept_results_.push_back(std::move(result));
+    } else if (results.error().code == ErrorCode::kUnavailable) {
+      return lose(results.error());
     } else {
       kept_results_.resize(kept_results_.size() + input_.rows.size());
       end_internal(sequence, "the model failed", results.error().message);
@@ -235,6 +239,11 @@ void Lane::run_one_by_one(std::span<const ScheduledRows> rows, const Error& erro
   }
   scheduler_->commit();
   apply(rows, kept_results_);
+}
+
+void Lane::lose(const Error& error) {
+  lost_ = error.message;
+  end_all({ErrorCode::kUnavailable, "the server has lost the device that it computes on"});
 }
 
 void Lane::end_ended(std::span<const scheduler::EndedSequence> ended) {

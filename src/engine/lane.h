@@ -64,6 +64,8 @@ class Lane final {
   // What is to be published; the caller empties it.
   std::vector<OutputEvent>& events() { return events_; }
   bool is_empty() const { return scheduler_->is_empty(); }
+  // Why no step can succeed any more: the device is lost, and everything has ended. Empty else.
+  const std::string& lost() const { return lost_; }
   base::TimePoint next_timeout() const { return scheduler_->next_timeout(); }
   const Gauges& gauges() const { return gauges_; }
 
@@ -77,6 +79,7 @@ class Lane final {
              std::span<sampling::RowResult> results);
   void apply_draw(sequence::Sequence& sequence, sampling::RowResult& drawn);
   void run_one_by_one(std::span<const scheduler::ScheduledRows> rows, const Error& error);
+  void lose(const Error& error);
   void end_ended(std::span<const scheduler::EndedSequence> ended);
   void end(const sequence::Sequence& sequence, std::optional<Error> error, FinishReason reason);
   // Ends a sequence by a fault of ours or of the model's, with an id that finds the notice again.
@@ -93,6 +96,7 @@ class Lane final {
   std::vector<std::vector<int32_t>> forbidden_;  // of the step's rows, reused
   size_t num_forbidden_ = 0;
   std::vector<OutputEvent> events_;
+  std::string lost_;
   std::vector<sampling::RowResult> kept_results_;  // of a step that was run one by one
   base::TimePoint now_;
   base::Duration fastest_token_{0};  // of a step's time per row, lately; 0: not known

@@ -4,8 +4,6 @@
 #include <exception>
 #include <utility>
 
-#include "model/failure.h"
-
 namespace sluice::engine {
 
 ModelExecutor::ModelExecutor(std::unique_ptr<model::ModelRunner> runner,
@@ -43,8 +41,9 @@ void ModelExecutor::set_profiler(observability::StepProfiler* profiler) {
   runner_->set_profiler(profiler);
 }
 
-std::unexpected<Error> ModelExecutor::explained(Error error, const std::string& detail) const {
-  error.message += says_library_messages_ ? ": " + detail : " (--log-library-messages says more)";
+std::unexpected<Error> ModelExecutor::explained(Error error) const {
+  error.message += says_library_messages_ ? ": " + runner_->failure_detail()
+                                          : " (--log-library-messages says more)";
   return std::unexpected(std::move(error));
 }
 
@@ -56,8 +55,7 @@ Result<void> ModelExecutor::draw(const at::Tensor& logits) {
       sampler_->sample(logits, input_->rows, results_);
       return {};
     } catch (const std::exception& exception) {
-      return explained({ErrorCode::kInternal, "sampling failed in this step"},
-                       model::one_line(exception));
+      return explained(runner_->failed(exception).error());
     }
   }
   auto* row = logits.mutable_data_ptr<float>();
@@ -72,7 +70,7 @@ Result<void> ModelExecutor::draw(const at::Tensor& logits) {
 Result<std::span<sampling::RowResult>> ModelExecutor::collect() {
   const kernels::ComputeScope scope(*pool_);
   const auto logits = runner_->start(input_->batch);
-  if (!logits) return explained(logits.error(), runner_->failure_detail());
+  if (!logits) return explained(logits.error());
   const observability::ProfiledPart part(profiler_, "sampling");
   if (auto drawn = draw(*logits); !drawn) return std::unexpected(drawn.error());
   return std::span(results_);

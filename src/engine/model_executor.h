@@ -33,7 +33,7 @@ class ModelExecutor final : public StepExecutor {
   Result<std::span<sampling::RowResult>> collect() override;
 
  private:
-  std::unexpected<Error> explained(Error error, const std::string& detail) const;
+  std::unexpected<Error> explained(Error error) const;
   Result<void> draw(const at::Tensor& logits);
 
   std::unique_ptr<model::ModelRunner> runner_;

@@ -34,7 +34,8 @@ class StepExecutor {
   virtual void launch(StepInput& input) = 0;
   // Waits for the step. One result for each of input.rows, valid until the next launch(); the
   // caller may move them out. An error (its message is for the operator, not for clients) means
-  // that no row has a result; the executor can be used again.
+  // that no row has a result; the executor can be used again, unless it is kUnavailable: the device
+  // is lost, and no later step can succeed.
   virtual Result<std::span<sampling::RowResult>> collect() = 0;
 };
 

@@ -200,6 +200,13 @@ Result<at::Tensor> ModelRunner::forward(const StepBatch& batch) {
 
 std::unexpected<Error> ModelRunner::failed(const std::exception& exception) {
   state_->failure_detail = one_line(exception);
+  try {
+    // What is still under way reads what the next step will overwrite. A lost device fails here
+    // too.
+    state_->device.synchronize();
+  } catch (const std::exception&) {
+    return fail(ErrorCode::kUnavailable, state_->device.name() + " does not answer any more");
+  }
   return fail(ErrorCode::kInternal, "the model's program failed in this step");
 }
 

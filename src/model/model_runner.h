@@ -64,23 +64,25 @@ class ModelRunner final {
 
   // Runs the program. Returns logits [R, V] float32 for batch.logit_rows, in the CPU's memory,
   // valid until the next call. kInternal if the program throws: the step's sequences are lost, the
-  // runner is not.
+  // runner is not. kUnavailable if the device is lost, and with it all that is on it.
   Result<at::Tensor> forward(const StepBatch& batch);
 
   // The same, with the logits where they were computed; on a GPU they may be still to come.
   Result<at::Tensor> start(const StepBatch& batch);
 
+  // The error of a call on the model's device that threw, as forward() returns it.
+  std::unexpected<Error> failed(const std::exception& exception);
+
   // From now on forward() times its operators; null: no more. `profiler` must outlive this.
   void set_profiler(observability::StepProfiler* profiler);
 
-  // Why the last forward() failed, in LibTorch's words: for the log, never for a client.
+  // Why the last call failed, in LibTorch's words: for the log, never for a client.
   const std::string& failure_detail() const;
 
  private:
   struct State;
   explicit ModelRunner(std::unique_ptr<State> state);
   void forget_pool();
-  std::unexpected<Error> failed(const std::exception& exception);
   std::unique_ptr<State> state_;
 };
 

@@ -1,5 +1,6 @@
 #include "tests/device/test_device.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 
@@ -9,11 +10,33 @@
 namespace sluice::test_device {
 namespace {
 
+using kernels::cuda::DeviceApi;
+using kernels::cuda::Status;
+using kernels::cuda::Stream;
+
+constexpr Status kLost = 719;  // a launch failed, as everything does afterwards
+std::atomic<bool> is_lost{false};
+
+// The host's table, but for what tells of a lost device.
+const DeviceApi& fragile_api() {
+  static const DeviceApi api = [] {
+    DeviceApi made = kernels::cuda::host_device_api();
+    made.synchronize = [](Stream stream) -> Status {
+      return is_lost ? kLost : kernels::cuda::host_device_api().synchronize(stream);
+    };
+    made.embed = [](const kernels::cuda::EmbedArgs& args, Stream stream) -> Status {
+      return is_lost ? kLost : kernels::cuda::host_device_api().embed(args, stream);
+    };
+    return made;
+  }();
+  return api;
+}
+
 std::string wanted_device() {
   const char* wanted = std::getenv("SLUICE_TEST_DEVICE");
   const std::string device = wanted == nullptr ? "cpu" : wanted;
   if (device == "cuda-host") {
-    kernels::cuda::provide_device_api(kernels::cuda::host_device_api());
+    kernels::cuda::provide_device_api(fragile_api());
   } else if (device != "cpu" && device != "cuda") {
     std::fprintf(stderr, "SLUICE_TEST_DEVICE is %s, expected cpu, cuda or cuda-host\n", wanted);
     std::exit(2);
@@ -33,6 +56,10 @@ const std::string& wanted() {
 
 std::string name() {
   return wanted() == "cpu" ? "cpu" : "cuda";
+}
+
+void set_lost(bool lost) {
+  is_lost = lost;
 }
 
 bool is_slow() {

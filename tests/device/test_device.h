@@ -11,6 +11,10 @@ namespace sluice::test_device {
 // main(); another name ends the program.
 std::string name();
 
+// Of "cuda-host": from now on nothing that the device is asked succeeds, as on one that fell off
+// its bus; or it works again.
+void set_lost(bool is_lost);
+
 // True for "cuda-host": tests leave out what would take minutes there.
 bool is_slow();
 

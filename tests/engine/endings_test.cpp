@@ -239,6 +239,36 @@ TEST(FailureTest, AFailureThatDoesNotComeBackEndsNobody) {
   EXPECT_EQ(b->tokens(), expected_tokens({2, 3, 4, 5, 6}, 6));
 }
 
+// A device that is lost answers nobody any more: all end at once, and nobody is taken in.
+TEST(FailureTest, ALostDeviceEndsEverything) {
+  for (const bool is_lost_alone : {false, true}) {
+    FakeService fake;
+    int num_failed = 0;
+    fake.script->fails = [&](const StepInput&) -> std::optional<Error> {
+      if (fake.script->num_steps < 3) return std::nullopt;
+      const bool is_first = ++num_failed == 1;
+      return Error{is_lost_alone && is_first ? ErrorCode::kInternal : ErrorCode::kUnavailable,
+                   "cuda:0 does not answer any more"};
+    };
+    const auto a = fake.start(request_of({1, 2}, 9));
+    const auto b = fake.start(request_of({3}, 9));
+    EXPECT_TRUE(fake.service->health().live);
+    fake.run_until_idle();
+    for (const auto& ended : {a, b}) {
+      ASSERT_TRUE(ended->has_ended());
+      EXPECT_EQ(ended->end().error().code, ErrorCode::kUnavailable);
+      EXPECT_FALSE(ended->tokens().empty()) << "what came before is the client's";
+    }
+    EXPECT_EQ(num_failed, is_lost_alone ? 2 : 1) << "nothing is tried on it again";
+    EXPECT_EQ(fake.lost, std::vector<std::string>{"cuda:0 does not answer any more"});
+    EXPECT_FALSE(fake.service->health().live);
+    EXPECT_FALSE(fake.service->health().ready);
+    const auto refused = fake.service->generate(request_of({1}, 1), std::make_shared<Recorder>());
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
+  }
+}
+
 TEST(FailureTest, ARowThatIsNotFiniteEndsItsRequestOnly) {
   FakeService fake;
   fake.script->fault = [](int32_t, uint32_t position) {

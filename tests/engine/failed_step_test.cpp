@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -83,6 +85,38 @@ TEST_P(FailedStepTest, TheLogHasTheLibrarysWordsIfAskedAndClientsNever) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Asked, FailedStepTest, testing::Bool());
+
+// Over the real runner, whose steps fail one after the other.
+TEST(LostDeviceTest, EndsTheRequestsAndSaysSoOnce) {
+  if (!test_device::is_slow()) GTEST_SKIP() << "only the kernels on the host can be lost at will";
+  std::atomic<int> num_calls = 0;
+  RuntimeOptions options;
+  options.models = {
+      {"model", fs::path(SLUICE_SOURCE_DIR) / "tests/golden/variants/llama_gqa_tied_bf16"}};
+  options.device = test_device::name();
+  options.num_threads = 2;
+  options.kv_cache_bytes = int64_t{16} << 20;
+  options.on_device_lost = [&](const std::string& why) {
+    EXPECT_EQ(why.find("cuda:0 does not answer any more"), 0u) << why;
+    ++num_calls;
+  };
+  auto service = create_service(options);
+  ASSERT_TRUE(service.has_value()) << service.error().message;
+  GenerateRequest request;
+  request.token_ids = std::vector<int64_t>{1, 2, 3};
+  request.max_tokens = 100;
+  request.ignore_eos = true;
+  const auto observer = std::make_shared<WaitingObserver>();
+  const auto call = (*service)->generate(request, observer);
+  ASSERT_TRUE(call.has_value()) << call.error().message;
+  test_device::set_lost(true);
+  ASSERT_FALSE(observer->wait().has_value());
+  EXPECT_EQ(observer->wait().error().code, ErrorCode::kUnavailable);
+  EXPECT_FALSE((*service)->health().live);
+  service->reset();
+  test_device::set_lost(false);
+  EXPECT_EQ(num_calls, 1);
+}
 
 }  // namespace
 }  // namespace sluice::engine

@@ -166,6 +166,7 @@ FakeService::FakeService(const FakeServiceOptions& options) {
   parts.lanes.push_back(
       std::make_unique<Lane>(std::move(*scheduler), std::make_unique<ScriptedExecutor>(script),
                              [this](const std::string& line) { notices.push_back(line); }));
+  parts.on_device_lost = [this](const std::string& why) { lost.push_back(why); };
   parts.limits = options.limits;
   parts.max_num_seqs = options.max_num_seqs;
   service = std::make_unique<EngineService>(std::move(parts), clock);

@@ -126,6 +126,7 @@ struct FakeService {
   FakeClock clock;
   std::shared_ptr<ScriptedExecutor::Script> script = std::make_shared<ScriptedExecutor::Script>();
   std::vector<std::string> notices;
+  std::vector<std::string> lost;  // reasons of on_device_lost
   std::unique_ptr<EngineService> service;
   std::shared_ptr<GenerateCall> call;  // of the newest start()
 };
