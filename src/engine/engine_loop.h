@@ -31,7 +31,7 @@ struct Instruments {
   observability::StepProfiler* profiler = nullptr;
   EngineMetrics* metrics = nullptr;
   // Called once, on the loop's thread, with the reason, when a device is lost and all has ended.
-  std::function<void(const std::string&)> on_lost;
+  std::function<void(const std::string&)> on_lost = nullptr;
 };
 
 // The one thread that computes: takes new requests, steps the lanes in turn while they have work,

@@ -55,6 +55,32 @@ const at::Tensor& plan_entry(at::TensorList plan, PlanIndex index, int64_t dimen
 
 }  // namespace
 
+DType dtype_of(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return DType::kF32;
+    case at::kHalf:
+      return DType::kF16;
+    case at::kBFloat16:
+      return DType::kBF16;
+    default:
+      break;
+  }
+  TORCH_CHECK(false, "dtype is ", type, ", expected float32, float16 or bfloat16");
+}
+
+at::ScalarType scalar_type_of(DType type) {
+  switch (type) {
+    case DType::kF32:
+      return at::kFloat;
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kBF16:
+      break;
+  }
+  return at::kBFloat16;
+}
+
 Activation parse_activation(std::string_view name) {
   if (name.empty()) return Activation::kNone;
   if (name == "gelu_tanh") return Activation::kGeluTanh;

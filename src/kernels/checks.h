@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "kernels/activation.h"
+#include "kernels/dtype.h"
 
 // What every backend demands of an operator's arguments, in one place. A violation throws
 // c10::Error with both numbers; the model runner turns it into an Error.
@@ -36,6 +37,14 @@ struct AttentionOperands {
   const std::optional<at::Tensor>& rope;
   const std::optional<at::Tensor>& alibi_slopes;
 };
+
+// LibTorch's name of a number format as the kernels', which throws c10::Error for one without
+// kernels, and back.
+DType dtype_of(at::ScalarType type);
+inline DType dtype_of(const at::Tensor& tensor) {
+  return dtype_of(tensor.scalar_type());
+}
+at::ScalarType scalar_type_of(DType type);
 
 Activation parse_activation(std::string_view name);
 void check_embed(const at::Tensor& tokens, const at::Tensor& weight,

@@ -1,4 +1,5 @@
 #include "kernels/packed_bytes.h"
+#include "kernels/checks.h"
 
 #include <string>
 #include <utility>
@@ -8,8 +9,6 @@
 namespace sluice::kernels {
 namespace {
 
-using cpu::DType;
-
 static_assert(kPanelRows == cpu::kPanelColumns);
 
 constexpr uintptr_t kAlignment = 64;
@@ -17,9 +16,7 @@ constexpr int64_t kMostElements = int64_t{1} << 40;
 
 PackedWeight describe(const PackedKind& kind) {
   PackedWeight weight;
-  weight.type = kind.activations == at::kFloat  ? DType::kF32
-                : kind.activations == at::kHalf ? DType::kF16
-                                                : DType::kBF16;
+  weight.type = dtype_of(kind.activations);
   weight.format = kind.format;
   weight.group_size = kind.group_size;
   weight.rows = kind.rows;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+#include "kernels/checks.h"
 #include "kernels/compute.h"
 #include "kernels/cpu/packed_panels.h"
 #include "kernels/packed_weight.h"
@@ -18,7 +19,6 @@ namespace sluice::kernels {
 namespace {
 
 using cpu::byte_tile_offset;
-using cpu::DType;
 using cpu::kByteTileBytes;
 using cpu::kByteTileDepth;
 using cpu::kPanelColumns;
@@ -95,9 +95,7 @@ void pack_row_int4(const PackedWeight& weight, int64_t row, const uint8_t* value
 
 PackedWeight describe(const QuantizedWeight& weight, at::ScalarType activations) {
   PackedWeight packed;
-  packed.type = activations == at::kFloat  ? DType::kF32
-                : activations == at::kHalf ? DType::kF16
-                                           : DType::kBF16;
+  packed.type = dtype_of(activations);
   const bool is_int8 = weight.group_size == 0;
   packed.format = is_int8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
   packed.group_size = weight.group_size;

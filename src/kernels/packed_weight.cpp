@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 
+#include "kernels/checks.h"
 #include "kernels/compute.h"
 #include "kernels/cpu/packed_panels.h"
 #include "kernels/cuda/cuda_device.h"
@@ -14,7 +15,6 @@
 namespace sluice::kernels {
 namespace {
 
-using cpu::DType;
 using cpu::kPanelColumns;
 using cpu::kTileColumns;
 using cpu::kTileDepth;
@@ -123,7 +123,7 @@ Result<at::Tensor> pack_weight(const at::Tensor& weight) {
                             std::to_string(weight.size(1)) + ", expected at least 1 x 1");
   }
   auto packed = std::make_shared<PackedWeight>();
-  packed->type = type == at::kFloat ? DType::kF32 : type == at::kHalf ? DType::kF16 : DType::kBF16;
+  packed->type = dtype_of(type);
   packed->rows = weight.size(0);
   packed->columns = weight.size(1);
   set_geometry(*packed);
@@ -158,9 +158,7 @@ Result<void> allocate(PackedWeight& weight) {
 }
 
 at::Tensor as_tensor(PackedHandle weight) {
-  const at::ScalarType type = weight->type == DType::kF32   ? at::kFloat
-                              : weight->type == DType::kF16 ? at::kHalf
-                                                            : at::kBFloat16;
+  const at::ScalarType type = scalar_type_of(weight->type);
   const int64_t sizes[] = {weight->rows, weight->columns};
   return at::detail::make_tensor<Impl>(c10::DispatchKeySet(c10::DispatchKey::CPU),
                                        c10::scalarTypeToTypeMeta(type), c10::Device(c10::kCPU),

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/activation.h"
+#include "kernels/dtype.h"
 #include "kernels/kv_int8.h"
 #include "kernels/weight_format.h"
 
@@ -15,8 +16,6 @@
 // Row law: each function computes an output row from that row's inputs in an order that depends on
 // the model's sizes and the position only, whatever block of the work it is given.
 namespace sluice::kernels::cpu {
-
-enum class DType : uint8_t { kF32, kF16, kBF16 };
 
 // Storage of 16-bit numbers.
 struct Half {

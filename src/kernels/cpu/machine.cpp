@@ -29,20 +29,6 @@ const KernelTable& machine_kernels() {
   return table;
 }
 
-DType dtype_of(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return DType::kF32;
-    case at::kHalf:
-      return DType::kF16;
-    case at::kBFloat16:
-      return DType::kBF16;
-    default:
-      break;
-  }
-  TORCH_CHECK(false, "dtype is ", tensor.scalar_type(), ", expected float32, float16 or bfloat16");
-}
-
 // Scratch memory above this many bytes takes huge pages: small ones, scattered, would crowd some
 // sets of the second-level cache.
 constexpr int64_t kSmallPages = int64_t{128} << 10;

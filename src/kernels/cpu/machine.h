@@ -6,14 +6,11 @@
 
 #include "kernels/cpu/kernel_table.h"
 
-// What the CPU operators share: the machine's kernels, dtypes, and scratch memory.
+// What the CPU operators share: the machine's kernels and scratch memory.
 namespace sluice::kernels::cpu {
 
 // The kernels of cpu_isa(). Throws c10::Error where none can run.
 const KernelTable& machine_kernels();
-
-// Throws c10::Error for a dtype without kernels.
-DType dtype_of(const at::Tensor& tensor);
 
 // What a thread's scratch memory is for; each use has its own, and keeps it for the next call.
 enum class Scratch : uint8_t { kInput, kSums, kQueries, kParts, kCount };

@@ -35,7 +35,7 @@ class HugeBuffer final {
 
 // A weight [rows, columns] in panels (kernel_table.h).
 struct PackedWeight {
-  cpu::DType type = cpu::DType::kF32;  // of the activations that it meets
+  DType type = DType::kF32;  // of the activations that it meets
   WeightFormat format = WeightFormat::kPlain;
   int64_t rows = 0;         // N
   int64_t columns = 0;      // K

@@ -12,20 +12,6 @@
 namespace sluice::kernels::cuda {
 namespace {
 
-DType dtype_of(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return DType::kF32;
-    case at::kHalf:
-      return DType::kF16;
-    case at::kBFloat16:
-      return DType::kBF16;
-    default:
-      break;
-  }
-  TORCH_CHECK(false, "dtype is ", tensor.scalar_type(), ", expected float32, float16 or bfloat16");
-}
-
 // An operand's memory, if it is where the kernel runs.
 template <typename T = void>
 const T* pointer(const CudaDevice& device, const at::Tensor& tensor) {

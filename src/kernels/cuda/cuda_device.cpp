@@ -13,6 +13,7 @@
 #include <mutex>
 #include <utility>
 
+#include "kernels/checks.h"
 #include "kernels/compute.h"
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/plugin.h"
@@ -63,10 +64,6 @@ void release(void* context) {
   (void)owner->api.release(owner->data);
 }
 
-DType dtype_of(at::ScalarType type) {
-  return type == at::kFloat ? DType::kF32 : type == at::kHalf ? DType::kF16 : DType::kBF16;
-}
-
 // The vector as a tensor that does not own it.
 template <typename T>
 at::Tensor as_vector(const std::vector<T>& values, at::ScalarType dtype) {
@@ -87,13 +84,14 @@ bool take_row(const QuantizedWeight& weight, const Weight& description, int64_t 
     return std::memchr(values, -128, static_cast<size_t>(description.columns)) == nullptr;
   }
   const float base = base_of(scales, num_scales);
+  if (base < 0.0f) return false;
   parts.scales[static_cast<size_t>(row)] = base;
   const int64_t groups = num_groups(description.columns, description.group_size);
   for (int64_t group = 0; group < num_scales; ++group) {
     parts.multipliers[static_cast<size_t>(multiplier_offset(row, group, groups))] =
         static_cast<uint8_t>(multiplier_of(scales[group], base));
   }
-  return base >= 0.0f;
+  return true;
 }
 
 Result<QuantizedParts> parts_of(const QuantizedWeight& weight, const Weight& description) {
@@ -279,9 +277,7 @@ void CudaDevice::pack_tiles(const at::Tensor& rows, void* tiles, const Weight& d
 }
 
 at::Tensor CudaDevice::as_tensor(PackedWeight weight) const {
-  const at::ScalarType type = weight.description.type == DType::kF32   ? at::kFloat
-                              : weight.description.type == DType::kF16 ? at::kHalf
-                                                                       : at::kBFloat16;
+  const at::ScalarType type = scalar_type_of(weight.description.type);
   const int64_t sizes[] = {weight.description.rows, weight.description.columns};
   const c10::Device place(c10::kCUDA, static_cast<c10::DeviceIndex>(ordinal_));
   return at::detail::make_tensor<Impl>(

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/activation.h"
+#include "kernels/dtype.h"
 #include "kernels/weight_format.h"
 
 // The seam between Sluice and its CUDA kernels: plain structs and one table of functions, without
@@ -23,7 +24,6 @@ inline constexpr Status kSuccess = 0;
 inline constexpr Status kNotSupported = 801;
 inline constexpr int32_t kDeviceApiVersion = 1;
 
-enum class DType : uint8_t { kF32, kF16, kBF16 };
 constexpr int64_t size_of(DType type) {
   return type == DType::kF32 ? 4 : 2;
 }
