@@ -188,7 +188,10 @@ class ServiceBuilder final {
     loaded.runner = std::move(*runner);
     if (!device_->is_cpu()) {
       const int32_t most = std::min(options_.max_num_batched_tokens, info.context_length);
-      if (auto tried = loaded.runner->try_step(most); !tried) return std::unexpected(tried.error());
+      const int32_t most_logits =
+          options_.max_num_seqs + scheduler::SchedulerOptions().max_prompt_logit_rows;
+      auto tried = loaded.runner->try_step(most, std::min(most, most_logits));
+      if (!tried) return std::unexpected(tried.error());
     }
     return loaded;
   }
@@ -300,7 +303,8 @@ class ServiceBuilder final {
 
   Result<void> warm_up() {
     for (ModelExecutor* executor : executors_) {
-      if (auto done = executor->warm_up(options_.block_size); !done) return done;
+      if (auto done = executor->warm_up(options_.block_size, options_.max_num_seqs); !done)
+        return done;
       executor->set_profiler(profiler_);
     }
     return {};

@@ -6,11 +6,16 @@
 namespace sluice::engine {
 namespace {
 
+using kernels::cuda::CudaDevice;
+using kernels::cuda::FeedTokensArgs;
 using kernels::cuda::SampleArgs;
 using kernels::cuda::SampleFault;
 using kernels::cuda::SampleResult;
 using kernels::cuda::SampleRow;
 using kernels::cuda::SampleScore;
+
+// A few bytes of the device, so that memory seldom grows: that costs what is recorded.
+constexpr size_t kFewestBytes = size_t{1} << 20;
 
 // Lists begin at multiples of so many bytes.
 constexpr size_t kAlignment = 256;
@@ -24,6 +29,12 @@ size_t aligned_bytes(const std::vector<T>& list) {
   return aligned(list.size() * sizeof(T));
 }
 
+// The bytes are grown to twice what is needed.
+void make_room(CudaDevice& device, size_t num_bytes, at::Tensor& bytes) {
+  if (bytes.defined() && bytes.nbytes() >= num_bytes) return;
+  bytes = device.allocate({static_cast<int64_t>(std::max(2 * num_bytes, kFewestBytes))}, at::kByte);
+}
+
 template <typename T>
 void copy_list(const std::vector<T>& list, std::byte*& to) {
   if (!list.empty()) std::memcpy(to, list.data(), list.size() * sizeof(T));
@@ -32,8 +43,8 @@ void copy_list(const std::vector<T>& list, std::byte*& to) {
 
 // The list's place on the device, and the next one's behind it.
 template <typename T>
-const T* place_of(const std::vector<T>& list, const std::byte*& at) {
-  const auto* place = reinterpret_cast<const T*>(at);
+T* place_of(const std::vector<T>& list, std::byte*& at) {
+  auto* place = reinterpret_cast<T*>(at);
   at += aligned_bytes(list);
   return place;
 }
@@ -50,7 +61,33 @@ sampling::RowFault fault_of(SampleFault fault) {
   return sampling::RowFault::kNothingLeft;
 }
 
+size_t result_bytes(size_t num_rows) {
+  return aligned(num_rows * sizeof(SampleResult));
+}
+
+void take(const std::vector<SampleRow>& rows, size_t row_idx, const std::byte* data,
+          sampling::RowResult& result) {
+  const SampleRow& row = rows[row_idx];
+  SampleResult drawn;
+  std::memcpy(&drawn, data + row_idx * sizeof(SampleResult), sizeof(SampleResult));
+  result.fault = fault_of(drawn.fault);
+  result.token_id = drawn.token_id;
+  if (result.fault != sampling::RowFault::kNone || row.num_logprobs < 0) return;
+  result.logprob = drawn.logprob;
+  result.top.clear();
+  const std::byte* scores =
+      data + result_bytes(rows.size()) + static_cast<size_t>(row.first_top) * sizeof(SampleScore);
+  for (int32_t i = 0; i < drawn.num_top; ++i, scores += sizeof(SampleScore)) {
+    SampleScore score;
+    std::memcpy(&score, scores, sizeof(SampleScore));
+    result.top.push_back({score.token_id, score.logprob});
+  }
+}
+
 }  // namespace
+
+DeviceSampler::DeviceSampler(kernels::cuda::CudaDevice& device)
+    : device_(device), steps_{Step(device), Step(device)} {}
 
 void DeviceSampler::add_lists(const sampling::RowTask& task, SampleRow& row) {
   row.first_count = static_cast<int32_t>(counts_.size());
@@ -61,28 +98,34 @@ void DeviceSampler::add_lists(const sampling::RowTask& task, SampleRow& row) {
     for (const auto& [token_id, num_generated] : task.counts->entries()) {
       counts_.push_back({token_id, num_generated});
     }
+    row.num_counts = static_cast<int32_t>(counts_.size()) - row.first_count;
+    if (row.previous_row >= 0) counts_.emplace_back();  // room for what it has drawn
+  } else {
+    row.previous_row = -1;
   }
   for (const auto& [token_id, bias] : task.params->logit_bias) biases_.push_back({token_id, bias});
   forbidden_.insert(forbidden_.end(), task.forbidden.begin(), task.forbidden.end());
   const auto first = forbidden_.begin() + row.first_forbidden;
   std::sort(first, forbidden_.end());
   forbidden_.erase(std::unique(first, forbidden_.end()), forbidden_.end());
-  row.num_counts = static_cast<int32_t>(counts_.size()) - row.first_count;
   row.num_biases = static_cast<int32_t>(biases_.size()) - row.first_bias;
   row.num_forbidden = static_cast<int32_t>(forbidden_.size()) - row.first_forbidden;
 }
 
-void DeviceSampler::describe(std::span<const sampling::RowTask> tasks) {
-  rows_.clear();
+void DeviceSampler::describe(std::span<const sampling::RowTask> tasks,
+                             std::span<const int32_t> last_tokens, Step& step) {
+  step.rows.clear();
   counts_.clear();
   biases_.clear();
   forbidden_.clear();
   num_top_ = 0;
   draws_ = false;
   scores_ = false;
-  for (const sampling::RowTask& task : tasks) {
+  follows_ = false;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const sampling::RowTask& task = tasks[i];
     const sampling::SamplingParams& params = *task.params;
-    SampleRow& row = rows_.emplace_back();
+    SampleRow& row = step.rows.emplace_back();
     row.temperature = params.temperature < sampling::kGreedyTemperature ? 0 : params.temperature;
     row.top_p = params.top_p;
     row.min_p = params.min_p;
@@ -96,76 +139,82 @@ void DeviceSampler::describe(std::span<const sampling::RowTask> tasks) {
     row.num_logprobs = task.num_logprobs;
     row.first_top = num_top_;
     row.seed = params.seed;
+    row.previous_row = last_tokens[i] < 0 ? -1 - last_tokens[i] : -1;
     add_lists(task, row);
+    follows_ = follows_ || row.previous_row >= 0;
     num_top_ += std::max(task.num_logprobs, 0);
     draws_ = draws_ || (task.scored_token < 0 && row.temperature > 0);
     scores_ = scores_ || task.scored_token >= 0 || task.num_logprobs >= 0;
   }
 }
 
-SampleArgs DeviceSampler::upload() {
-  const size_t num_bytes = aligned_bytes(rows_) + aligned_bytes(counts_) + aligned_bytes(biases_) +
-                           aligned_bytes(forbidden_);
-  if (!input_.defined() || input_.nbytes() < num_bytes) {
-    input_ = device_.allocate({static_cast<int64_t>(2 * num_bytes)}, at::kByte);
-  }
+SampleArgs DeviceSampler::upload(const Step& step) {
+  const size_t num_bytes = aligned_bytes(step.rows) + aligned_bytes(counts_) +
+                           aligned_bytes(biases_) + aligned_bytes(forbidden_);
+  make_room(device_, num_bytes, input_);
   std::byte* const staging = device_.staging(kernels::Staging::kSampling, num_bytes);
   std::byte* to = staging;
-  copy_list(rows_, to);
+  copy_list(step.rows, to);
   copy_list(counts_, to);
   copy_list(biases_, to);
   copy_list(forbidden_, to);
   device_.copy_to(input_, staging, num_bytes);
   SampleArgs args;
-  const auto* at = static_cast<const std::byte*>(input_.const_data_ptr());
-  args.rows = place_of(rows_, at);
+  auto* at = static_cast<std::byte*>(input_.data_ptr());
+  args.rows = place_of(step.rows, at);
   args.counts = place_of(counts_, at);
   args.biases = place_of(biases_, at);
   args.forbidden = place_of(forbidden_, at);
   return args;
 }
 
-void DeviceSampler::take(const sampling::RowTask& task, const SampleRow& row, const std::byte* data,
-                         sampling::RowResult& result) const {
-  SampleResult drawn;
-  const auto row_idx = static_cast<size_t>(&row - rows_.data());
-  std::memcpy(&drawn, data + row_idx * sizeof(SampleResult), sizeof(SampleResult));
-  result.fault = fault_of(drawn.fault);
-  result.token_id = drawn.token_id;
-  if (result.fault != sampling::RowFault::kNone || task.num_logprobs < 0) return;
-  result.logprob = drawn.logprob;
-  result.top.clear();
-  const std::byte* scores = data + aligned(rows_.size() * sizeof(SampleResult)) +
-                            static_cast<size_t>(row.first_top) * sizeof(SampleScore);
-  for (int32_t i = 0; i < drawn.num_top; ++i, scores += sizeof(SampleScore)) {
-    SampleScore score;
-    std::memcpy(&score, scores, sizeof(SampleScore));
-    result.top.push_back({score.token_id, score.logprob});
-  }
+void DeviceSampler::feed(const at::Tensor& tokens) {
+  if (num_under_way_ == 0) return;
+  const Step& previous = steps_[1 - next_];
+  FeedTokensArgs args;
+  args.tokens = tokens.data_ptr<int32_t>();
+  args.num_tokens = tokens.size(0);
+  args.drawn = reinterpret_cast<const SampleResult*>(previous.output.const_data_ptr());
+  args.num_drawn = std::ssize(previous.rows);
+  device_.run(device_.api().feed_tokens, args);
 }
 
-void DeviceSampler::sample(const at::Tensor& logits, std::span<const sampling::RowTask> tasks,
-                           std::span<sampling::RowResult> results) {
-  if (tasks.empty()) return;
-  describe(tasks);
-  const size_t result_bytes = aligned(rows_.size() * sizeof(SampleResult));
-  const size_t num_bytes = result_bytes + static_cast<size_t>(num_top_) * sizeof(SampleScore);
-  if (!output_.defined() || output_.nbytes() < num_bytes) {
-    output_ = device_.allocate({static_cast<int64_t>(2 * num_bytes)}, at::kByte);
+void DeviceSampler::start(const at::Tensor& logits, std::span<const sampling::RowTask> tasks,
+                          std::span<const int32_t> last_tokens) {
+  Step& step = steps_[next_];
+  describe(tasks, last_tokens, step);
+  const size_t num_bytes =
+      result_bytes(step.rows.size()) + static_cast<size_t>(num_top_) * sizeof(SampleScore);
+  make_room(device_, num_bytes, step.output);
+  if (!step.rows.empty()) {
+    SampleArgs args = upload(step);
+    auto* output = static_cast<std::byte*>(step.output.data_ptr());
+    args.logits = logits.const_data_ptr<float>();
+    args.results = reinterpret_cast<SampleResult*>(output);
+    args.top = reinterpret_cast<SampleScore*>(output + result_bytes(step.rows.size()));
+    if (follows_) {
+      const at::Tensor& previous = steps_[1 - next_].output;
+      args.previous = reinterpret_cast<const SampleResult*>(previous.const_data_ptr());
+    }
+    args.num_rows = std::ssize(step.rows);
+    args.vocabulary_size = logits.size(1);
+    args.draws = draws_;
+    args.scores = scores_;
+    args.workspace = device_.workspace(device_.api().sample_workspace(args));
+    device_.run(device_.api().sample, args);
   }
-  SampleArgs args = upload();
-  auto* output = static_cast<std::byte*>(output_.data_ptr());
-  args.logits = logits.const_data_ptr<float>();
-  args.results = reinterpret_cast<SampleResult*>(output);
-  args.top = reinterpret_cast<SampleScore*>(output + result_bytes);
-  args.num_rows = static_cast<int64_t>(rows_.size());
-  args.vocabulary_size = logits.size(1);
-  args.draws = draws_;
-  args.scores = scores_;
-  args.workspace = device_.workspace(device_.api().sample_workspace(args));
-  device_.run(device_.api().sample, args);
-  const std::byte* data = device_.download_bytes(output_, num_bytes);
-  for (size_t i = 0; i < tasks.size(); ++i) take(tasks[i], rows_[i], data, results[i]);
+  step.copy.start(step.output, num_bytes);
+  next_ = 1 - next_;
+  ++num_under_way_;
+}
+
+std::span<sampling::RowResult> DeviceSampler::finish() {
+  Step& step = oldest();
+  --num_under_way_;
+  const std::byte* data = step.copy.wait();
+  step.results.resize(step.rows.size());
+  for (size_t i = 0; i < step.rows.size(); ++i) take(step.rows, i, data, step.results[i]);
+  return step.results;
 }
 
 }  // namespace sluice::engine

@@ -13,38 +13,61 @@
 namespace sluice::engine {
 
 // sampling::sample_rows() on a GPU: the same results, bit for bit, without the logits' way to the
-// host.
+// host, and for two steps under way (StepExecutor).
 //
 // Threads: one, the engine's.
 class DeviceSampler final {
  public:
   // `device` must outlive this.
-  explicit DeviceSampler(kernels::cuda::CudaDevice& device) : device_(device) {}
+  explicit DeviceSampler(kernels::cuda::CudaDevice& device);
 
-  // Does every task on row after row of `logits` [R, V] float32, which are only read; waits for the
-  // results. Throws c10::Error if something failed on the device.
-  // Requires: as sample_rows(), but for the tasks' own pointers to logits, which are not looked at.
-  void sample(const at::Tensor& logits, std::span<const sampling::RowTask> tasks,
-              std::span<sampling::RowResult> results);
+  // Puts into tokens [T] int32 on the device, in the place of each -1 - r, what row r of the step
+  // under way draws.
+  void feed(const at::Tensor& tokens);
+
+  // Does every task on row after row of `logits`, float32 of `vocabulary_size` columns, which are
+  // only read. Of a task whose sequence's last token is drawn by the step under way, `last_tokens`
+  // has that as -1 - r; its counts lack it. Throws c10::Error if something cannot be started on the
+  // device; then nothing more is under way.
+  // Requires: as sample_rows(), but for the tasks' own pointers to logits, which are not looked at;
+  // last_tokens.size() == tasks.size(); at most one step is under way.
+  void start(const at::Tensor& logits, std::span<const sampling::RowTask> tasks,
+             std::span<const int32_t> last_tokens);
+
+  // Waits for the results of the oldest start(), valid until the next start() but one. Throws
+  // c10::Error if something failed on the device.
+  std::span<sampling::RowResult> finish();
 
  private:
-  void describe(std::span<const sampling::RowTask> tasks);
+  // A step: what the device has for the host, and for the step after it.
+  struct Step {
+    explicit Step(kernels::cuda::CudaDevice& device) : copy(device) {}
+
+    at::Tensor output;  // bytes: results, then the rows' best
+    kernels::cuda::HostCopy copy;
+    std::vector<kernels::cuda::SampleRow> rows;
+    std::vector<sampling::RowResult> results;
+  };
+  void describe(std::span<const sampling::RowTask> tasks, std::span<const int32_t> last_tokens,
+                Step& step);
   void add_lists(const sampling::RowTask& task, kernels::cuda::SampleRow& row);
-  kernels::cuda::SampleArgs upload();
-  void take(const sampling::RowTask& task, const kernels::cuda::SampleRow& row,
-            const std::byte* data, sampling::RowResult& result) const;
+  kernels::cuda::SampleArgs upload(const Step& step);
+  // The one under way that was started first.
+  Step& oldest() { return steps_[num_under_way_ == 2 ? next_ : 1 - next_]; }
 
   kernels::cuda::CudaDevice& device_;
-  // What the device gets, reused from step to step.
-  std::vector<kernels::cuda::SampleRow> rows_;
+  Step steps_[2];
+  size_t next_ = 0;
+  int num_under_way_ = 0;
+  // What the device gets beside a step's rows, reused from step to step.
   std::vector<kernels::cuda::SampleCount> counts_;
   std::vector<kernels::cuda::SampleBias> biases_;
   std::vector<int32_t> forbidden_;
   int32_t num_top_ = 0;
   bool draws_ = false;
   bool scores_ = false;
-  at::Tensor input_;   // bytes of the device: the four lists above
-  at::Tensor output_;  // the same: results, then the rows' best
+  bool follows_ = false;  // a row has a previous_row
+  at::Tensor input_;      // bytes of the device: the rows and the three lists above
 };
 
 }  // namespace sluice::engine

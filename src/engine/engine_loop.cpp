@@ -63,7 +63,7 @@ bool EngineLoop::step_lane(size_t lane_idx) {
     const observability::ProfiledPart part(instruments_.profiler, "hand-over");
     sink_.publish(lane.events());
   }
-  if (times.num_tokens == 0) return false;
+  if (times.num_tokens == 0) return lane.has_step_under_way();
   const base::TimePoint end = clock_.now();
   const base::Duration whole = end - start;
   last_step_.store(end.time_since_epoch().count(), std::memory_order_relaxed);

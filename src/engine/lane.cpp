@@ -53,37 +53,100 @@ void Lane::add(std::vector<std::unique_ptr<Sequence>> completions) {
 StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
   now_ = now;
   const scheduler::StepSchedule& schedule = schedule_step();
+  Flight* const before = std::exchange(under_way_, nullptr);
+  Flight& flight = flights_[next_flight_];
+  const bool has_rows = !schedule.rows.empty();
+  flight.times = {};
+  Result<void> launched;
+  if (has_rows) launched = launch(flight, schedule, clock);
   StepTimes times;
-  if (!schedule.rows.empty()) {
-    build_input(schedule.rows);
-    const base::TimePoint start = clock.now();
-    executor_->launch(input_);
-    const auto results = executor_->collect();
-    now_ = clock.now();
-    times.executor = now_ - start;
-    times.num_tokens = schedule.num_tokens;
-    times.num_sequences = std::ssize(schedule.rows);
-    times.is_decode = std::ranges::all_of(
-        schedule.rows, [](const auto& rows) { return rows.num_tokens == 1 && rows.draws_token; });
-    if (results) {
-      const observability::ProfiledPart part(profiler_, "commit");
-      scheduler_->commit();
-      apply(schedule.rows, *results);
-      learn_speed(times);
-    } else if (results.error().code == ErrorCode::kUnavailable) {
-      lose(results.error());
+  if (before != nullptr) {
+    land(*before, clock);
+    times = before->times;
+  }
+  if (has_rows && lost_.empty()) {
+    if (!launched) {
+      fail(flight, schedule.rows, launched.error());
+      times = flight.times;
+    } else if (executor_->max_under_way() > 1) {
+      leave_under_way(flight, schedule.rows);
+      times.executor += flight.times.executor;
     } else {
-      run_one_by_one(schedule.rows, results.error());
+      const auto results = collect(flight, clock);
+      if (results) {
+        const observability::ProfiledPart part(profiler_, "commit");
+        scheduler_->commit();
+        apply(schedule.rows, *results);
+      } else {
+        fail(flight, schedule.rows, results.error());
+      }
+      times = flight.times;
     }
   }
   update_gauges();
   return times;
 }
 
+Result<void> Lane::launch(Flight& flight, const scheduler::StepSchedule& schedule,
+                          const base::Clock& clock) {
+  build_input(flight, schedule.rows);
+  flight.times.num_tokens = schedule.num_tokens;
+  flight.times.num_sequences = std::ssize(schedule.rows);
+  flight.times.is_decode = std::ranges::all_of(
+      schedule.rows, [](const auto& rows) { return rows.num_tokens == 1 && rows.draws_token; });
+  flight.launched = clock.now();
+  auto launched = executor_->launch(flight.input);
+  flight.times.executor = clock.now() - flight.launched;
+  return launched;
+}
+
+// The step counts as done, but for what it draws. Rows of sequences that have ended meanwhile are
+// for nobody.
+void Lane::leave_under_way(Flight& flight, std::span<const ScheduledRows> rows) {
+  const observability::ProfiledPart part(profiler_, "commit");
+  scheduler_->commit();
+  flight.rows.assign(rows.begin(), rows.end());
+  for (const ScheduledRows& part_of_step : rows) {
+    if (part_of_step.sequence != nullptr && part_of_step.draws_token) {
+      part_of_step.sequence->append_being_drawn();
+    }
+  }
+  under_way_ = &flight;
+  next_flight_ = 1 - next_flight_;
+}
+
+Result<std::span<sampling::RowResult>> Lane::collect(Flight& flight, const base::Clock& clock) {
+  const base::TimePoint start = clock.now();
+  auto results = executor_->collect();
+  now_ = clock.now();
+  flight.times.executor += now_ - start;
+  if (results) learn_speed(flight.times, now_ - std::max(flight.launched, last_collected_));
+  last_collected_ = now_;
+  return results;
+}
+
+// What was left under way comes in.
+void Lane::land(Flight& flight, const base::Clock& clock) {
+  const base::Duration launching = std::exchange(flight.times.executor, {});
+  const auto results = collect(flight, clock);
+  if (results) {
+    const observability::ProfiledPart part(profiler_, "commit");
+    return apply(flight.rows, *results);
+  }
+  flight.times.executor += launching;
+  if (results.error().code == ErrorCode::kUnavailable) return lose(results.error());
+  // Its tokens count as being in the cache, where they may not be: nobody can go on.
+  for (const ScheduledRows& rows : flight.rows) {
+    if (rows.sequence != nullptr) {
+      end_internal(*rows.sequence, "the model failed", results.error().message);
+    }
+  }
+}
+
 // The least time per row, from full steps: a row of a small one takes longer than one of a long
 // prompt will. It goes up slowly, so that one lucky step does not count for ever.
-void Lane::learn_speed(const StepTimes& times) {
-  const base::Duration per_token = times.executor / times.num_tokens;
+void Lane::learn_speed(const StepTimes& times, base::Duration duration) {
+  const base::Duration per_token = duration / times.num_tokens;
   const bool is_full = times.num_tokens * 2 >= scheduler_->options().max_num_batched_tokens;
   const bool is_known = fastest_token_.count() > 0;
   if (is_known)
@@ -100,30 +163,34 @@ const scheduler::StepSchedule& Lane::schedule_step() {
   return schedule;
 }
 
-void Lane::build_input(std::span<const ScheduledRows> rows) {
+void Lane::build_input(Flight& flight, std::span<const ScheduledRows> rows) {
   const observability::ProfiledPart part(profiler_, "plan");
-  input_.clear();
-  num_forbidden_ = 0;
-  for (const ScheduledRows& one : rows) add_rows(one);
-  fill_block_tables(rows);
+  flight.input.clear();
+  flight.num_forbidden = 0;
+  for (const ScheduledRows& one : rows) add_rows(flight, one);
+  fill_block_tables(flight.input, rows);
 }
 
-void Lane::add_rows(const ScheduledRows& rows) {
-  model::StepBatch& batch = input_.batch;
+void Lane::add_rows(Flight& flight, const ScheduledRows& rows) {
+  model::StepBatch& batch = flight.input.batch;
   const auto first = static_cast<size_t>(rows.first_position);
   const auto tokens = rows.sequence->tokens().subspan(first, static_cast<size_t>(rows.num_tokens));
   const auto first_row = static_cast<int32_t>(batch.tokens.size());
   batch.tokens.insert(batch.tokens.end(), tokens.begin(), tokens.end());
+  if (batch.tokens.back() == Sequence::kBeingDrawn) {
+    batch.tokens.back() = -1 - state_of(*rows.sequence).drawn_row;
+  }
   for (int32_t p = rows.first_position; p < rows.end_position(); ++p) batch.positions.push_back(p);
   batch.sequence_starts.push_back(static_cast<int32_t>(batch.tokens.size()));
   batch.context_lengths.push_back(rows.end_position());
   for (int32_t p = rows.first_logits; p < rows.end_position(); ++p) {
     batch.logit_rows.push_back(first_row + p - rows.first_position);
-    add_row_task(rows, p);
+    add_row_task(flight, rows, p);
   }
+  state_of(*rows.sequence).drawn_row = static_cast<int32_t>(flight.input.rows.size()) - 1;
 }
 
-void Lane::add_row_task(const ScheduledRows& rows, int32_t position) {
+void Lane::add_row_task(Flight& flight, const ScheduledRows& rows, int32_t position) {
   const Sequence& sequence = *rows.sequence;
   const sampling::SamplingParams& params = sequence.spec().sampling;
   sampling::RowTask task;
@@ -131,7 +198,7 @@ void Lane::add_row_task(const ScheduledRows& rows, int32_t position) {
   if (!rows.draws_token || position + 1 < rows.end_position()) {
     task.scored_token = sequence.tokens()[static_cast<size_t>(position) + 1];
     task.num_logprobs = params.num_prompt_logprobs;
-    input_.rows.push_back(task);
+    flight.input.rows.push_back(task);
     return;
   }
   task.counts = &state_of(sequence).counts;
@@ -140,19 +207,19 @@ void Lane::add_row_task(const ScheduledRows& rows, int32_t position) {
   task.num_logprobs = params.num_logprobs;
   const sequence::StopCriteria& stop = sequence.spec().stop;
   if (stop.forbids_stop(sequence.num_generated())) {
-    if (num_forbidden_ == forbidden_.size()) forbidden_.emplace_back();
-    std::vector<int32_t>& ids = forbidden_[num_forbidden_++];
+    if (flight.num_forbidden == flight.forbidden.size()) flight.forbidden.emplace_back();
+    std::vector<int32_t>& ids = flight.forbidden[flight.num_forbidden++];
     ids = stop.stop_token_ids;
     if (!stop.ignore_eos) {
       ids.insert(ids.end(), stop.end_token_ids.begin(), stop.end_token_ids.end());
     }
     task.forbidden = ids;
   }
-  input_.rows.push_back(task);
+  flight.input.rows.push_back(task);
 }
 
-void Lane::fill_block_tables(std::span<const ScheduledRows> rows) {
-  model::StepBatch& batch = input_.batch;
+void Lane::fill_block_tables(StepInput& input, std::span<const ScheduledRows> rows) {
+  model::StepBatch& batch = input.batch;
   size_t widest = 0;
   size_t will_be_widest = 0;  // the scheduler has made room for all that a sequence will need
   for (const ScheduledRows& part : rows) {
@@ -217,23 +284,33 @@ void Lane::apply_draw(Sequence& sequence, sampling::RowResult& drawn) {
   }
 }
 
-// A failed step names nobody. Each of its sequences runs once more alone: whoever fails again is to
-// blame and ends; the others go on with the same bits as if the step had succeeded (row law).
-void Lane::run_one_by_one(std::span<const ScheduledRows> rows, const Error& error) {
+void Lane::fail(Flight& flight, std::span<const ScheduledRows> rows, const Error& error) {
+  if (error.code == ErrorCode::kUnavailable) return lose(error);
   notice_("a step of " + std::to_string(rows.size()) +
           " sequences failed and is run one by one: " + error.message);
+  run_one_by_one(flight, rows);
+}
+
+// A failed step names nobody. Each of its sequences runs once more alone: whoever fails again is to
+// blame and ends; the others go on with the same bits as if the step had succeeded (row law).
+void Lane::run_one_by_one(Flight& flight, std::span<const ScheduledRows> rows) {
   kept_results_.clear();
   for (const ScheduledRows& part : rows) {
+    if (part.sequence == nullptr) {  // ended by the step before
+      const auto num_logits = static_cast<size_t>(part.end_position() - part.first_logits);
+      kept_results_.resize(kept_results_.size() + num_logits);
+      continue;
+    }
     Sequence& sequence = *part.sequence;
-    build_input({&part, 1});
-    executor_->launch(input_);
-    auto results = executor_->collect();
+    build_input(flight, {&part, 1});
+    const auto launched = executor_->launch(flight.input);
+    auto results = launched ? executor_->collect() : std::unexpected(launched.error());
     if (results) {
       for (auto& result : *results) kept_results_.push_back(std::move(result));
     } else if (results.error().code == ErrorCode::kUnavailable) {
       return lose(results.error());
     } else {
-      kept_results_.resize(kept_results_.size() + input_.rows.size());
+      kept_results_.resize(kept_results_.size() + flight.input.rows.size());
       end_internal(sequence, "the model failed", results.error().message);
     }
   }
@@ -246,9 +323,19 @@ void Lane::lose(const Error& error) {
   end_all({ErrorCode::kUnavailable, "the server has lost the device that it computes on"});
 }
 
+// Its row under way is for nobody.
+void Lane::forget_row(const Sequence& sequence) {
+  if (under_way_ == nullptr) return;
+  const size_t row = sequence.progress().row_in_step;
+  if (row < under_way_->rows.size() && under_way_->rows[row].sequence == &sequence) {
+    under_way_->rows[row].sequence = nullptr;
+  }
+}
+
 void Lane::end_ended(std::span<const scheduler::EndedSequence> ended) {
   for (const scheduler::EndedSequence& one : ended) {
     const Sequence& sequence = *one.sequence;
+    forget_row(sequence);
     switch (one.cause) {
       case EndCause::kTextStop:
         end(sequence, std::nullopt, FinishReason::kStop);
@@ -308,6 +395,10 @@ void Lane::end_internal(Sequence& sequence, const std::string& for_client,
 }
 
 void Lane::end_all(const Error& error) {
+  if (std::exchange(under_way_, nullptr) != nullptr) {
+    const auto results = executor_->collect();  // for nobody
+    if (!results) notice_("the last step failed: " + results.error().message);
+  }
   for (const auto& sequence : scheduler_->finish_all()) {
     end(*sequence, error, FinishReason::kError);
   }

@@ -17,12 +17,12 @@
 
 namespace sluice::engine {
 
-// What a step cost.
+// What a step cost. Where steps overlap: of the step whose results came in.
 struct StepTimes {
   int64_t num_tokens = 0;      // rows computed
   int64_t num_sequences = 0;   // that they belong to
   bool is_decode = false;      // every row is its sequence's last token
-  base::Duration executor{0};  // model and sampler
+  base::Duration executor{0};  // spent in the executor: model and sampler, or waiting for them
 };
 
 // A line for the operator about something that went wrong: an error id, and what stays hidden from
@@ -31,6 +31,11 @@ using Notice = std::function<void(const std::string&)>;
 
 // One model's share of the engine: its scheduler, its executor, and the way from a schedule to a
 // step and from a step's results to events.
+//
+// Where the executor can have two steps under way, the next step is scheduled and launched before
+// the results of the one before come in: tokens that are being drawn are counted, and found on the
+// device. A sequence that ends by what it has drawn has then a row too many in the next step, whose
+// result is dropped. Tokens are the same either way.
 //
 // Threads: the engine's, but for gauges().
 class Lane final {
@@ -52,7 +57,8 @@ class Lane final {
 
   // Queues a request's completions; what cannot run ends at once.
   void add(std::vector<std::unique_ptr<sequence::Sequence>> completions);
-  // Runs one step; the events wait in events(). num_tokens is 0 if there was nothing to run.
+  // Runs one step; the events wait in events(). num_tokens is 0 if no step's results came in: there
+  // was nothing to run, or has_step_under_way().
   StepTimes step(base::TimePoint now, const base::Clock& clock);
   // Ends everything with `error`.
   void end_all(const Error& error);
@@ -63,38 +69,57 @@ class Lane final {
 
   // What is to be published; the caller empties it.
   std::vector<OutputEvent>& events() { return events_; }
-  bool is_empty() const { return scheduler_->is_empty(); }
+  bool is_empty() const { return scheduler_->is_empty() && !has_step_under_way(); }
+  bool has_step_under_way() const { return under_way_ != nullptr; }
   // Why no step can succeed any more: the device is lost, and everything has ended. Empty else.
   const std::string& lost() const { return lost_; }
   base::TimePoint next_timeout() const { return scheduler_->next_timeout(); }
   const Gauges& gauges() const { return gauges_; }
 
  private:
+  // A step on its way.
+  struct Flight {
+    StepInput input;
+    std::vector<std::vector<int32_t>> forbidden;  // of its rows, reused
+    size_t num_forbidden = 0;
+    std::vector<scheduler::ScheduledRows> rows;  // once it is under way
+    StepTimes times;
+    base::TimePoint launched;
+  };
+
   const scheduler::StepSchedule& schedule_step();
-  void build_input(std::span<const scheduler::ScheduledRows> rows);
-  void add_rows(const scheduler::ScheduledRows& rows);
-  void add_row_task(const scheduler::ScheduledRows& rows, int32_t position);
-  void fill_block_tables(std::span<const scheduler::ScheduledRows> rows);
+  Result<void> launch(Flight& flight, const scheduler::StepSchedule& schedule,
+                      const base::Clock& clock);
+  void leave_under_way(Flight& flight, std::span<const scheduler::ScheduledRows> rows);
+  Result<std::span<sampling::RowResult>> collect(Flight& flight, const base::Clock& clock);
+  void land(Flight& flight, const base::Clock& clock);
+  void build_input(Flight& flight, std::span<const scheduler::ScheduledRows> rows);
+  void add_rows(Flight& flight, const scheduler::ScheduledRows& rows);
+  void add_row_task(Flight& flight, const scheduler::ScheduledRows& rows, int32_t position);
+  void fill_block_tables(StepInput& input, std::span<const scheduler::ScheduledRows> rows);
   void apply(std::span<const scheduler::ScheduledRows> rows,
              std::span<sampling::RowResult> results);
   void apply_draw(sequence::Sequence& sequence, sampling::RowResult& drawn);
-  void run_one_by_one(std::span<const scheduler::ScheduledRows> rows, const Error& error);
+  void fail(Flight& flight, std::span<const scheduler::ScheduledRows> rows, const Error& error);
+  void run_one_by_one(Flight& flight, std::span<const scheduler::ScheduledRows> rows);
   void lose(const Error& error);
+  void forget_row(const sequence::Sequence& sequence);
   void end_ended(std::span<const scheduler::EndedSequence> ended);
   void end(const sequence::Sequence& sequence, std::optional<Error> error, FinishReason reason);
   // Ends a sequence by a fault of ours or of the model's, with an id that finds the notice again.
   void end_internal(sequence::Sequence& sequence, const std::string& for_client,
                     const std::string& for_operator);
   void update_gauges();
-  void learn_speed(const StepTimes& times);
+  void learn_speed(const StepTimes& times, base::Duration duration);
 
   std::unique_ptr<scheduler::Scheduler> scheduler_;
   std::unique_ptr<StepExecutor> executor_;
   Notice notice_;
   observability::StepProfiler* profiler_;  // null: nothing is timed
-  StepInput input_;
-  std::vector<std::vector<int32_t>> forbidden_;  // of the step's rows, reused
-  size_t num_forbidden_ = 0;
+  Flight flights_[2];
+  size_t next_flight_ = 0;
+  Flight* under_way_ = nullptr;  // launched and not collected, while no step is being made
+  base::TimePoint last_collected_;
   std::vector<OutputEvent> events_;
   std::string lost_;
   std::vector<sampling::RowResult> kept_results_;  // of a step that was run one by one

@@ -108,6 +108,7 @@ struct LiveRequest {
 struct SequenceState final : sequence::Attachment {
   std::shared_ptr<LiveRequest> request;
   sampling::TokenCounts counts;  // if the request has penalties
+  int32_t drawn_row = -1;        // of its last step's results: the token that it drew
 };
 
 }  // namespace sluice::engine

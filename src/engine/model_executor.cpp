@@ -2,37 +2,66 @@
 
 #include <algorithm>
 #include <exception>
+#include <ranges>
 #include <utility>
 
+#include "model/step_graphs.h"
+
 namespace sluice::engine {
+namespace {
+
+constexpr int32_t kNoLogprobs = -1;
+constexpr int32_t kMostLogprobs = 20;
+
+}  // namespace
 
 ModelExecutor::ModelExecutor(std::unique_ptr<model::ModelRunner> runner,
                              std::shared_ptr<kernels::ThreadPool> pool,
                              std::unique_ptr<DeviceSampler> sampler)
     : runner_(std::move(runner)), pool_(std::move(pool)), sampler_(std::move(sampler)) {}
 
-Result<void> ModelExecutor::warm_up(int32_t block_size) {
+Result<void> ModelExecutor::warm_up(int32_t block_size, int32_t max_num_seqs) {
   if (sampler_ == nullptr) {
     sampling::reserve_for_rows(*pool_, runner_->config().vocabulary_size);
   }
+  const int32_t chunk = std::min({runner_->config().context_length, block_size, 33});
+  auto tried = try_step(1, chunk, kNoLogprobs);
+  std::vector<int64_t> sizes{1};
+  if (sampler_ != nullptr) sizes = model::StepGraphs::batch_sizes(max_num_seqs);
+  // The largest first, with all that the sampler can be asked for: where memory grows, what was
+  // recorded is lost.
+  int32_t num_logprobs = sampler_ == nullptr ? kNoLogprobs : kMostLogprobs;
+  for (const int64_t size : std::views::reverse(sizes)) {
+    for (int i = 0; tried && i < (sampler_ == nullptr ? 1 : 2); ++i) {
+      tried = try_step(static_cast<int32_t>(size), 1, num_logprobs);
+      num_logprobs = kNoLogprobs;
+    }
+  }
+  return tried;
+}
+
+// Sequences that are all alike, in the pool's first block.
+Result<void> ModelExecutor::try_step(int32_t num_sequences, int32_t num_tokens,
+                                     int32_t num_logprobs) {
   StepInput input;
+  input.clear();
   const sampling::SamplingParams params;
-  for (const int32_t num_tokens :
-       {std::min({runner_->config().context_length, block_size, 33}), 1}) {
-    input.clear();
+  for (int32_t sequence = 0; sequence < num_sequences; ++sequence) {
     for (int32_t p = 0; p < num_tokens; ++p) {
       input.batch.tokens.push_back(0);
       input.batch.positions.push_back(p);
     }
-    input.batch.sequence_starts.push_back(num_tokens);
+    input.batch.sequence_starts.push_back(static_cast<int32_t>(input.batch.tokens.size()));
     input.batch.context_lengths.push_back(num_tokens);
     input.batch.block_tables.push_back(0);
-    input.batch.max_blocks = 1;
-    input.batch.logit_rows.push_back(num_tokens - 1);
-    input.rows.emplace_back().params = &params;
-    launch(input);
-    if (auto results = collect(); !results) return std::unexpected(results.error());
+    input.batch.logit_rows.push_back(static_cast<int32_t>(input.batch.tokens.size()) - 1);
+    sampling::RowTask& task = input.rows.emplace_back();
+    task.params = &params;
+    task.num_logprobs = num_logprobs;
   }
+  input.batch.max_blocks = 1;
+  if (auto launched = launch(input); !launched) return launched;
+  if (auto results = collect(); !results) return std::unexpected(results.error());
   return {};
 }
 
@@ -47,32 +76,51 @@ std::unexpected<Error> ModelExecutor::explained(Error error) const {
   return std::unexpected(std::move(error));
 }
 
-Result<void> ModelExecutor::draw(const at::Tensor& logits) {
+Result<void> ModelExecutor::launch(StepInput& input) {
+  if (sampler_ == nullptr) {
+    input_ = &input;
+    return {};
+  }
+  const model::StepBatch& batch = input.batch;
+  last_tokens_.clear();
+  for (const int32_t row : batch.logit_rows) {
+    last_tokens_.push_back(batch.tokens[static_cast<size_t>(row)]);
+  }
+  const auto logits =
+      runner_->start(batch, [this](const at::Tensor& tokens) { sampler_->feed(tokens); });
+  if (!logits) return explained(logits.error());
+  const observability::ProfiledPart part(profiler_, "sampling");
+  try {
+    sampler_->start(*logits, input.rows, last_tokens_);
+  } catch (const std::exception& exception) {
+    return explained(runner_->failed(exception).error());
+  }
+  return {};
+}
+
+Result<std::span<sampling::RowResult>> ModelExecutor::collect() {
+  if (sampler_ == nullptr) return compute();
+  const observability::ProfiledPart part(profiler_, "sampling");
+  try {
+    return sampler_->finish();
+  } catch (const std::exception& exception) {
+    return explained(runner_->failed(exception).error());
+  }
+}
+
+Result<std::span<sampling::RowResult>> ModelExecutor::compute() {
+  const kernels::ComputeScope scope(*pool_);
+  const auto logits = runner_->start(input_->batch);
+  if (!logits) return explained(logits.error());
+  const observability::ProfiledPart part(profiler_, "sampling");
   const int32_t vocabulary_size = runner_->config().vocabulary_size;
   results_.resize(input_->rows.size());
-  if (sampler_ != nullptr) {
-    try {
-      sampler_->sample(logits, input_->rows, results_);
-      return {};
-    } catch (const std::exception& exception) {
-      return explained(runner_->failed(exception).error());
-    }
-  }
-  auto* row = logits.mutable_data_ptr<float>();
+  auto* row = logits->mutable_data_ptr<float>();
   for (sampling::RowTask& task : input_->rows) {
     task.logits = row;
     row += vocabulary_size;
   }
   sampling::sample_rows(input_->rows, vocabulary_size, results_);
-  return {};
-}
-
-Result<std::span<sampling::RowResult>> ModelExecutor::collect() {
-  const kernels::ComputeScope scope(*pool_);
-  const auto logits = runner_->start(input_->batch);
-  if (!logits) return explained(logits.error());
-  const observability::ProfiledPart part(profiler_, "sampling");
-  if (auto drawn = draw(*logits); !drawn) return std::unexpected(drawn.error());
   return std::span(results_);
 }
 

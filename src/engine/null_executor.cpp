@@ -4,7 +4,7 @@
 
 namespace sluice::engine {
 
-void NullExecutor::launch(StepInput& input) {
+Result<void> NullExecutor::launch(StepInput& input) {
   step_end_ = std::chrono::steady_clock::now() + step_time_;
   results_.resize(input.rows.size());
   for (size_t i = 0; i < input.rows.size(); ++i) {
@@ -16,6 +16,7 @@ void NullExecutor::launch(StepInput& input) {
                                              : static_cast<int32_t>(task.position % vocabulary);
     if (task.num_logprobs > 0) result.top.push_back({result.token_id, 0.0f});
   }
+  return {};
 }
 
 Result<std::span<sampling::RowResult>> NullExecutor::collect() {

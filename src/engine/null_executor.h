@@ -15,7 +15,7 @@ class NullExecutor final : public StepExecutor {
   explicit NullExecutor(int32_t vocabulary_size, std::chrono::nanoseconds step_time = {})
       : vocabulary_size_(vocabulary_size), step_time_(step_time) {}
 
-  void launch(StepInput& input) override;
+  Result<void> launch(StepInput& input) override;
   Result<std::span<sampling::RowResult>> collect() override;
 
  private:

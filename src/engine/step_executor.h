@@ -21,21 +21,28 @@ struct StepInput {
   }
 };
 
-// Runs a step of one model: logits, then the draws from them.
+// Runs steps of one model: logits, then the draws from them.
 //
 // Split in two so that an executor on another device may compute while the engine does something
-// else between the calls; one step at a time.
+// else between the calls. Where two steps may be under way, the second one's tokens may be drawn by
+// the first: a token -1 - r of its batch is what row r of the first one draws.
 // Threads: the engine's.
 class StepExecutor {
  public:
   virtual ~StepExecutor() = default;
 
-  // Starts a step. `input` must not change until collect() has returned.
-  virtual void launch(StepInput& input) = 0;
-  // Waits for the step. One result for each of input.rows, valid until the next launch(); the
-  // caller may move them out. An error (its message is for the operator, not for clients) means
-  // that no row has a result; the executor can be used again, unless it is kUnavailable: the device
-  // is lost, and no later step can succeed.
+  // How many steps may be launched and not collected: 1 or 2.
+  virtual int max_under_way() const { return 1; }
+
+  // Starts a step. `input` must not change until it is collected. What its tasks point to is looked
+  // at now, if two steps may be under way; else it must stay until then too. Errors as collect()'s,
+  // about this step, which then is not under way.
+  virtual Result<void> launch(StepInput& input) = 0;
+  // Waits for the oldest step under way. One result for each of input.rows, valid until the next
+  // launch() but one (the next, if one step may be under way); the caller may move them out. An
+  // error (its message is for the operator, not for clients) means that no row has a result; the
+  // executor can be used again, unless it is kUnavailable: the device is lost, and no later step
+  // can succeed.
   virtual Result<std::span<sampling::RowResult>> collect() = 0;
 };
 

@@ -2,8 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <c10/util/FunctionRef.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "kernels/quantize.h"
@@ -13,6 +16,15 @@ namespace sluice::kernels {
 
 // Who fills a device's staging memory.
 enum class Staging : uint8_t { kInputs, kSampling, kCount };
+
+// Calls that a device has kept, to make them again and again.
+class Recording {
+ public:
+  Recording() = default;
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+  virtual ~Recording() = default;
+};
 
 // Where a model computes: the memory of its tensors, the layout of its weights, the name of its
 // arithmetic. One object a device and process; it lives to the process's end.
@@ -45,7 +57,7 @@ class Device {
   virtual at::Tensor upload(const at::Tensor& tensor) = 0;
 
   // A device that is not the CPU: copies in the order of the operators' calls; `host` must stay as
-  // it is until the next download(). Throws c10::Error.
+  // it is until something after it was waited for. Throws c10::Error.
   virtual void copy_to(const at::Tensor& tensor, const void* host, size_t num_bytes) = 0;
 
   // The tensor in the CPU's memory, valid until the next call; waits for all calls before it.
@@ -55,10 +67,22 @@ class Device {
   // Waits for all calls before it, of which the CPU has none. Throws c10::Error if one failed.
   virtual void synchronize() = 0;
 
-  // Host memory from which copy_to() needs no copy of its own, of at least `num_bytes`. Each use
-  // has its own, which is free again after the next download(); its content is lost when it grows.
+  // Host memory from which copy_to() needs no copy of its own, of at least `num_bytes`. A use has
+  // two, in turns, so that one may be filled while the other is still to be copied from; what a
+  // call gets has to be copied by the next call but one. Their content is lost when they grow.
   // Throws as allocate().
   virtual std::byte* staging(Staging use, size_t num_bytes) = 0;
+
+  // Keeps what `calls` asks of the device instead of doing it: its operators' calls, with the
+  // addresses that they have now. Null if the device cannot, or not these: because they wait for
+  // something, ask for memory or throw.
+  virtual std::unique_ptr<Recording> record(c10::function_ref<void()> calls) = 0;
+  virtual bool can_record() const = 0;
+  // Makes the calls. Throws c10::Error. Requires: memory_changes() is as it was at record().
+  virtual void play(const Recording& recording) = 0;
+
+  // Counts each time that memory of the device comes or goes.
+  virtual uint64_t memory_changes() const = 0;
 };
 
 // The CPU. kFailedPrecondition where its kernels cannot run (compute.h).

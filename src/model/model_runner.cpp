@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -20,6 +21,7 @@
 #include "model/kv_format.h"
 #include "model/loaded_model.h"
 #include "model/operator_timer.h"
+#include "model/step_graphs.h"
 #include "model/step_inputs.h"
 #include "model/straight_program.h"
 #include "model/trial_run.h"
@@ -35,6 +37,7 @@ struct ModelRunner::State {
         kv_format(format),
         pool(threads),
         inputs(place),
+        graphs(place),
         outputs(place) {}
 
   LoadedModel model;
@@ -43,7 +46,9 @@ struct ModelRunner::State {
   kernels::KvFormat kv_format;
   kernels::ThreadPool& pool;
   std::unique_ptr<kv_cache::KvPool> kv;
+  int32_t spare_block = -1;  // of the pool, behind those that were asked for; where steps record
   StepInputs inputs;
+  StepGraphs graphs;
   std::unique_ptr<StraightProgram> straight;  // null: the interpreter runs the program
   kernels::OutputPool outputs;
   observability::StepProfiler* profiler = nullptr;
@@ -59,6 +64,29 @@ struct ModelRunner::State {
                                given.plan};
     model.forward->run(stack);
     return stack.at(0).toTensor();
+  }
+
+  // Operators are timed one by one.
+  bool uses_graphs() const { return device.can_record() && profiler == nullptr; }
+
+  at::Tensor run_step(const StepBatch& batch, const Feed& feed) {
+    const StepShape own = shape_of(batch);
+    const StepShape shape = uses_graphs() ? graphs.shape_for(own) : own;
+    inputs.fill(batch, shape, spare_block);
+    if (feed) feed(inputs.tensors().tokens);
+    at::Tensor logits =
+        uses_graphs() ? graphs.run(shape, [this] { return checked(run()); }) : checked(run());
+    return logits;
+  }
+
+  // Throws what says why it is not what a program is to return.
+  at::Tensor checked(at::Tensor logits) const {
+    TORCH_CHECK(logits.scalar_type() == at::kFloat && logits.dim() == 2 && logits.is_contiguous() &&
+                    logits.size(0) == inputs.tensors().plan.get(kernels::kLogitRows).size(0) &&
+                    logits.size(1) == model.config.vocabulary_size,
+                "the logits are not float32 of one row per wanted token and ",
+                model.config.vocabulary_size, " columns");
+    return logits;
   }
 
   kernels::KvShape kv_shape(int64_t num_blocks) const {
@@ -128,15 +156,29 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::load(const std::filesystem::pa
   return runner;
 }
 
-Result<void> ModelRunner::try_step(int32_t num_tokens) {
-  const auto logits = run_trial(*this, std::vector<int32_t>(static_cast<size_t>(num_tokens), 0), {},
-                                state_->block_size);
+Result<void> ModelRunner::try_step(int32_t num_tokens, int32_t num_logits) {
+  const int32_t num_blocks = (num_tokens + state_->block_size - 1) / state_->block_size;
+  if (auto allocated = allocate_kv(num_blocks); !allocated) return allocated;
+  StepBatch batch;
+  batch.tokens.assign(static_cast<size_t>(num_tokens), 0);
+  batch.positions.resize(static_cast<size_t>(num_tokens));
+  std::iota(batch.positions.begin(), batch.positions.end(), 0);
+  batch.sequence_starts = {0, num_tokens};
+  batch.context_lengths = {num_tokens};
+  batch.block_tables.resize(static_cast<size_t>(num_blocks));
+  std::iota(batch.block_tables.begin(), batch.block_tables.end(), 0);
+  batch.max_blocks = num_blocks;
+  for (int32_t row = num_tokens - num_logits; row < num_tokens; ++row) {
+    batch.logit_rows.push_back(row);
+  }
+  const auto logits = forward(batch);
   forget_pool();
   if (!logits) return std::unexpected(logits.error());
   return {};
 }
 
 void ModelRunner::forget_pool() {
+  state_->graphs.clear();
   state_->straight.reset();
   state_->inputs.clear();
   state_->kv.reset();
@@ -173,7 +215,9 @@ Result<void> ModelRunner::allocate_kv(int32_t num_blocks) {
     return invalid_argument("the KV cache has " + std::to_string(num_blocks) +
                             " blocks, must be at least 1");
   }
-  const auto shape = kernels::kv_cache_shape(state_->kv_shape(num_blocks));
+  const bool has_spare = state_->device.can_record();
+  state_->spare_block = has_spare ? num_blocks : -1;
+  const auto shape = kernels::kv_cache_shape(state_->kv_shape(num_blocks + (has_spare ? 1 : 0)));
   const c10::InferenceMode inference;
   auto kv = kv_cache::KvPool::create(state_->device, shape, state_->model.config.num_layers,
                                      kv_scalar_type(state_->kv_format, state_->model.dtype));
@@ -192,7 +236,8 @@ Result<at::Tensor> ModelRunner::forward(const StepBatch& batch) {
   auto logits = start(batch);
   if (!logits) return logits;
   try {
-    return state_->device.download(*logits);
+    // A recorded step may have more rows.
+    return state_->device.download(*logits).narrow(0, 0, length_of(batch.logit_rows));
   } catch (const std::exception& exception) {
     return failed(exception);
   }
@@ -210,22 +255,13 @@ std::unexpected<Error> ModelRunner::failed(const std::exception& exception) {
   return fail(ErrorCode::kInternal, "the model's program failed in this step");
 }
 
-Result<at::Tensor> ModelRunner::start(const StepBatch& batch) {
+Result<at::Tensor> ModelRunner::start(const StepBatch& batch, const Feed& feed) {
   const kernels::ComputeScope scope(state_->pool);
   const kernels::OutputScope outputs(state_->outputs);
   const c10::InferenceMode inference;
   try {
-    state_->inputs.fill(batch);
     announce_blocks(batch, state_->block_size, *state_->kv);
-    at::Tensor logits = state_->run();
-    if (logits.scalar_type() != at::kFloat || logits.dim() != 2 || !logits.is_contiguous() ||
-        logits.size(0) != length_of(batch.logit_rows) ||
-        logits.size(1) != state_->model.config.vocabulary_size) {
-      state_->failure_detail = "the logits are not float32 of one row per wanted token and " +
-                               std::to_string(state_->model.config.vocabulary_size) + " columns";
-      return fail(ErrorCode::kInternal, "the model's program returned something unexpected");
-    }
-    return logits;
+    return state_->run_step(batch, feed);
   } catch (const std::exception& exception) {
     return failed(exception);
   }

@@ -55,9 +55,10 @@ class ModelRunner final {
   int64_t kv_bytes_per_block() const;
   int64_t weight_bytes() const;
 
-  // Runs a step of `num_tokens` tokens of one sequence, with a pool of its own that goes again:
-  // what a step needs beside the pool is in memory then. Errors as forward(), and allocate_kv()'s.
-  Result<void> try_step(int32_t num_tokens);
+  // Runs a step of `num_tokens` tokens of one sequence, the last `num_logits` of them with logits,
+  // in a pool of its own that goes again: what a step needs beside the pool is in memory then.
+  // Errors as forward(), and allocate_kv()'s. Requires: 1 <= num_logits <= num_tokens.
+  Result<void> try_step(int32_t num_tokens, int32_t num_logits);
 
   // Allocates the pool. Once, before the first forward(). kResourceExhausted if memory refuses.
   Result<void> allocate_kv(int32_t num_blocks);
@@ -67,8 +68,12 @@ class ModelRunner final {
   // runner is not. kUnavailable if the device is lost, and with it all that is on it.
   Result<at::Tensor> forward(const StepBatch& batch);
 
-  // The same, with the logits where they were computed; on a GPU they may be still to come.
-  Result<at::Tensor> start(const StepBatch& batch);
+  // Changes a step's tokens [T] once they are on the device, before the program reads them.
+  using Feed = std::function<void(const at::Tensor& tokens)>;
+
+  // The same, with the logits where they were computed. On a GPU they may be still to come, and
+  // rows may follow that mean nothing.
+  Result<at::Tensor> start(const StepBatch& batch, const Feed& feed = {});
 
   // The error of a call on the model's device that threw, as forward() returns it.
   std::unexpected<Error> failed(const std::exception& exception);

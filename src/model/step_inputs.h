@@ -11,6 +11,18 @@
 
 namespace sluice::model {
 
+// How large a step's tensors are.
+struct StepShape {
+  int64_t num_tokens = 0;     // T
+  int64_t num_sequences = 0;  // B
+  int64_t max_blocks = 0;     // M
+  int64_t num_logits = 0;     // R
+
+  bool operator==(const StepShape&) const = default;
+};
+
+StepShape shape_of(const StepBatch& batch);
+
 // A step's numbers as the tensors that a program gets: parts of one piece of the device's memory,
 // which a single copy fills.
 class StepInputs final {
@@ -23,12 +35,15 @@ class StepInputs final {
   void clear();
 
   // Gives the tensors the step's content and sizes. Throws without memory.
-  void fill(const StepBatch& batch);
+  // `shape`: the batch's own; or a larger one, if all sequences of both have one token and one row
+  // of logits: those that are added are alike and keep their token in `spare_block`. Where numbers
+  // lie depends on the shape alone, unless the memory has to grow.
+  void fill(const StepBatch& batch, const StepShape& shape, int32_t spare_block);
 
   const ProgramInputs& tensors() const { return tensors_; }
 
  private:
-  void make_room(const StepBatch& batch);
+  void make_room(const StepBatch& batch, const StepShape& shape);
 
   kernels::Device& device_;
   ProgramInputs tensors_;

@@ -48,7 +48,7 @@ std::optional<EndCause> end_cause(const Sequence& sequence, base::TimePoint now,
   const sequence::SequenceSpec& spec = sequence.spec();
   if (now >= spec.deadline) return EndCause::kDeadline;
   if (now >= spec.last_token_by) return EndCause::kTimeIsUp;
-  if (now >= spec.first_token_by && sequence.num_generated() == 0) return EndCause::kNoFirstToken;
+  if (now >= spec.first_token_by && !sequence.has_generated()) return EndCause::kNoFirstToken;
   const auto& paused_since = sequence.progress().paused_since;
   if (paused_since && now - *paused_since >= stall_time) return EndCause::kStalled;
   return std::nullopt;
@@ -62,7 +62,7 @@ int64_t charge_of(const Sequence& sequence) {
 // When its first token is late; never once it has one.
 base::TimePoint first_token_limit(const Sequence& sequence) {
   const sequence::SequenceSpec& spec = sequence.spec();
-  if (sequence.num_generated() > 0) return base::TimePoint::max();
+  if (sequence.has_generated()) return base::TimePoint::max();
   return std::min({spec.deadline, spec.first_token_by, spec.last_token_by});
 }
 
@@ -235,6 +235,7 @@ void Scheduler::schedule_decodes() {
   for (size_t i = 0; i < running_.num_positions(); ++i) {
     Sequence* sequence = running_.at(i);
     if (sequence == nullptr || is_paused(*sequence) || !is_decode(*sequence)) continue;
+    if (sequence->awaits_its_end()) continue;
     std::vector<kv_cache::BlockId>& table = sequence->mutable_progress().block_table;
     while (sequence != nullptr && !cache_.grow(sequence->num_tokens(), table)) {
       Sequence* victim = youngest_running(/*paused=*/true);

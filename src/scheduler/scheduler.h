@@ -83,7 +83,9 @@ struct SchedulerCounts {
 // Decides which sequences run in each step, and how many of their tokens.
 //
 // A step: schedule(), the model runs, commit(), then for each drawn token Sequence::append() and,
-// if it ends the stream, finish(). The rules:
+// if it ends the stream, finish(). Or, where the next step is scheduled while the model runs:
+// commit() and Sequence::append_being_drawn() as soon as it runs; append() and finish() then come
+// between the next schedule() and its commit(). The rules:
 // 1. Before anything else, sequences that were cancelled, are past their deadline or stalled end.
 // 2. Every running sequence that has all but its last token computed gets that one token (decode).
 //    It may need a block; if there is none, blocks are freed by preemption: first paused sequences,
@@ -125,13 +127,16 @@ class Scheduler final {
   // that it comes before first_token_by, last_token_by and deadline.
   const StepSchedule& schedule(base::TimePoint now, base::Duration fastest_token = {});
 
-  // The tokens of the last schedule are in the cache. Once after each step that succeeded, before
-  // append() and finish(). After a step that failed: finish() those of its sequences whose tokens
-  // did not reach the cache, then commit() the others.
+  // The tokens of the last schedule are in the cache, or will be before a later step looks there.
+  // Once after each step that succeeded, before its append() and finish(). After a step that
+  // failed: finish() those of its sequences whose tokens did not reach the cache, then commit() the
+  // others.
   void commit();
 
   // Ends a sequence that was added: frees its blocks and hands it back. Between schedule() and
-  // commit() only a sequence whose tokens did not reach the cache, or any that is not in the step.
+  // commit() only a sequence whose tokens did not reach the cache or are for nobody any more, or
+  // any that is not in the step. What the model still writes to its blocks is written before
+  // whatever a later step writes there.
   std::unique_ptr<sequence::Sequence> finish(sequence::Sequence& sequence);
 
   // Ends everything: for a shutdown. Empties the scheduler.

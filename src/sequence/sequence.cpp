@@ -23,8 +23,17 @@ Sequence::Sequence(SequenceSpec spec, std::shared_ptr<Signals> signals)
 }
 
 std::optional<FinishReason> Sequence::append(int32_t token_id) {
-  tokens_.push_back(token_id);
+  if (is_being_drawn()) {
+    tokens_.back() = token_id;
+  } else {
+    tokens_.push_back(token_id);
+  }
   return spec_.stop.check(token_id, num_generated(), num_tokens());
+}
+
+void Sequence::append_being_drawn() {
+  assert(!is_being_drawn());
+  tokens_.push_back(kBeingDrawn);
 }
 
 }  // namespace sluice::sequence

@@ -104,7 +104,8 @@ class Sequence final {
   const SequenceSpec& spec() const { return spec_; }
   Signals& signals() const { return *signals_; }
 
-  // Prompt, then generated. Reserved once: appending does not move it often.
+  // Prompt, then generated; the last one may be being drawn. Reserved once: appending does not move
+  // it often.
   std::span<const int32_t> tokens() const { return tokens_; }
   std::span<const int32_t> generated() const {
     return tokens().subspan(static_cast<size_t>(num_prompt_tokens_));
@@ -112,11 +113,23 @@ class Sequence final {
   int32_t num_tokens() const { return static_cast<int32_t>(tokens_.size()); }
   int32_t num_prompt_tokens() const { return num_prompt_tokens_; }
   int32_t num_generated() const { return num_tokens() - num_prompt_tokens_; }
+  // Whether any has come; one that is being drawn has not.
+  bool has_generated() const { return num_generated() > (is_being_drawn() ? 1 : 0); }
   bool wants_prompt_logprobs() const { return spec_.sampling.num_prompt_logprobs >= 0; }
 
-  // Appends the drawn token. Returns why the stream ends with it, if it does: the caller then calls
-  // Scheduler::finish().
+  // Appends the drawn token, or puts it in the place of the one that is being drawn. Returns why
+  // the stream ends with it, if it does: the caller then calls Scheduler::finish().
   std::optional<FinishReason> append(int32_t token_id);
+
+  // Counts a token that is being drawn: its place in tokens() holds kBeingDrawn until append().
+  // Requires: is_being_drawn() is false.
+  void append_being_drawn();
+  bool is_being_drawn() const { return tokens_.back() == kBeingDrawn; }
+  // Whether what is being drawn is the last token for certain.
+  bool awaits_its_end() const {
+    return is_being_drawn() && spec_.stop.ends_by_length(num_generated(), num_tokens());
+  }
+  static constexpr int32_t kBeingDrawn = -1;
 
   const Progress& progress() const { return progress_; }
   Progress& mutable_progress() { return progress_; }  // for the scheduler
@@ -124,9 +137,10 @@ class Sequence final {
   void attach(std::unique_ptr<Attachment> attachment) { attachment_ = std::move(attachment); }
   Attachment* attachment() const { return attachment_.get(); }
 
-  // Whether the reader has left too many tokens untaken.
+  // Whether the reader has left too many tokens untaken, what is being drawn among them.
   bool reader_is_slow() const {
-    return signals_->undelivered_tokens.load(std::memory_order_acquire) >= spec_.max_undelivered;
+    const int32_t undelivered = signals_->undelivered_tokens.load(std::memory_order_acquire);
+    return undelivered + (is_being_drawn() ? 1 : 0) >= spec_.max_undelivered;
   }
 
  private:

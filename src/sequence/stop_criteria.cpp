@@ -11,7 +11,7 @@ std::optional<FinishReason> StopCriteria::check(int32_t token_id, int32_t num_ge
   };
   const bool is_stop = is_in(stop_token_ids) || (!ignore_eos && is_in(end_token_ids));
   if (is_stop && !forbids_stop(num_generated - 1)) return FinishReason::kStop;
-  if (num_generated >= max_tokens || length >= max_length) return FinishReason::kLength;
+  if (ends_by_length(num_generated, length)) return FinishReason::kLength;
   return std::nullopt;
 }
 

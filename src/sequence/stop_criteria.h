@@ -22,6 +22,11 @@ struct StopCriteria {
   // ignore_eos, for the token that follows `num_generated` ones.
   bool forbids_stop(int32_t num_generated) const { return num_generated < min_tokens; }
 
+  // Whether a stream ends with its `num_generated`-th token, whichever that is.
+  bool ends_by_length(int32_t num_generated, int32_t length) const {
+    return num_generated >= max_tokens || length >= max_length;
+  }
+
   // Whether a stream ends with `token_id`, its `num_generated`-th generated token (from 1), being
   // `length` tokens long with it. kStop before kLength if both hold.
   std::optional<FinishReason> check(int32_t token_id, int32_t num_generated, int32_t length) const;

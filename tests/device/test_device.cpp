@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "host_device.h"
+#include "host_stream.h"
 #include "kernels/cuda/plugin.h"
 
 namespace sluice::test_device {
@@ -16,13 +17,21 @@ using kernels::cuda::Stream;
 
 constexpr Status kLost = 719;  // a launch failed, as everything does afterwards
 std::atomic<bool> is_lost{false};
+std::atomic<int64_t> num_played{0};
 
-// The host's table, but for what tells of a lost device.
+// The host's table, but for what tells of a lost device and of recordings.
 const DeviceApi& fragile_api() {
   static const DeviceApi api = [] {
     DeviceApi made = kernels::cuda::host_device_api();
     made.synchronize = [](Stream stream) -> Status {
       return is_lost ? kLost : kernels::cuda::host_device_api().synchronize(stream);
+    };
+    made.wait_for_event = [](kernels::cuda::Event event) -> Status {
+      return is_lost ? kLost : kernels::cuda::host_device_api().wait_for_event(event);
+    };
+    made.launch_graph = [](kernels::cuda::Graph graph, Stream stream) -> Status {
+      ++num_played;
+      return kernels::cuda::host_device_api().launch_graph(graph, stream);
     };
     made.embed = [](const kernels::cuda::EmbedArgs& args, Stream stream) -> Status {
       return is_lost ? kLost : kernels::cuda::host_device_api().embed(args, stream);
@@ -37,6 +46,7 @@ std::string wanted_device() {
   const std::string device = wanted == nullptr ? "cpu" : wanted;
   if (device == "cuda-host") {
     kernels::cuda::provide_device_api(fragile_api());
+    kernels::cuda::host::set_deferred(true);
   } else if (device != "cpu" && device != "cuda") {
     std::fprintf(stderr, "SLUICE_TEST_DEVICE is %s, expected cpu, cuda or cuda-host\n", wanted);
     std::exit(2);
@@ -60,6 +70,10 @@ std::string name() {
 
 void set_lost(bool lost) {
   is_lost = lost;
+}
+
+int64_t num_recordings_played() {
+  return num_played;
 }
 
 bool is_slow() {

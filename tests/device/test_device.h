@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 // The device that tests run on: what SLUICE_TEST_DEVICE names. "cpu" (or nothing); "cuda", a GPU;
@@ -14,6 +15,9 @@ std::string name();
 // Of "cuda-host": from now on nothing that the device is asked succeeds, as on one that fell off
 // its bus; or it works again.
 void set_lost(bool is_lost);
+
+// Of "cuda-host": steps that were made from a recording so far.
+int64_t num_recordings_played();
 
 // True for "cuda-host": tests leave out what would take minutes there.
 bool is_slow();

@@ -190,7 +190,7 @@ TEST_P(ModelAllocationTest, AStepOfAModelAllocatesNothing) {
       ASSERT_TRUE(runner.has_value()) << runner.error().message;
       ASSERT_TRUE((*runner)->allocate_kv(64 * num_sequences).has_value());
       auto executor = std::make_unique<ModelExecutor>(std::move(*runner), pool, nullptr);
-      ASSERT_TRUE(executor->warm_up(kBlockSize).has_value());
+      ASSERT_TRUE(executor->warm_up(kBlockSize, 1).has_value());
       EXPECT_EQ(allocations(std::move(executor), num_sequences), 0)
           << num_sequences << " sequences, " << num_threads << " threads";
     }

@@ -15,6 +15,8 @@ TEST(CancelTest, AtEveryTokenTheBlocksComeBackWithinAStep) {
     const auto recorder = fake.start(request_of({3, 4, 5}, 8));
     const auto call = fake.call;
     for (int i = 0; i < num_tokens; ++i) fake.service->tick();
+    // Where steps overlap, a token comes with the next step.
+    if (num_tokens > 0 && FakeServiceOptions().overlaps) fake.service->tick();
     ASSERT_EQ(static_cast<int>(recorder->tokens().size()), num_tokens);
     call->cancel();
     call->cancel();

@@ -61,6 +61,7 @@ TEST_P(FailedStepTest, TheLogHasTheLibrarysWordsIfAskedAndClientsNever) {
   options.models = {{"model", folder_ / "package"}};
   options.device = test_device::name();
   options.num_threads = 2;
+  options.max_num_seqs = 4;
   options.kv_cache_bytes = int64_t{16} << 20;
   options.library_messages = GetParam();
   options.notice = [&](const std::string& line) {
@@ -95,6 +96,7 @@ TEST(LostDeviceTest, EndsTheRequestsAndSaysSoOnce) {
       {"model", fs::path(SLUICE_SOURCE_DIR) / "tests/golden/variants/llama_gqa_tied_bf16"}};
   options.device = test_device::name();
   options.num_threads = 2;
+  options.max_num_seqs = 4;
   options.kv_cache_bytes = int64_t{16} << 20;
   options.on_device_lost = [&](const std::string& why) {
     EXPECT_EQ(why.find("cuda:0 does not answer any more"), 0u) << why;

@@ -64,21 +64,49 @@ std::string LetterTokenizer::token_bytes(int32_t token_id, bool) const {
   return std::string(1, static_cast<char>('a' + token_id));
 }
 
-Result<std::span<sampling::RowResult>> ScriptedExecutor::collect() {
+// Draws at once; time passes when it is collected.
+Result<void> ScriptedExecutor::launch(StepInput& input) {
+  EXPECT_LT(num_under_way_, overlaps_ ? 2u : 1u);
   ++script_->num_steps;
-  const model::StepBatch& batch = input_->batch;
+  model::StepBatch& batch = input.batch;
   script_->max_rows = std::max(script_->max_rows, static_cast<int32_t>(batch.tokens.size()));
+  const std::vector<sampling::RowResult>& drawn = steps_[newest_].results;
   for (size_t t = 0; t < batch.tokens.size(); ++t) {
+    if (batch.tokens[t] < 0) {
+      EXPECT_EQ(num_under_way_, 1u) << "a token of no step under way";
+      batch.tokens[t] = drawn.at(static_cast<size_t>(-1 - batch.tokens[t])).token_id;
+    }
     if (batch.positions[t] == 0) script_->starts.push_back(batch.tokens[t]);
   }
-  if (script_->fails) {
-    if (const auto error = script_->fails(*input_)) return std::unexpected(*error);
+  newest_ = 1 - newest_;
+  Step& step = steps_[newest_];
+  step.input = &input;
+  step.error.reset();
+  if (script_->fails) step.error = script_->fails(input);
+  if (step.error && overlaps_) {
+    newest_ = 1 - newest_;
+    return std::unexpected(*step.error);
   }
-  results_.assign(input_->rows.size(), {});
+  if (!step.error) draw(input, step.results);
+  ++num_under_way_;
+  return {};
+}
+
+Result<std::span<sampling::RowResult>> ScriptedExecutor::collect() {
+  EXPECT_GT(num_under_way_, 0u);
+  Step& step = steps_[--num_under_way_ == 0 ? newest_ : 1 - newest_];
+  if (script_->computes) script_->computes(*step.input);
+  if (step.error) return std::unexpected(*step.error);
+  return std::span(step.results);
+}
+
+void ScriptedExecutor::draw(const StepInput& input, std::vector<sampling::RowResult>& results) {
+  const model::StepBatch& batch = input.batch;
+  results.assign(input.rows.size(), {});
   script_->last_forbidden.clear();
-  for (size_t r = 0; r < input_->rows.size(); ++r) {
-    const sampling::RowTask& task = input_->rows[r];
-    sampling::RowResult& result = results_[r];
+  for (size_t r = 0; r < input.rows.size(); ++r) {
+    const sampling::RowTask& task = input.rows[r];
+    sampling::RowResult& result = results[r];
     const auto row = static_cast<size_t>(batch.logit_rows[r]);
     const int32_t last = batch.tokens[row];
     const auto position = static_cast<uint32_t>(batch.positions[row]) + 1;
@@ -90,7 +118,6 @@ Result<std::span<sampling::RowResult>> ScriptedExecutor::collect() {
     if (task.num_logprobs > 0) result.top.push_back({result.token_id, result.logprob});
     if (script_->fault) result.fault = script_->fault(last, position);
   }
-  return std::span(results_);
 }
 
 void Recorder::on_chunk(GenerateChunk chunk) {
@@ -163,9 +190,9 @@ FakeService::FakeService(const FakeServiceOptions& options) {
   model.info.profile = "scripted/1";
   if (options.has_tokenizer) model.tokenizer = std::make_unique<LetterTokenizer>();
   if (options.make_chat) model.chat = options.make_chat(*model.tokenizer);
-  parts.lanes.push_back(
-      std::make_unique<Lane>(std::move(*scheduler), std::make_unique<ScriptedExecutor>(script),
-                             [this](const std::string& line) { notices.push_back(line); }));
+  parts.lanes.push_back(std::make_unique<Lane>(
+      std::move(*scheduler), std::make_unique<ScriptedExecutor>(script, options.overlaps),
+      [this](const std::string& line) { notices.push_back(line); }));
   parts.on_device_lost = [this](const std::string& why) { lost.push_back(why); };
   parts.limits = options.limits;
   parts.max_num_seqs = options.max_num_seqs;

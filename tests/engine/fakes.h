@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -54,6 +55,8 @@ class ScriptedExecutor final : public StepExecutor {
   struct Script {
     // The step's error, if it has one. Default: none.
     std::function<std::optional<Error>(const StepInput&)> fails;
+    // Called when a step is collected: what takes time.
+    std::function<void(const StepInput&)> computes;
     // Whether the row that draws the token at `position` after `last` has this fault.
     std::function<sampling::RowFault(int32_t last, uint32_t position)> fault;
     // The token drawn; the default is default_token.
@@ -64,20 +67,33 @@ class ScriptedExecutor final : public StepExecutor {
     std::vector<std::vector<int32_t>> last_forbidden;  // of the newest step's rows
   };
 
-  explicit ScriptedExecutor(std::shared_ptr<Script> script) : script_(std::move(script)) {}
+  // `overlaps`: two steps may be under way. SLUICE_TEST_OVERLAP, if it is set, says so for tests
+  // that do not.
+  ScriptedExecutor(std::shared_ptr<Script> script, bool overlaps)
+      : script_(std::move(script)), overlaps_(overlaps) {}
 
   // Any letter but "a", so that a prompt of a's never shows in the output.
   static int32_t default_token(int32_t last, uint32_t position) {
     return static_cast<int32_t>((static_cast<uint32_t>(last) * 7 + position * 5 + 3) % 25) + 1;
   }
 
-  void launch(StepInput& input) override { input_ = &input; }
+  int max_under_way() const override { return overlaps_ ? 2 : 1; }
+  Result<void> launch(StepInput& input) override;
   Result<std::span<sampling::RowResult>> collect() override;
 
  private:
+  struct Step {
+    StepInput* input = nullptr;
+    std::optional<Error> error;
+    std::vector<sampling::RowResult> results;
+  };
+  void draw(const StepInput& input, std::vector<sampling::RowResult>& results);
+
   std::shared_ptr<Script> script_;
-  StepInput* input_ = nullptr;
-  std::vector<sampling::RowResult> results_;
+  const bool overlaps_;
+  Step steps_[2];  // in turns
+  size_t newest_ = 0;
+  size_t num_under_way_ = 0;
 };
 
 // Keeps everything it gets. Threads: any.
@@ -109,6 +125,7 @@ struct FakeServiceOptions {
   int32_t max_num_batched_tokens = 32;
   bool has_tokenizer = true;
   bool keep_prefixes = false;
+  bool overlaps = std::getenv("SLUICE_TEST_OVERLAP") != nullptr;
   std::vector<int32_t> end_token_ids = {LetterTokenizer::kEnd};
   // Default: no chats.
   std::function<std::unique_ptr<ChatRenderer>(const tokenizer::Tokenizer&)> make_chat;

@@ -29,6 +29,7 @@ TEST_P(GoldenTest, GreedyTokensEqualTransformers) {
   options.models = {{"model", folder}};
   options.device = test_device::name();
   options.num_threads = 2;
+  options.max_num_seqs = 4;  // few sizes to warm up
   options.kv_cache_bytes = int64_t{64} << 20;
   auto service = create_service(options);
   ASSERT_TRUE(service.has_value()) << service.error().message;

@@ -61,10 +61,7 @@ TEST(EngineMetricsTest, TimesOfARequestComeFromItsOwnSteps) {
   FakeService fake;
   fake.start(request_of({1, 2, 3}, 4));
   fake.clock.advance(milliseconds(50));  // in the queue
-  fake.script->fails = [&](const StepInput&) {
-    fake.clock.advance(milliseconds(20));  // a step
-    return std::nullopt;
-  };
+  fake.script->computes = [&](const StepInput&) { fake.clock.advance(milliseconds(20)); };
   fake.run_until_idle();
   const Reader read(fake.service->metrics());
   EXPECT_EQ(read.value("sluice_prompt_tokens_total" + kModel), 3);

@@ -31,9 +31,8 @@ TEST(ServiceTest, OneChunkAStep) {
 
 TEST(ServiceTest, MeasuresTimesOnItsClock) {
   FakeService fake;
-  fake.script->token = [&](int32_t last, uint32_t position) {
+  fake.script->computes = [&](const StepInput&) {
     fake.clock.advance(std::chrono::milliseconds(10));
-    return ScriptedExecutor::default_token(last, position);
   };
   GenerateRequest request = request_of({0}, 4);
   const auto recorder = fake.start(request);

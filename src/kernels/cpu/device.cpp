@@ -48,6 +48,13 @@ class CpuDevice final : public Device {
   std::byte* staging(Staging, size_t) override {
     TORCH_INTERNAL_ASSERT(false, "the CPU's tensors need no staging");
   }
+  // A call is done when it returns.
+  std::unique_ptr<Recording> record(c10::function_ref<void()>) override { return nullptr; }
+  bool can_record() const override { return false; }
+  void play(const Recording&) override {
+    TORCH_INTERNAL_ASSERT(false, "the CPU has no recordings");
+  }
+  uint64_t memory_changes() const override { return 0; }
 
  private:
   std::string name_ = "cpu";

@@ -52,17 +52,17 @@ const CudaDevice::PackedWeight* packed(const at::Tensor& tensor) {
 
 // Where a tensor's memory goes back to.
 struct Owner {
-  const DeviceApi& api;
-  int32_t ordinal;
+  CudaDevice& device;
   void* data;
 };
 
-void release(void* context) {
-  const std::unique_ptr<Owner> owner(static_cast<Owner*>(context));
-  // A lost device has lost its memory too: there is nobody to tell.
-  (void)owner->api.use(owner->ordinal);
-  (void)owner->api.release(owner->data);
-}
+struct CudaRecording final : Recording {
+  CudaRecording(const DeviceApi& its_api, Graph its_graph) : api(its_api), graph(its_graph) {}
+  ~CudaRecording() override { (void)api.destroy_graph(graph); }
+
+  const DeviceApi& api;
+  Graph graph;
+};
 
 // The vector as a tensor that does not own it.
 template <typename T>
@@ -146,7 +146,19 @@ CudaDevice::CudaDevice(const DeviceApi& api, int32_t ordinal, const DeviceInfo& 
       info_(info),
       stream_(stream),
       name_("cuda:" + std::to_string(ordinal)),
-      profile_(profile_of(info)) {}
+      profile_(profile_of(info)),
+      download_(std::make_unique<HostCopy>(*this)) {}
+
+CudaDevice::~CudaDevice() = default;
+
+// A lost device has lost its memory too: there is nobody to tell.
+void CudaDevice::release_memory(void* owner) {
+  const std::unique_ptr<Owner> last(static_cast<Owner*>(owner));
+  CudaDevice& device = last->device;
+  device.memory_changes_.fetch_add(1, std::memory_order_relaxed);
+  (void)device.api_.use(device.ordinal_);
+  (void)device.api_.release(last->data);
+}
 
 // The device in use belongs to a thread, and calls come from more than one in a process's life.
 void CudaDevice::use() const {
@@ -178,7 +190,8 @@ at::Tensor CudaDevice::allocate(at::IntArrayRef sizes, at::ScalarType dtype) {
   use();
   check(api_.allocate(&data, std::max<size_t>(num_bytes, 1)));
   const c10::Device place(c10::kCUDA, static_cast<c10::DeviceIndex>(ordinal_));
-  c10::DataPtr pointer(data, new Owner{api_, ordinal_, data}, &release, place);
+  memory_changes_.fetch_add(1, std::memory_order_relaxed);
+  c10::DataPtr pointer(data, new Owner{*this, data}, &CudaDevice::release_memory, place);
   c10::Storage storage(c10::Storage::use_byte_size_t(), num_bytes, std::move(pointer), nullptr,
                        /*resizable=*/false);
   at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(
@@ -192,6 +205,7 @@ void CudaDevice::grow(Memory& memory, size_t num_bytes, Status (*allocate)(void*
                       Status (*release)(void*)) {
   if (memory.bytes >= num_bytes) return;
   synchronize();  // what is under way may use the old one
+  memory_changes_.fetch_add(1, std::memory_order_relaxed);
   if (memory.data != nullptr) check(release(memory.data));
   memory.data = nullptr;
   memory.bytes = 0;
@@ -206,7 +220,9 @@ void* CudaDevice::workspace(int64_t num_bytes) {
 }
 
 std::byte* CudaDevice::staging(Staging use, size_t num_bytes) {
-  Memory& memory = staging_[static_cast<size_t>(use)];
+  StagingTurns& turns = staging_[static_cast<size_t>(use)];
+  Memory& memory = turns.memory[turns.next];
+  turns.next = 1 - turns.next;
   grow(memory, num_bytes, api_.allocate_host, api_.release_host);
   return static_cast<std::byte*>(memory.data);
 }
@@ -235,22 +251,58 @@ at::Tensor CudaDevice::upload(const at::Tensor& tensor) {
   return copy;
 }
 
-const std::byte* CudaDevice::download_bytes(const at::Tensor& tensor, size_t num_bytes) {
-  TORCH_CHECK(num_bytes <= tensor.nbytes(), "tensor has ", tensor.nbytes(), " bytes, expected ",
-              num_bytes);
-  grow(download_, num_bytes, api_.allocate_host, api_.release_host);
-  if (num_bytes > 0) {
-    use();
-    check(api_.copy_to_host(download_.data, tensor.const_data_ptr(), num_bytes, stream_));
-  }
-  synchronize();
-  return static_cast<const std::byte*>(download_.data);
+at::Tensor CudaDevice::download(const at::Tensor& tensor) {
+  download_->start(tensor, tensor.nbytes());
+  return at::from_blob(const_cast<std::byte*>(download_->wait()), tensor.sizes(),
+                       at::TensorOptions().dtype(tensor.scalar_type()));
 }
 
-at::Tensor CudaDevice::download(const at::Tensor& tensor) {
-  const std::byte* data = download_bytes(tensor, tensor.nbytes());
-  return at::from_blob(const_cast<std::byte*>(data), tensor.sizes(),
-                       at::TensorOptions().dtype(tensor.scalar_type()));
+std::unique_ptr<Recording> CudaDevice::record(c10::function_ref<void()> calls) {
+  use();
+  check(api_.begin_capture(stream_));
+  bool is_complete = false;
+  try {
+    calls();
+    is_complete = true;
+  } catch (const c10::Error&) {
+    // The caller makes the calls instead, and learns what is wrong with them.
+  }
+  Graph graph = nullptr;
+  const Status status = api_.end_capture(stream_, &graph);
+  if (status != kSuccess || graph == nullptr) return nullptr;
+  auto recording = std::make_unique<CudaRecording>(api_, graph);
+  if (!is_complete) return nullptr;
+  return recording;
+}
+
+void CudaDevice::play(const Recording& recording) {
+  use();
+  check(api_.launch_graph(static_cast<const CudaRecording&>(recording).graph, stream_));
+}
+
+HostCopy::~HostCopy() {
+  if (event_ != nullptr) (void)device_.api_.destroy_event(event_);
+  if (memory_.data != nullptr) (void)device_.api_.release_host(memory_.data);
+}
+
+void HostCopy::start(const at::Tensor& tensor, size_t num_bytes) {
+  TORCH_CHECK(num_bytes <= tensor.nbytes(), "tensor has ", tensor.nbytes(), " bytes, expected ",
+              num_bytes);
+  const DeviceApi& api = device_.api_;
+  device_.use();
+  device_.grow(memory_, num_bytes, api.allocate_host, api.release_host);
+  if (event_ == nullptr) device_.check(api.create_event(&event_));
+  if (num_bytes > 0) {
+    device_.check(
+        api.copy_to_host(memory_.data, tensor.const_data_ptr(), num_bytes, device_.stream_));
+  }
+  device_.check(api.record_event(event_, device_.stream_));
+}
+
+const std::byte* HostCopy::wait() {
+  device_.use();
+  device_.check(device_.api_.wait_for_event(event_));
+  return static_cast<const std::byte*>(memory_.data);
 }
 
 // A piece of rows at a time, so that the device holds little of a weight twice.

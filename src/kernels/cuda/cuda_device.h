@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -14,6 +15,8 @@
 #include "kernels/device.h"
 
 namespace sluice::kernels::cuda {
+
+class HostCopy;
 
 // One GPU, its stream, and the memory that all calls share. LibTorch's own CUDA half is not loaded:
 // its tensors here are ours in all but their class (decision 22).
@@ -35,6 +38,7 @@ class CudaDevice final : public Device {
   // The device `ordinal`: the same object at each call, which lives to the process's end.
   // kFailedPrecondition, with the reason: no such device, too old, not to be opened.
   static Result<CudaDevice*> open(const DeviceApi& api, int32_t ordinal);
+  ~CudaDevice() override;
 
   const std::string& name() const override { return name_; }
   bool is_cpu() const override { return false; }
@@ -51,9 +55,12 @@ class CudaDevice final : public Device {
   at::Tensor download(const at::Tensor& tensor) override;
   void synchronize() override;
   std::byte* staging(Staging use, size_t num_bytes) override;
-
-  // The first bytes of a tensor in the CPU's memory, as download().
-  const std::byte* download_bytes(const at::Tensor& tensor, size_t num_bytes);
+  std::unique_ptr<Recording> record(c10::function_ref<void()> calls) override;
+  bool can_record() const override { return true; }
+  void play(const Recording& recording) override;
+  uint64_t memory_changes() const override {
+    return memory_changes_.load(std::memory_order_relaxed);
+  }
 
   // Copies a tensor of the device to another of as many bytes.
   void copy(const at::Tensor& to, const at::Tensor& from);
@@ -75,8 +82,15 @@ class CudaDevice final : public Device {
     void* data = nullptr;
     size_t bytes = 0;
   };
+  struct StagingTurns {
+    Memory memory[2];  // the host's
+    size_t next = 0;
+  };
+
+  friend class HostCopy;
 
   CudaDevice(const DeviceApi& api, int32_t ordinal, const DeviceInfo& info, Stream stream);
+  static void release_memory(void* owner);
   void use() const;
   void check(Status status) const;
   void grow(Memory& memory, size_t num_bytes, Status (*allocate)(void**, size_t),
@@ -92,9 +106,32 @@ class CudaDevice final : public Device {
   Stream stream_;
   std::string name_;
   std::string profile_;
+  std::atomic<uint64_t> memory_changes_{0};
   Memory workspace_;
-  Memory staging_[static_cast<size_t>(Staging::kCount)];  // the host's
-  Memory download_;                                       // the host's
+  StagingTurns staging_[static_cast<size_t>(Staging::kCount)];
+  std::unique_ptr<HostCopy> download_;
+};
+
+// What lies on a device, on its way to the CPU's memory: behind all calls before it, and whatever
+// is called after it.
+class HostCopy final {
+ public:
+  // `device` must outlive this.
+  explicit HostCopy(CudaDevice& device) : device_(device) {}
+  HostCopy(const HostCopy&) = delete;
+  HostCopy& operator=(const HostCopy&) = delete;
+  ~HostCopy();
+
+  // Begins to copy the first bytes of a tensor. Throws c10::Error.
+  void start(const at::Tensor& tensor, size_t num_bytes);
+  // Waits for what was started last; valid until the next start(). Throws c10::Error if that, or a
+  // call before it, failed.
+  const std::byte* wait();
+
+ private:
+  CudaDevice& device_;
+  CudaDevice::Memory memory_;  // the host's
+  Event event_ = nullptr;
 };
 
 // The device that holds `tensor`. Throws c10::Error if it is on no device that is open.

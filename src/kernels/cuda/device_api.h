@@ -19,10 +19,12 @@
 namespace sluice::kernels::cuda {
 
 using Stream = void*;    // a cudaStream_t
+using Event = void*;     // a cudaEvent_t
+using Graph = void*;     // a cudaGraphExec_t
 using Status = int32_t;  // a cudaError_t
 inline constexpr Status kSuccess = 0;
 inline constexpr Status kNotSupported = 801;
-inline constexpr int32_t kDeviceApiVersion = 1;
+inline constexpr int32_t kDeviceApiVersion = 2;
 
 constexpr int64_t size_of(DType type) {
   return type == DType::kF32 ? 4 : 2;
@@ -181,6 +183,9 @@ struct SampleRow {
   int32_t num_biases = 0;
   int32_t first_forbidden = 0;
   int32_t num_forbidden = 0;
+  // The row of SampleArgs::previous that has drawn the sequence's last token, which `counts` lacks;
+  // then there is room for one more behind the row's counts. -1: `counts` has all.
+  int32_t previous_row = -1;
 };
 
 // A token of the prompt or the completion. Of a row: by token id, ascending, each once.
@@ -213,9 +218,10 @@ struct SampleResult {
 // What is launched depends on the numbers and flags below, on no row's content.
 // Requires: 1 <= V <= 2^24; ids in lists in [0, V).
 struct SampleArgs {
-  const float* logits = nullptr;  // [R, V]; only read
-  const SampleRow* rows = nullptr;
-  const SampleCount* counts = nullptr;
+  const float* logits = nullptr;           // [R, V]; only read
+  SampleRow* rows = nullptr;               // changed where a row has a previous_row
+  SampleCount* counts = nullptr;           // the same
+  const SampleResult* previous = nullptr;  // of another call; null: no row has a previous_row
   const SampleBias* biases = nullptr;
   const int32_t* forbidden = nullptr;
   SampleResult* results = nullptr;  // [R]
@@ -225,6 +231,14 @@ struct SampleArgs {
   int64_t vocabulary_size = 0;
   bool draws = true;   // false: every row takes the most likely token or is scored
   bool scores = true;  // false: no row is scored or has logprobs
+};
+
+// Replaces each token -1 - r by what row r of a call of `sample` has drawn.
+struct FeedTokensArgs {
+  int32_t* tokens = nullptr;  // [T]
+  int64_t num_tokens = 0;
+  const SampleResult* drawn = nullptr;  // [num_drawn]
+  int64_t num_drawn = 0;                // a token of a row past them, or of a fault, becomes -1
 };
 
 struct DeviceApi {
@@ -240,6 +254,20 @@ struct DeviceApi {
   Status (*destroy_stream)(Stream stream) = nullptr;
   // Waits for all that is in the stream, and tells of what failed in it.
   Status (*synchronize)(Stream stream) = nullptr;
+
+  // Marks what is in the stream; the host can wait for it, whatever comes behind it.
+  Status (*create_event)(Event* event) = nullptr;
+  Status (*destroy_event)(Event event) = nullptr;
+  Status (*record_event)(Event event, Stream stream) = nullptr;
+  Status (*wait_for_event)(Event event) = nullptr;
+
+  // What is put into the stream between the two is kept and not done; launch_graph does it, each
+  // time with the same arguments. Nothing may be waited for between them. A failed end_capture
+  // gives no graph, and the stream is as before begin_capture.
+  Status (*begin_capture)(Stream stream) = nullptr;
+  Status (*end_capture)(Stream stream, Graph* graph) = nullptr;
+  Status (*launch_graph)(Graph graph, Stream stream) = nullptr;
+  Status (*destroy_graph)(Graph graph) = nullptr;
 
   // Memory of the device, and of the host where copies need no staging. Aligned to 256 bytes.
   Status (*allocate)(void** data, size_t bytes) = nullptr;
@@ -262,6 +290,7 @@ struct DeviceApi {
   Status (*linear)(const LinearArgs& args, Stream stream) = nullptr;
   int64_t (*attention_workspace)(const AttentionArgs& args) = nullptr;
   Status (*attention)(const AttentionArgs& args, Stream stream) = nullptr;
+  Status (*feed_tokens)(const FeedTokensArgs& args, Stream stream) = nullptr;
   int64_t (*sample_workspace)(const SampleArgs& args) = nullptr;
   Status (*sample)(const SampleArgs& args, Stream stream) = nullptr;
 };

@@ -21,6 +21,8 @@ inline constexpr Status kOutOfMemory = 2;
 inline constexpr Status kInvalidConfiguration = 9;
 inline constexpr Status kInvalidDevice = 101;
 inline constexpr Status kLaunchFailure = 719;
+inline constexpr Status kCaptureUnsupported = 900;
+inline constexpr Status kCaptureInvalidated = 901;
 
 // The order in which blocks, warps and lanes run, and when an asynchronous copy takes place: as
 // late as it may, with 0xff in its place until then, or at once. What depends on either lacks a

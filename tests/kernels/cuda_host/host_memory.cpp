@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "fibers.h"
+#include "host_stream.h"
 
 namespace sluice::kernels::cuda::host {
 namespace {
@@ -64,25 +65,15 @@ const char* error_text(Status status) {
       return "there is one device, 0";
     case kLaunchFailure:
       return last_failure().empty() ? "a kernel failed" : last_failure().c_str();
+    case kCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case kCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
     case kNotSupported:
       return "operation not supported";
     default:
       return "unknown error";
   }
-}
-
-Status create_stream(Stream* stream) {
-  static char any = 0;
-  *stream = &any;
-  return kSuccess;
-}
-
-Status destroy_stream(Stream) {
-  return kSuccess;
-}
-
-Status synchronize(Stream) {
-  return kSuccess;
 }
 
 Status allocate(void** data, size_t bytes) {
@@ -109,6 +100,7 @@ Status allocate(void** data, size_t bytes) {
 
 Status release(void* data) {
   if (data == nullptr) return kSuccess;
+  const Status finished = finish_streams();  // as a device does
   const std::lock_guard lock(mutex);
   const auto found = mappings.find(static_cast<unsigned char*>(data));
   if (found == mappings.end()) return kInvalidValue;
@@ -118,17 +110,21 @@ Status release(void* data) {
   munmap(begin, bytes + kPageBytes);
   allocated_bytes -= static_cast<int64_t>(bytes);
   mappings.erase(found);
-  return is_front_whole ? kSuccess : kLaunchFailure;
+  return is_front_whole ? finished : kLaunchFailure;
 }
 
-Status copy(void* to, const void* from, size_t bytes, Stream) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
-  return kSuccess;
+Status copy(void* to, const void* from, size_t bytes, Stream stream) {
+  return put(stream, [to, from, bytes] {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+    return kSuccess;
+  });
 }
 
-Status copy_on_device(void* to, const void* from, size_t bytes, Stream /*stream*/) {
-  std::memcpy(to, from, bytes);
-  return kSuccess;
+Status copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
+  return put(stream, [to, from, bytes] {
+    std::memcpy(to, from, bytes);
+    return kSuccess;
+  });
 }
 
 }  // namespace
@@ -140,9 +136,7 @@ DeviceApi memory_api() {
   api.describe = &describe;
   api.use = &use;
   api.error_text = &error_text;
-  api.create_stream = &create_stream;
-  api.destroy_stream = &destroy_stream;
-  api.synchronize = &synchronize;
+  set_streams(api);
   api.allocate = &allocate;
   api.release = &release;
   api.allocate_host = &allocate;

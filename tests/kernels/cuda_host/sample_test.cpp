@@ -66,6 +66,7 @@ struct Row {
   uint32_t position = 0;
   int32_t scored_token = -1;
   int32_t num_logprobs = -1;
+  int32_t being_drawn = -1;  // a token that the row's counts have on the host only
 };
 
 RowTask task_of(Row& row) {
@@ -83,7 +84,15 @@ RowTask task_of(Row& row) {
 
 std::vector<RowResult> sample_on_host(std::vector<Row>& rows) {
   std::vector<RowTask> tasks;
-  for (Row& row : rows) tasks.push_back(task_of(row));
+  std::vector<TokenCounts> counts;
+  counts.reserve(rows.size());
+  for (Row& row : rows) {
+    RowTask& task = tasks.emplace_back(task_of(row));
+    if (row.being_drawn < 0) continue;
+    counts.push_back(row.counts);
+    counts.back().add_generated(row.being_drawn);
+    task.counts = &counts.back();
+  }
   std::vector<RowResult> results(rows.size());
   sampling::sample_rows(tasks, static_cast<int32_t>(rows[0].logits.size()), results);
   return results;
@@ -96,6 +105,7 @@ struct Batch {
   std::vector<SampleCount> counts;
   std::vector<SampleBias> biases;
   std::vector<int32_t> forbidden;
+  std::vector<SampleResult> previous;
   size_t num_top = 0;
   bool draws = false;
   bool scores = false;
@@ -122,9 +132,15 @@ struct Batch {
     if (sampling::uses_counts(params)) {
       for (const auto& [id, number] : row.counts.entries()) counts.push_back({id, number});
     }
+    made.num_counts = static_cast<int32_t>(counts.size()) - made.first_count;
+    if (row.being_drawn >= 0) {
+      counts.emplace_back();
+      made.previous_row = static_cast<int32_t>(previous.size());
+      previous.push_back({.token_id = row.being_drawn});
+      previous.push_back({.fault = SampleFault::kNotFinite, .token_id = 0});  // another's
+    }
     for (const auto& [id, bias] : params.logit_bias) biases.push_back({id, bias});
     forbidden.insert(forbidden.end(), row.forbidden.begin(), row.forbidden.end());
-    made.num_counts = static_cast<int32_t>(counts.size()) - made.first_count;
     made.num_biases = static_cast<int32_t>(biases.size()) - made.first_bias;
     made.num_forbidden = static_cast<int32_t>(forbidden.size()) - made.first_forbidden;
     num_top += static_cast<size_t>(std::max(0, row.num_logprobs));
@@ -159,11 +175,13 @@ std::vector<RowResult> sample_on_device(const std::vector<Row>& rows) {
   const Device counts(batch.counts);
   const Device biases(batch.biases);
   const Device forbidden(batch.forbidden);
+  const Device previous(batch.previous);
   const Device<SampleResult> found(rows.size());
   const Device<SampleScore> top(batch.num_top);
   SampleArgs args{.logits = logits.data(),
                   .rows = device_rows.data(),
                   .counts = counts.data(),
+                  .previous = batch.previous.empty() ? nullptr : previous.data(),
                   .biases = biases.data(),
                   .forbidden = forbidden.data(),
                   .results = found.data(),
@@ -328,6 +346,60 @@ class Generator final {
 class SampleOnDevice : public host::WithSchedule {};
 
 INSTANTIATE_TEST_SUITE_P(Schedules, SampleOnDevice, host::schedules(), host::schedule_name);
+
+// The token is new to the row, before, between and behind its others; or one of them.
+TEST_P(SampleOnDevice, CountsWhatTheStepBeforeHasDrawn) {
+  constexpr int32_t kSize = 400;
+  Generator random(77);
+  for (const int32_t num_counts : {1, 2, 31, 32, 33, 64, 200}) {
+    std::vector<Row> rows;
+    for (const int32_t token : {0, 1, 2, num_counts, 2 * num_counts - 1, kSize - 2, kSize - 1}) {
+      Row& row = rows.emplace_back();
+      row.logits.resize(kSize);
+      for (size_t i = 0; i < row.logits.size(); ++i) row.logits[i] = 0.01f * static_cast<float>(i);
+      row.logits[static_cast<size_t>(token)] = 7;  // the likeliest until it is counted
+      row.params.temperature = 0;
+      row.params.repetition_penalty = 1.3f;
+      row.params.frequency_penalty = 1.5f;
+      std::vector<int32_t> prompt;
+      for (int32_t i = 0; i < num_counts; ++i) prompt.push_back(2 * i + 1);  // odd ones
+      row.counts.add_prompt(prompt);
+      row.being_drawn = token;
+    }
+    rows.push_back(rows[0]);
+    rows.back().being_drawn = -1;  // has no token under way
+    expect_host_equals_device(rows);
+  }
+  for (int i = 0; i < 40; ++i) {
+    std::vector<Row> rows;
+    for (int r = 0; r < 4; ++r) {
+      Row row = random.row(kSize);
+      if (sampling::uses_counts(row.params)) row.being_drawn = (i * 37 + r * 101) % kSize;
+      rows.push_back(std::move(row));
+    }
+    expect_host_equals_device(rows);
+  }
+}
+
+TEST_P(SampleOnDevice, TokensComeFromTheStepBefore) {
+  const Device drawn(std::vector<SampleResult>{
+      {.token_id = 70}, {.fault = SampleFault::kNothingLeft, .token_id = 71}, {.token_id = 72}});
+  std::vector<int32_t> given(300, 9);
+  given[0] = -1;
+  given[1] = -3;
+  given[128] = -2;  // a fault
+  given[299] = -4;  // of no row
+  given[200] = 0;
+  const Device tokens(given);
+  const FeedTokensArgs args{
+      .tokens = tokens.data(), .num_tokens = 300, .drawn = drawn.data(), .num_drawn = 3};
+  ASSERT_EQ(feed_tokens(args, nullptr), kSuccess) << host::last_failure();
+  given[0] = 70;
+  given[1] = 72;
+  given[128] = -1;
+  given[299] = -1;
+  EXPECT_EQ(tokens.copy(), given);
+}
 
 void compare_random_rows(int32_t size, int num_rounds, int num_rows) {
   for (int round = 0; round < num_rounds; ++round) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "host_memory.h"
+#include "host_stream.h"
 #include "kernels/cuda/device/intrinsics.cuh"
 #include "with_schedule.h"
 
@@ -286,6 +287,108 @@ TEST(HostMemory, CountsItsBytes) {
   ASSERT_EQ(api().describe(0, &after), kSuccess);
   EXPECT_EQ(before.free_bytes, after.free_bytes);
   EXPECT_EQ(api().describe(1, &after), host::kInvalidDevice);
+}
+
+__global__ void add_kernel(int32_t* to, int32_t number) {
+  if (threadIdx.x == 0) *to = 10 * *to + number;
+}
+constexpr Grid kOneWarp{.blocks = dim3(1), .threads = 32, .block_memory_bytes = 0};
+
+class HostStream : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(api().create_stream(&stream_), kSuccess);
+    host::set_deferred(true);
+  }
+  void TearDown() override {
+    EXPECT_EQ(api().destroy_stream(stream_), kSuccess);
+    host::set_deferred(false);
+  }
+  void add(int32_t number) {
+    ASSERT_EQ(launch(&add_kernel, kOneWarp, stream_, &sum_, number), kSuccess);
+  }
+
+  Stream stream_ = nullptr;
+  int32_t sum_ = 0;
+};
+
+TEST_F(HostStream, DoesWhatIsWaitedForInItsOrder) {
+  Event event = nullptr;
+  ASSERT_EQ(api().create_event(&event), kSuccess);
+  add(1);
+  add(2);
+  ASSERT_EQ(api().record_event(event, stream_), kSuccess);
+  add(3);
+  EXPECT_EQ(sum_, 0);
+  ASSERT_EQ(api().wait_for_event(event), kSuccess);
+  EXPECT_EQ(sum_, 12);
+  int32_t copy = 0;
+  ASSERT_EQ(api().copy_to_host(&copy, &sum_, sizeof(sum_), stream_), kSuccess);
+  EXPECT_EQ(copy, 0);
+  ASSERT_EQ(api().synchronize(stream_), kSuccess);
+  EXPECT_EQ(copy, 123);
+  EXPECT_EQ(api().destroy_event(event), kSuccess);
+}
+
+TEST_F(HostStream, AReleaseWaitsToo) {
+  void* data = nullptr;
+  ASSERT_EQ(api().allocate(&data, 16), kSuccess);
+  add(4);
+  ASSERT_EQ(api().release(data), kSuccess);
+  EXPECT_EQ(sum_, 4);
+}
+
+TEST_F(HostStream, AGraphDoesItsCallsEachTimeAndNotBefore) {
+  ASSERT_EQ(api().begin_capture(stream_), kSuccess);
+  add(1);
+  add(2);
+  Graph graph = nullptr;
+  ASSERT_EQ(api().end_capture(stream_, &graph), kSuccess);
+  ASSERT_EQ(api().synchronize(stream_), kSuccess);
+  EXPECT_EQ(sum_, 0);
+  ASSERT_EQ(api().launch_graph(graph, stream_), kSuccess);
+  add(3);
+  ASSERT_EQ(api().launch_graph(graph, stream_), kSuccess);
+  EXPECT_EQ(sum_, 0);
+  ASSERT_EQ(api().synchronize(stream_), kSuccess);
+  EXPECT_EQ(sum_, 12312);
+  EXPECT_EQ(api().destroy_graph(graph), kSuccess);
+}
+
+TEST_F(HostStream, WhoWaitsForWhatIsCapturedGetsNoGraph) {
+  Event event = nullptr;
+  ASSERT_EQ(api().create_event(&event), kSuccess);
+  for (const bool by_event : {false, true}) {
+    ASSERT_EQ(api().begin_capture(stream_), kSuccess);
+    add(1);
+    EXPECT_EQ(by_event ? api().record_event(event, stream_) : api().synchronize(stream_),
+              host::kCaptureUnsupported);
+    Graph graph = nullptr;
+    EXPECT_EQ(api().end_capture(stream_, &graph), host::kCaptureInvalidated);
+    EXPECT_EQ(graph, nullptr);
+  }
+  add(7);
+  ASSERT_EQ(api().synchronize(stream_), kSuccess);
+  EXPECT_EQ(sum_, 7);
+  EXPECT_EQ(api().destroy_event(event), kSuccess);
+}
+
+__global__ void wrong_kernel() {
+  host::fail("as it should");
+}
+
+TEST(HostStreamFailure, ComesWhereItIsWaitedForAndStays) {
+  Stream stream = nullptr;
+  ASSERT_EQ(api().create_stream(&stream), kSuccess);
+  host::set_deferred(true);
+  int32_t sum = 0;
+  EXPECT_EQ(launch(&wrong_kernel, kOneWarp, stream), kSuccess);
+  EXPECT_EQ(launch(&add_kernel, kOneWarp, stream, &sum, 1), kSuccess);
+  EXPECT_EQ(api().synchronize(stream), host::kLaunchFailure);
+  EXPECT_EQ(launch(&add_kernel, kOneWarp, stream, &sum, 1), host::kLaunchFailure);
+  EXPECT_EQ(api().destroy_stream(stream), host::kLaunchFailure);
+  host::set_deferred(false);
+  EXPECT_EQ(sum, 0);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ int64_t linear_workspace(const LinearArgs& args);                 // linear.cu
 Status linear(const LinearArgs& args, Stream stream);             // linear.cu
 int64_t attention_workspace(const AttentionArgs& args);           // attention.cu
 Status attention(const AttentionArgs& args, Stream stream);       // attention.cu
+Status feed_tokens(const FeedTokensArgs& args, Stream stream);    // sample_previous.cu
 int64_t sample_workspace(const SampleArgs& args);                 // sample.cu
 Status sample(const SampleArgs& args, Stream stream);             // sample.cu
 
@@ -36,6 +37,7 @@ inline void set_kernels(DeviceApi& api) {
   api.linear = &linear;
   api.attention_workspace = &attention_workspace;
   api.attention = &attention;
+  api.feed_tokens = &feed_tokens;
   api.sample_workspace = &sample_workspace;
   api.sample = &sample;
 }

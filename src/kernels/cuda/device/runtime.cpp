@@ -67,6 +67,52 @@ Status synchronize(Stream stream) {
   return cudaStreamSynchronize(of(stream));
 }
 
+// Only waited for: it has no time, and waiting for it leaves the processor to others.
+Status create_event(Event* event) {
+  cudaEvent_t created = nullptr;
+  const cudaError_t status =
+      cudaEventCreateWithFlags(&created, cudaEventDisableTiming | cudaEventBlockingSync);
+  *event = created;
+  return status;
+}
+
+Status destroy_event(Event event) {
+  return cudaEventDestroy(static_cast<cudaEvent_t>(event));
+}
+
+Status record_event(Event event, Stream stream) {
+  return cudaEventRecord(static_cast<cudaEvent_t>(event), of(stream));
+}
+
+Status wait_for_event(Event event) {
+  return cudaEventSynchronize(static_cast<cudaEvent_t>(event));
+}
+
+// Relaxed: other threads allocate memory as they like meanwhile.
+Status begin_capture(Stream stream) {
+  return cudaStreamBeginCapture(of(stream), cudaStreamCaptureModeRelaxed);
+}
+
+Status end_capture(Stream stream, Graph* graph) {
+  *graph = nullptr;
+  cudaGraph_t captured = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(of(stream), &captured);
+  if (ended != cudaSuccess) return ended;
+  cudaGraphExec_t made = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&made, captured, 0);
+  const cudaError_t destroyed = cudaGraphDestroy(captured);
+  *graph = made;
+  return status != cudaSuccess ? status : destroyed;
+}
+
+Status launch_graph(Graph graph, Stream stream) {
+  return cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), of(stream));
+}
+
+Status destroy_graph(Graph graph) {
+  return cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+}
+
 Status allocate(void** data, size_t bytes) {
   return cudaMalloc(data, bytes);
 }
@@ -104,6 +150,14 @@ DeviceApi make_api() {
   api.create_stream = &create_stream;
   api.destroy_stream = &destroy_stream;
   api.synchronize = &synchronize;
+  api.create_event = &create_event;
+  api.destroy_event = &destroy_event;
+  api.record_event = &record_event;
+  api.wait_for_event = &wait_for_event;
+  api.begin_capture = &begin_capture;
+  api.end_capture = &end_capture;
+  api.launch_graph = &launch_graph;
+  api.destroy_graph = &destroy_graph;
   api.allocate = &allocate;
   api.release = &release;
   api.allocate_host = &allocate_host;

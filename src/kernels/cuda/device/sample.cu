@@ -6,6 +6,7 @@
 #include "kernels/cuda/device/sample_finish.cuh"
 #include "kernels/cuda/device/sample_passes.cuh"
 #include "kernels/cuda/device/sample_plan.cuh"
+#include "kernels/cuda/device/sample_previous.h"
 
 // sampling/sampler.h's sampler on the device. Weights are integers and ties go by id, so sums and
 // choices have no order to keep, and the result is the host's, bit for bit.
@@ -98,7 +99,8 @@ Status sample(const SampleArgs& args, Stream stream) {
                   .block_memory_bytes = sizeof(PlanMemory)};
   const Grid finish{
       .blocks = dim3(num_rows), .threads = kSampleThreads, .block_memory_bytes = sizeof(Work)};
-  Status status = launch(&scan_kernel, pass, stream, sampling);
+  Status status = args.previous == nullptr ? kSuccess : count_previous(args, stream);
+  if (status == kSuccess) status = launch(&scan_kernel, pass, stream, sampling);
   if (status == kSuccess) status = launch(&plan_kernel, plan, stream, sampling);
   if (!args.draws && !args.scores) return status;
   if (status == kSuccess) status = launch(&weigh_kernel, pass, stream, sampling);

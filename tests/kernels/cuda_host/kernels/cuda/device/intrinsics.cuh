@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "fibers.h"
+#include "host_stream.h"
 #include "kernels/cuda/device_api.h"
 #include "numbers.h"
 #include "warp_units.h"
@@ -137,22 +138,25 @@ struct Grid {
 };
 
 template <typename... Parameters, typename... Arguments>
-Status launch(void (*kernel)(Parameters...), const Grid& grid, Stream, Arguments... arguments) {
+Status launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream,
+              Arguments... arguments) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return kSuccess;
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> parameters;
   };
   const Call call{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
-  return host::run({.blocks = grid.blocks,
-                    .threads = grid.threads,
-                    .block_memory_bytes = grid.block_memory_bytes,
-                    .thread =
-                        [](const void* data) {
-                          const auto& made = *static_cast<const Call*>(data);
-                          std::apply(made.kernel, made.parameters);
-                        },
-                    .call = &call});
+  return host::put(stream, [call, grid] {
+    return host::run({.blocks = grid.blocks,
+                      .threads = grid.threads,
+                      .block_memory_bytes = grid.block_memory_bytes,
+                      .thread =
+                          [](const void* data) {
+                            const auto& made = *static_cast<const Call*>(data);
+                            std::apply(made.kernel, made.parameters);
+                          },
+                      .call = &call});
+  });
 }
 
 // CUDA's functions that C++ has under other names or not at all.
