@@ -57,6 +57,7 @@ function(sluice_device_tests name)
       ENVIRONMENT "SLUICE_TEST_DEVICE=${device}" TIMEOUT ${ARG_TIMEOUT}
       SKIP_REGULAR_EXPRESSION "this build has no CUDA;no NVIDIA driver;no GPU")
   endforeach()
+  set_tests_properties(${name}.cuda-host PROPERTIES LABELS one_thread)
 endfunction()
 
 # A Python program that tests the built binary: sluice_python_test(NAME <name> SCRIPT <file>

@@ -138,7 +138,7 @@ void Lane::land(Flight& flight, const base::Clock& clock) {
   // Its tokens count as being in the cache, where they may not be: nobody can go on.
   for (const ScheduledRows& rows : flight.rows) {
     if (rows.sequence != nullptr) {
-      end_internal(*rows.sequence, "the model failed", results.error().message);
+      end_failed(*rows.sequence, results.error());
     }
   }
 }
@@ -257,7 +257,8 @@ void Lane::apply(std::span<const ScheduledRows> rows, std::span<sampling::RowRes
             FinishReason::kError);
         scheduler_->finish(*sequence);
       } else {
-        end_internal(*sequence, "the model gave a logit that is not finite",
+        end_by_fault(*sequence,
+                     Error{ErrorCode::kInternal, "the model gave a logit that is not finite"},
                      "a logit is not finite");
       }
       continue;
@@ -289,6 +290,9 @@ void Lane::fail(Flight& flight, std::span<const ScheduledRows> rows, const Error
   notice_("a step of " + std::to_string(rows.size()) +
           " sequences failed and is run one by one: " + error.message);
   run_one_by_one(flight, rows);
+  if (error.code == ErrorCode::kResourceExhausted && lost_.empty()) {
+    scheduler_->shrink(static_cast<int32_t>(flight.times.num_tokens));
+  }
 }
 
 // A failed step names nobody. Each of its sequences runs once more alone: whoever fails again is to
@@ -311,7 +315,7 @@ void Lane::run_one_by_one(Flight& flight, std::span<const ScheduledRows> rows) {
       return lose(results.error());
     } else {
       kept_results_.resize(kept_results_.size() + flight.input.rows.size());
-      end_internal(sequence, "the model failed", results.error().message);
+      end_failed(sequence, results.error());
     }
   }
   scheduler_->commit();
@@ -385,12 +389,19 @@ void Lane::end(const Sequence& sequence, std::optional<Error> error, FinishReaso
       {state_of(sequence).request.get(), sequence.spec().index, now_, std::move(stream_end)});
 }
 
-void Lane::end_internal(Sequence& sequence, const std::string& for_client,
-                        const std::string& for_operator) {
+void Lane::end_failed(Sequence& sequence, const Error& error) {
+  const bool lacks_memory = error.code == ErrorCode::kResourceExhausted;
+  end_by_fault(sequence,
+               lacks_memory ? Error{error.code, "the server has no memory for this request now"}
+                            : Error{ErrorCode::kInternal, "the model failed"},
+               error.message);
+}
+
+void Lane::end_by_fault(Sequence& sequence, Error for_client, const std::string& for_operator) {
   const std::string id = new_error_id();
   notice_("error " + id + ": " + for_operator);
-  end(sequence, Error{ErrorCode::kInternal, for_client + " (error " + id + ")"},
-      FinishReason::kError);
+  for_client.message += " (error " + id + ")";
+  end(sequence, std::move(for_client), FinishReason::kError);
   scheduler_->finish(sequence);
 }
 

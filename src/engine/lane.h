@@ -106,8 +106,10 @@ class Lane final {
   void forget_row(const sequence::Sequence& sequence);
   void end_ended(std::span<const scheduler::EndedSequence> ended);
   void end(const sequence::Sequence& sequence, std::optional<Error> error, FinishReason reason);
+  // Ends a sequence whose step failed, alone too.
+  void end_failed(sequence::Sequence& sequence, const Error& error);
   // Ends a sequence by a fault of ours or of the model's, with an id that finds the notice again.
-  void end_internal(sequence::Sequence& sequence, const std::string& for_client,
+  void end_by_fault(sequence::Sequence& sequence, Error for_client,
                     const std::string& for_operator);
   void update_gauges();
   void learn_speed(const StepTimes& times, base::Duration duration);

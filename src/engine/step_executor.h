@@ -42,7 +42,7 @@ class StepExecutor {
   // launch() but one (the next, if one step may be under way); the caller may move them out. An
   // error (its message is for the operator, not for clients) means that no row has a result; the
   // executor can be used again, unless it is kUnavailable: the device is lost, and no later step
-  // can succeed.
+  // can succeed. kResourceExhausted: there was no memory for as large a step.
   virtual Result<std::span<sampling::RowResult>> collect() = 0;
 };
 

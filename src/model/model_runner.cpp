@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <new>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -110,6 +111,11 @@ void announce_blocks(const StepBatch& batch, int32_t block_size, kv_cache::KvPoo
         std::max(highest, batch.block_tables[b * static_cast<size_t>(batch.max_blocks) + last]);
   }
   kv.uses(highest);
+}
+
+bool lacks_memory(const std::exception& exception) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&exception) != nullptr ||
+         dynamic_cast<const std::bad_alloc*>(&exception) != nullptr;
 }
 
 // Runs every operator, so that a program whose weights do not fit each other is refused at load,
@@ -251,6 +257,9 @@ std::unexpected<Error> ModelRunner::failed(const std::exception& exception) {
     state_->device.synchronize();
   } catch (const std::exception&) {
     return fail(ErrorCode::kUnavailable, state_->device.name() + " does not answer any more");
+  }
+  if (lacks_memory(exception)) {
+    return fail(ErrorCode::kResourceExhausted, "there was no memory for this step");
   }
   return fail(ErrorCode::kInternal, "the model's program failed in this step");
 }

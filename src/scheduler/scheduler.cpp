@@ -95,7 +95,9 @@ Result<std::unique_ptr<Scheduler>> Scheduler::create(const SchedulerOptions& opt
 
 Scheduler::Scheduler(const SchedulerOptions& options)
     : options_(options),
-      cache_({options.num_blocks, options.block_size, options.keep_prefixes, options.hash_seed}) {}
+      cache_({options.num_blocks, options.block_size, options.keep_prefixes, options.hash_seed}),
+      max_step_tokens_(options.max_num_batched_tokens),
+      max_running_(options.max_num_seqs) {}
 
 Scheduler::~Scheduler() = default;
 
@@ -149,7 +151,7 @@ const StepSchedule& Scheduler::schedule(base::TimePoint now, base::Duration fast
   schedule_.num_preempted = 0;
   schedule_.num_started_tokens = 0;
   now_ = now;
-  budget_tokens_ = options_.max_num_batched_tokens;
+  budget_tokens_ = max_step_tokens_;
   budget_logit_rows_ = options_.max_prompt_logit_rows;
   num_paused_running_ = 0;
   end_and_pause(running_, now);
@@ -158,6 +160,7 @@ const StepSchedule& Scheduler::schedule(base::TimePoint now, base::Duration fast
   running_.compact();
   waiting_.compact();
 
+  preempt_surplus();
   schedule_decodes();
   schedule_prefills();
   // A sequence that just lost its blocks for an older one would be the first to start again.
@@ -231,6 +234,15 @@ bool Scheduler::is_new_beginning(const Sequence& sequence) {
   return !cache_.has_beginning(sequence.tokens());
 }
 
+// More than run at once since shrink().
+void Scheduler::preempt_surplus() {
+  while (running_.size() > max_running_) {
+    Sequence* victim = youngest_running(/*paused=*/true);
+    if (victim == nullptr) victim = youngest_running(/*paused=*/false);
+    preempt(*victim);
+  }
+}
+
 void Scheduler::schedule_decodes() {
   for (size_t i = 0; i < running_.num_positions(); ++i) {
     Sequence* sequence = running_.at(i);
@@ -270,7 +282,7 @@ void Scheduler::admit() {
 }
 
 bool Scheduler::try_start(Sequence& sequence) {
-  while (running_.size() >= options_.max_num_seqs) {
+  while (running_.size() >= max_running_) {
     Sequence* victim = youngest_running(/*paused=*/true);
     if (victim == nullptr) return false;
     preempt(*victim);
@@ -376,7 +388,18 @@ Sequence* Scheduler::youngest_running(bool paused) const {
   return nullptr;
 }
 
+void Scheduler::shrink(int32_t num_tokens) {
+  max_step_tokens_ = std::clamp(num_tokens / 2, 1, max_step_tokens_);
+  max_running_ = std::min(max_running_, max_step_tokens_);
+  num_steps_to_growth_ = kStepsToGrow;
+}
+
 void Scheduler::commit() {
+  if (num_steps_to_growth_ > 0 && --num_steps_to_growth_ == 0) {
+    max_step_tokens_ = std::min(options_.max_num_batched_tokens, max_step_tokens_ * 2);
+    max_running_ = std::min(options_.max_num_seqs, max_step_tokens_);
+    if (max_step_tokens_ < options_.max_num_batched_tokens) num_steps_to_growth_ = kStepsToGrow;
+  }
   for (const ScheduledRows& rows : schedule_.rows) {
     if (rows.sequence == nullptr) continue;
     Sequence& sequence = *rows.sequence;

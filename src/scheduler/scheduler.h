@@ -133,6 +133,12 @@ class Scheduler final {
   // others.
   void commit();
 
+  // A step of so many tokens had no memory: the next ones have at most half as many, and run as many
+  // sequences; the youngest beyond them wait. After kStepsToGrow steps it is twice as many again, up
+  // to what the options say. Not between schedule() and commit().
+  void shrink(int32_t num_tokens);
+  static constexpr int32_t kStepsToGrow = 1024;
+
   // Ends a sequence that was added: frees its blocks and hands it back. Between schedule() and
   // commit() only a sequence whose tokens did not reach the cache or are for nobody any more, or
   // any that is not in the step. What the model still writes to its blocks is written before
@@ -158,6 +164,7 @@ class Scheduler final {
   void end_and_pause(SequenceList& list, base::TimePoint now);
   void end_hopeless(base::Duration fastest_token);
   bool is_new_beginning(const sequence::Sequence& sequence);
+  void preempt_surplus();
   void schedule_decodes();
   void schedule_prefills();
   void admit();
@@ -181,6 +188,9 @@ class Scheduler final {
   FairOrder order_;
   base::TimePoint now_{};           // of this step
   int32_t num_paused_running_ = 0;  // this and the next two: of this step, counted anew
+  int32_t max_step_tokens_;      // now, as the next one
+  int32_t max_running_;
+  int32_t num_steps_to_growth_ = 0;
   int32_t budget_tokens_ = 0;
   int32_t budget_logit_rows_ = 0;
   uint64_t next_order_ = 1;

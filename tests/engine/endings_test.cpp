@@ -241,6 +241,40 @@ TEST(FailureTest, AFailureThatDoesNotComeBackEndsNobody) {
   EXPECT_EQ(b->tokens(), expected_tokens({2, 3, 4, 5, 6}, 6));
 }
 
+// They are run one by one, later steps are smaller, and nobody loses anything.
+TEST(FailureTest, AStepWithoutMemoryMakesLaterOnesSmaller) {
+  FakeService fake;
+  int num_failed = 0;
+  fake.script->fails = [&](const StepInput& input) -> std::optional<Error> {
+    if (input.batch.tokens.size() <= 3) return std::nullopt;
+    ++num_failed;
+    return Error{ErrorCode::kResourceExhausted, "there was no memory for this step"};
+  };
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (int64_t i = 0; i < 8; ++i) recorders.push_back(fake.start(request_of({i, i}, 12)));
+  fake.run_until_idle();
+  for (int64_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(recorders[static_cast<size_t>(i)]->tokens(), expected_tokens({i, i}, 12));
+  }
+  EXPECT_LE(num_failed, 3) << "16 rows, at most 8, at most 4";
+  EXPECT_EQ(fake.service->server_info().kv_blocks_used, 0);
+}
+
+TEST(FailureTest, WhatHasNoMemoryAloneIsToldSo) {
+  FakeService fake;
+  fake.script->fails = [](const StepInput& input) -> std::optional<Error> {
+    if (!holds(input, 26)) return std::nullopt;
+    return Error{ErrorCode::kResourceExhausted, "secret detail"};
+  };
+  const auto large = fake.start(request_of({7, 26}, 9));
+  const auto neighbour = fake.start(request_of({1, 2, 3, 4, 5}, 9));
+  fake.run_until_idle();
+  ASSERT_FALSE(large->end().has_value());
+  EXPECT_EQ(large->end().error().code, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(large->end().error().message.find("secret"), std::string::npos);
+  EXPECT_EQ(neighbour->tokens(), expected_tokens({1, 2, 3, 4, 5}, 9));
+}
+
 // A device that is lost answers nobody any more: all end at once, and nobody is taken in.
 TEST(FailureTest, ALostDeviceEndsEverything) {
   for (const bool is_lost_alone : {false, true}) {

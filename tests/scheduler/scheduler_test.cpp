@@ -107,6 +107,28 @@ TEST_F(SchedulerTest, RefusesOptionsOutOfRange) {
             "max_chunk_tokens is -1, must be >= 0");
 }
 
+TEST_F(SchedulerTest, StepsShrinkWhereMemoryLacksAndGrowAgain) {
+  Sequence* a = add(spec(2, 40))[0];
+  Sequence* b = add(spec(2, 40))[0];
+  Sequence* c = add(spec(9, 30, 100))[0];
+  const std::vector<std::pair<std::string, Sequence*>> names{{"a", a}, {"b", b}, {"c", c}};
+  EXPECT_EQ(step(names), "a:2* b:2* c:9*");
+  EXPECT_EQ(step(names), "a:1* b:1* c:1*");
+  scheduler_->shrink(5);
+  EXPECT_EQ(step(names), "a:1* b:1*");
+  EXPECT_EQ(c->progress().state, SequenceState::kWaiting);
+  EXPECT_EQ(c->progress().num_preemptions, 1);
+  scheduler_->shrink(1);
+  EXPECT_EQ(step(names), "a:1*");
+  for (int i = 1; i < Scheduler::kStepsToGrow; ++i) {
+    if (scheduler_->is_empty()) add(spec(2, 40));
+    step({});
+    ASSERT_LE(scheduler_->counts().running, 1);
+  }
+  add(spec(6, 9));
+  EXPECT_EQ(scheduler_->schedule(clock_.now()).num_tokens, 2);
+}
+
 TEST_F(SchedulerTest, RefusesWhatCanNeverFit) {
   EXPECT_EQ(refusal(spec(48, 1)).message,
             "prompt has 48 tokens, limit is 47 (--max-model-len, less one to generate)");

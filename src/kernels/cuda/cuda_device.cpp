@@ -169,6 +169,7 @@ void CudaDevice::use() const {
 }
 
 void CudaDevice::check(Status status) const {
+  TORCH_CHECK_WITH(OutOfMemoryError, status != kOutOfMemory, name_, ": ", api_.error_text(status));
   TORCH_CHECK(status == kSuccess, name_, ": ", api_.error_text(status));
 }
 

@@ -23,6 +23,7 @@ using Event = void*;     // a cudaEvent_t
 using Graph = void*;     // a cudaGraphExec_t
 using Status = int32_t;  // a cudaError_t
 inline constexpr Status kSuccess = 0;
+inline constexpr Status kOutOfMemory = 2;
 inline constexpr Status kNotSupported = 801;
 inline constexpr int32_t kDeviceApiVersion = 2;
 

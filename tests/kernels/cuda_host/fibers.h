@@ -17,7 +17,6 @@ namespace sluice::kernels::cuda::host {
 
 // Of cudaError_t.
 inline constexpr Status kInvalidValue = 1;
-inline constexpr Status kOutOfMemory = 2;
 inline constexpr Status kInvalidConfiguration = 9;
 inline constexpr Status kInvalidDevice = 101;
 inline constexpr Status kLaunchFailure = 719;

@@ -279,7 +279,7 @@ TEST(HostMemory, CountsItsBytes) {
   DeviceInfo after;
   ASSERT_EQ(api().describe(0, &before), kSuccess);
   void* data = nullptr;
-  EXPECT_EQ(api().allocate(&data, static_cast<size_t>(before.free_bytes) + 1), host::kOutOfMemory);
+  EXPECT_EQ(api().allocate(&data, static_cast<size_t>(before.free_bytes) + 1), kOutOfMemory);
   ASSERT_EQ(api().allocate(&data, 1 << 20), kSuccess);
   ASSERT_EQ(api().describe(0, &after), kSuccess);
   EXPECT_EQ(before.free_bytes - after.free_bytes, 1 << 20);

@@ -1,0 +1,58 @@
+#include "kernels/device.h"
+
+#include <c10/util/Exception.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <vector>
+
+#include "support.h"
+
+namespace sluice::kernels {
+namespace {
+
+using testing::device;
+using testing::random_tensor;
+using testing::same_bits;
+
+// What the CPU's memory does where it is the operators' own.
+class GpuDeviceTest : public testing::KernelTest {
+ protected:
+  void SetUp() override {
+    KernelTest::SetUp();
+    if (!IsSkipped() && device().is_cpu()) GTEST_SKIP() << "of a GPU";
+  }
+};
+
+TEST_F(GpuDeviceTest, MemoryComesBackAsItWent) {
+  const at::Tensor x = random_tensor({33, 7}, 5, at::kBFloat16);
+  EXPECT_TRUE(same_bits(device().download(device().upload(x)), x));
+}
+
+TEST_F(GpuDeviceTest, TooMuchIsAnErrorOfItsOwnAndTheNextCallWorks) {
+  const uint64_t before = device().memory_changes();
+  EXPECT_THROW(device().allocate({int64_t{1} << 50}, at::kFloat), c10::OutOfMemoryError);
+  EXPECT_EQ(device().memory_changes(), before);
+  EXPECT_TRUE(device().allocate({16}, at::kFloat).defined());
+  EXPECT_EQ(device().memory_changes(), before + 2) << "came and went";
+}
+
+// One may be filled while the copy from the other is still to come.
+TEST_F(GpuDeviceTest, StagingHasTwoTurns) {
+  const at::Tensor first = device().allocate({256}, at::kInt);
+  const at::Tensor second = device().allocate({256}, at::kInt);
+  constexpr size_t kBytes = 256 * sizeof(int32_t);
+  const std::vector<int32_t> ones(256, 1);
+  const std::vector<int32_t> twos(256, 2);
+  std::byte* staged = device().staging(Staging::kInputs, kBytes);
+  std::memcpy(staged, ones.data(), kBytes);
+  device().copy_to(first, staged, kBytes);
+  staged = device().staging(Staging::kInputs, kBytes);
+  std::memcpy(staged, twos.data(), kBytes);
+  device().copy_to(second, staged, kBytes);
+  EXPECT_EQ(0, std::memcmp(device().download(first).const_data_ptr(), ones.data(), kBytes));
+  EXPECT_EQ(0, std::memcmp(device().download(second).const_data_ptr(), twos.data(), kBytes));
+}
+
+}  // namespace
+}  // namespace sluice::kernels
