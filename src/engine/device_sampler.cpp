@@ -152,7 +152,7 @@ SampleArgs DeviceSampler::upload(const Step& step) {
   const size_t num_bytes = aligned_bytes(step.rows) + aligned_bytes(counts_) +
                            aligned_bytes(biases_) + aligned_bytes(forbidden_);
   make_room(device_, num_bytes, input_);
-  std::byte* const staging = device_.staging(kernels::Staging::kSampling, num_bytes);
+  std::byte* const staging = step.staging->room_for(num_bytes);
   std::byte* to = staging;
   copy_list(step.rows, to);
   copy_list(counts_, to);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -41,8 +42,10 @@ class DeviceSampler final {
  private:
   // A step: what the device has for the host, and for the step after it.
   struct Step {
-    explicit Step(kernels::cuda::CudaDevice& device) : copy(device) {}
+    explicit Step(kernels::cuda::CudaDevice& device)
+        : staging(device.make_staging()), copy(device) {}
 
+    std::unique_ptr<kernels::Staging> staging;
     at::Tensor output;  // bytes: results, then the rows' best
     kernels::cuda::HostCopy copy;
     std::vector<kernels::cuda::SampleRow> rows;

@@ -14,8 +14,17 @@
 
 namespace sluice::kernels {
 
-// Who fills a device's staging memory.
-enum class Staging : uint8_t { kInputs, kSampling, kCount };
+// Host memory from which a device copies without a copy of its own.
+class Staging {
+ public:
+  Staging() = default;
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+  virtual ~Staging() = default;
+
+  // At least so many bytes; their content is lost when it grows. Throws as Device::allocate().
+  virtual std::byte* room_for(size_t num_bytes) = 0;
+};
 
 // Calls that a device has kept, to make them again and again.
 class Recording {
@@ -67,11 +76,7 @@ class Device {
   // Waits for all calls before it, of which the CPU has none. Throws c10::Error if one failed.
   virtual void synchronize() = 0;
 
-  // Host memory from which copy_to() needs no copy of its own, of at least `num_bytes`. A use has
-  // two, in turns, so that one may be filled while the other is still to be copied from; what a
-  // call gets has to be copied by the next call but one. Their content is lost when they grow.
-  // Throws as allocate().
-  virtual std::byte* staging(Staging use, size_t num_bytes) = 0;
+  virtual std::unique_ptr<Staging> make_staging() = 0;
 
   // Keeps what `calls` asks of the device instead of doing it: its operators' calls, with the
   // addresses that they have now. Null if the device cannot, or not these: because they wait for

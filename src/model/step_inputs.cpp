@@ -84,6 +84,11 @@ StepShape shape_of(const StepBatch& batch) {
           .num_logits = std::ssize(batch.logit_rows)};
 }
 
+StepInputs::StepInputs(kernels::Device& device) : device_(device) {
+  if (device_.is_cpu()) return;
+  for (auto& staging : staging_) staging = device_.make_staging();
+}
+
 void StepInputs::create(const std::vector<at::Tensor>& cache) {
   clear();
   memory_ = device_.allocate({device_.is_cpu() ? aligned(1) : kFewestNumbers}, at::kInt);
@@ -133,10 +138,13 @@ void StepInputs::fill(const StepBatch& batch, const StepShape& shape, int32_t sp
     total += aligned(lengths[i]);
   }
   const size_t num_bytes = static_cast<size_t>(total) * sizeof(int32_t);
-  auto* numbers =
-      device_.is_cpu()
-          ? memory_.mutable_data_ptr<int32_t>()
-          : reinterpret_cast<int32_t*>(device_.staging(kernels::Staging::kInputs, num_bytes));
+  int32_t* numbers = nullptr;
+  if (device_.is_cpu()) {
+    numbers = memory_.mutable_data_ptr<int32_t>();
+  } else {
+    numbers = reinterpret_cast<int32_t*>(staging_[next_staging_]->room_for(num_bytes));
+    next_staging_ = 1 - next_staging_;
+  }
   int32_t* to = numbers;
   const auto vectors = vectors_of(batch);
   for (size_t i = 0; i < kNumParts; ++i) {

@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "kernels/device.h"
@@ -28,7 +30,7 @@ StepShape shape_of(const StepBatch& batch);
 class StepInputs final {
  public:
   // `device` must outlive this.
-  explicit StepInputs(kernels::Device& device) : device_(device) {}
+  explicit StepInputs(kernels::Device& device);
 
   // New, empty tensors, and the cache as it is given.
   void create(const std::vector<at::Tensor>& cache);
@@ -37,7 +39,8 @@ class StepInputs final {
   // Gives the tensors the step's content and sizes. Throws without memory.
   // `shape`: the batch's own; or a larger one, if all sequences of both have one token and one row
   // of logits: those that are added are alike and keep their token in `spare_block`. Where numbers
-  // lie depends on the shape alone, unless the memory has to grow.
+  // lie depends on the shape alone, unless the memory has to grow. A GPU may still have to copy
+  // them when the next step is filled in, not when the one after that is.
   void fill(const StepBatch& batch, const StepShape& shape, int32_t spare_block);
 
   const ProgramInputs& tensors() const { return tensors_; }
@@ -47,8 +50,10 @@ class StepInputs final {
 
   kernels::Device& device_;
   ProgramInputs tensors_;
-  std::vector<at::Tensor> parts_;  // tokens, positions, then the plan
-  at::Tensor memory_;              // int32
+  std::vector<at::Tensor> parts_;                 // tokens, positions, then the plan
+  at::Tensor memory_;                             // int32
+  std::unique_ptr<kernels::Staging> staging_[2];  // a GPU's, in turns
+  size_t next_staging_ = 0;
 };
 
 }  // namespace sluice::model

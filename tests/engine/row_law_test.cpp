@@ -84,9 +84,13 @@ struct Subject {
   std::string dtype = "";
 };
 
-std::unique_ptr<Service> make_service(const Subject& subject, const Setting& setting) {
+std::unique_ptr<Service> make_service(const Subject& subject, const Setting& setting,
+                                      const std::string& second_folder = "") {
   RuntimeOptions options;
   options.models = {{"model", fs::path(SLUICE_SOURCE_DIR) / subject.folder}};
+  if (!second_folder.empty()) {
+    options.models.push_back({"second", fs::path(SLUICE_SOURCE_DIR) / second_folder});
+  }
   options.kv_cache_dtype = subject.kv_cache_dtype;
   options.device = test_device::name();
   options.num_threads = setting.num_threads;
@@ -103,6 +107,18 @@ std::unique_ptr<Service> make_service(const Subject& subject, const Setting& set
   return service ? std::move(*service) : nullptr;
 }
 
+Answer answer_of(WaitingObserver& observer) {
+  Answer answer;
+  const auto& summary = observer.wait();
+  EXPECT_TRUE(summary.has_value()) << summary.error().message;
+  for (const GenerateChunk& chunk : observer.chunks()) {
+    add_logprobs(chunk, answer);
+    if (chunk.is_prompt) continue;
+    answer.tokens.insert(answer.tokens.end(), chunk.token_ids.begin(), chunk.token_ids.end());
+  }
+  return answer;
+}
+
 std::vector<Answer> answers_of(Service& service, int begin, int end) {
   const int32_t vocabulary_size = service.models()[0].vocabulary_size;
   std::vector<std::shared_ptr<WaitingObserver>> observers;
@@ -112,16 +128,7 @@ std::vector<Answer> answers_of(Service& service, int begin, int end) {
     EXPECT_TRUE(call.has_value()) << call.error().message;
   }
   std::vector<Answer> answers;
-  for (const auto& observer : observers) {
-    Answer& answer = answers.emplace_back();
-    const auto& summary = observer->wait();
-    EXPECT_TRUE(summary.has_value()) << summary.error().message;
-    for (const GenerateChunk& chunk : observer->chunks()) {
-      add_logprobs(chunk, answer);
-      if (chunk.is_prompt) continue;
-      answer.tokens.insert(answer.tokens.end(), chunk.token_ids.begin(), chunk.token_ids.end());
-    }
-  }
+  for (const auto& observer : observers) answers.push_back(answer_of(*observer));
   return answers;
 }
 
@@ -181,6 +188,38 @@ TEST_P(RowLawTest, AloneInCrowdsInChunksPreemptedAndOnThreads) {
     }
     if (setting.kv_tokens > 0) {
       EXPECT_GT(dynamic_cast<EngineService&>(*service).num_preemptions(), 0);
+    }
+  }
+}
+
+// Two models take turns on one device, each with steps of its own under way.
+TEST(TwoModelsTest, NeitherDisturbsTheOther) {
+  constexpr Setting kTogether{"together", 6, 64, 2, 0};
+  const Subject subject{"tests/golden/variants/llama_gqa_tied_bf16"};
+  const std::string second = "tests/golden/variants/bloom_3_heads_f32";
+  const auto service = make_service(subject, kTogether, second);
+  ASSERT_NE(service, nullptr);
+  const auto start = [&](int i, const char* model) {
+    auto observer = std::make_shared<WaitingObserver>();
+    GenerateRequest request = request_of(i, 100);
+    request.model = model;
+    request.max_tokens = 30;
+    const auto call = service->generate(request, observer);
+    EXPECT_TRUE(call.has_value()) << call.error().message;
+    return observer;
+  };
+  std::vector<std::shared_ptr<WaitingObserver>> together;
+  for (int i = 0; i < 6; ++i) {
+    together.push_back(start(i, "model"));
+    together.push_back(start(i, "second"));
+  }
+  std::vector<Answer> answers;
+  for (const auto& observer : together) answers.push_back(answer_of(*observer));
+  for (int i = 0; i < 6; ++i) {
+    for (const bool is_second : {false, true}) {
+      const Answer alone = answer_of(*start(i, is_second ? "second" : "model"));
+      EXPECT_EQ(answers[static_cast<size_t>(2 * i + (is_second ? 1 : 0))], alone)
+          << "request " << i << " of the " << (is_second ? "second" : "first");
     }
   }
 }

@@ -45,7 +45,7 @@ class CpuDevice final : public Device {
   void copy_to(const at::Tensor&, const void*, size_t) override {
     TORCH_INTERNAL_ASSERT(false, "the CPU's tensors are written to, not copied to");
   }
-  std::byte* staging(Staging, size_t) override {
+  std::unique_ptr<Staging> make_staging() override {
     TORCH_INTERNAL_ASSERT(false, "the CPU's tensors need no staging");
   }
   // A call is done when it returns.

@@ -113,6 +113,22 @@ Result<QuantizedParts> parts_of(const QuantizedWeight& weight, const Weight& des
 
 }  // namespace
 
+class CudaDevice::HostStaging final : public Staging {
+ public:
+  explicit HostStaging(CudaDevice& device) : device_(device) {}
+  ~HostStaging() override { device_.release_host(memory_); }
+
+  std::byte* room_for(size_t num_bytes) override {
+    device_.use();
+    device_.grow(memory_, num_bytes, device_.api_.allocate_host, device_.api_.release_host);
+    return static_cast<std::byte*>(memory_.data);
+  }
+
+ private:
+  CudaDevice& device_;
+  Memory memory_;
+};
+
 Result<CudaDevice*> CudaDevice::open(const DeviceApi& api, int32_t ordinal) {
   static std::mutex mutex;
   const std::scoped_lock lock(mutex);
@@ -215,17 +231,21 @@ void CudaDevice::grow(Memory& memory, size_t num_bytes, Status (*allocate)(void*
   memory.bytes = wanted;
 }
 
+// A lost device has nothing under way.
+void CudaDevice::release_host(Memory& memory) const {
+  if (memory.data == nullptr) return;
+  (void)api_.use(ordinal_);
+  (void)api_.synchronize(stream_);
+  (void)api_.release_host(std::exchange(memory.data, nullptr));
+}
+
 void* CudaDevice::workspace(int64_t num_bytes) {
   grow(workspace_, static_cast<size_t>(num_bytes), api_.allocate, api_.release);
   return workspace_.data;
 }
 
-std::byte* CudaDevice::staging(Staging use, size_t num_bytes) {
-  StagingTurns& turns = staging_[static_cast<size_t>(use)];
-  Memory& memory = turns.memory[turns.next];
-  turns.next = 1 - turns.next;
-  grow(memory, num_bytes, api_.allocate_host, api_.release_host);
-  return static_cast<std::byte*>(memory.data);
+std::unique_ptr<Staging> CudaDevice::make_staging() {
+  return std::make_unique<HostStaging>(*this);
 }
 
 void CudaDevice::copy_to(const at::Tensor& tensor, const void* host, size_t num_bytes) {
@@ -283,7 +303,7 @@ void CudaDevice::play(const Recording& recording) {
 
 HostCopy::~HostCopy() {
   if (event_ != nullptr) (void)device_.api_.destroy_event(event_);
-  if (memory_.data != nullptr) (void)device_.api_.release_host(memory_.data);
+  device_.release_host(memory_);
 }
 
 void HostCopy::start(const at::Tensor& tensor, size_t num_bytes) {

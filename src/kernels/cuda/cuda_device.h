@@ -54,7 +54,7 @@ class CudaDevice final : public Device {
   void copy_to(const at::Tensor& tensor, const void* host, size_t num_bytes) override;
   at::Tensor download(const at::Tensor& tensor) override;
   void synchronize() override;
-  std::byte* staging(Staging use, size_t num_bytes) override;
+  std::unique_ptr<Staging> make_staging() override;
   std::unique_ptr<Recording> record(c10::function_ref<void()> calls) override;
   bool can_record() const override { return true; }
   void play(const Recording& recording) override;
@@ -82,12 +82,9 @@ class CudaDevice final : public Device {
     void* data = nullptr;
     size_t bytes = 0;
   };
-  struct StagingTurns {
-    Memory memory[2];  // the host's
-    size_t next = 0;
-  };
 
   friend class HostCopy;
+  class HostStaging;
 
   CudaDevice(const DeviceApi& api, int32_t ordinal, const DeviceInfo& info, Stream stream);
   static void release_memory(void* owner);
@@ -95,6 +92,7 @@ class CudaDevice final : public Device {
   void check(Status status) const;
   void grow(Memory& memory, size_t num_bytes, Status (*allocate)(void**, size_t),
             Status (*release)(void*));
+  void release_host(Memory& memory) const;
   void pack_tiles(const at::Tensor& rows, void* tiles, const Weight& description);
   at::Tensor as_tensor(PackedWeight weight) const;
   Result<at::Tensor> pack_rows(PackedWeight weight, const at::Tensor& rows,
@@ -108,7 +106,6 @@ class CudaDevice final : public Device {
   std::string profile_;
   std::atomic<uint64_t> memory_changes_{0};
   Memory workspace_;
-  StagingTurns staging_[static_cast<size_t>(Staging::kCount)];
   std::unique_ptr<HostCopy> download_;
 };
 
