@@ -65,7 +65,8 @@ class ModelRunner final {
 
   // Runs the program. Returns logits [R, V] float32 for batch.logit_rows, in the CPU's memory,
   // valid until the next call. kInternal if the program throws: the step's sequences are lost, the
-  // runner is not. kResourceExhausted, the same, without memory. kUnavailable if the device is lost, and with it all that is on it.
+  // runner is not. kResourceExhausted, the same, without memory. kUnavailable if the device is
+  // lost, and with it all that is on it.
   Result<at::Tensor> forward(const StepBatch& batch);
 
   // Changes a step's tokens [T] once they are on the device, before the program reads them.

@@ -133,9 +133,9 @@ class Scheduler final {
   // others.
   void commit();
 
-  // A step of so many tokens had no memory: the next ones have at most half as many, and run as many
-  // sequences; the youngest beyond them wait. After kStepsToGrow steps it is twice as many again, up
-  // to what the options say. Not between schedule() and commit().
+  // A step of so many tokens had no memory: the next ones have at most half as many, and run as
+  // many sequences; the youngest beyond them wait. After kStepsToGrow steps it is twice as many
+  // again, up to what the options say. Not between schedule() and commit().
   void shrink(int32_t num_tokens);
   static constexpr int32_t kStepsToGrow = 1024;
 
@@ -188,7 +188,7 @@ class Scheduler final {
   FairOrder order_;
   base::TimePoint now_{};           // of this step
   int32_t num_paused_running_ = 0;  // this and the next two: of this step, counted anew
-  int32_t max_step_tokens_;      // now, as the next one
+  int32_t max_step_tokens_;         // now, as the next one
   int32_t max_running_;
   int32_t num_steps_to_growth_ = 0;
   int32_t budget_tokens_ = 0;
