@@ -332,6 +332,28 @@ TEST(KserveStream, AStreamWithoutARequestEndsAfterTheLimitOfAnAge) {
   EXPECT_EQ(client.finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
 }
 
+// Decision 21. What is long is parsed on another thread, so that it holds up nobody.
+TEST(KserveStream, LivesOnTheThreadOfGenerate) {
+  std::vector<std::thread::id> threads;
+  FakeService service;
+  service.on_generate = [&](const GenerateRequest&) {
+    threads.push_back(std::this_thread::get_id());
+  };
+  Loopback loopback(service);
+  EXPECT_TRUE(generate(loopback.stub(), prompt_request()).status.ok());
+  Client client(loopback);
+  for (const size_t size : {1, 100'000, 1}) {
+    ASSERT_TRUE(client.write(request_of(std::string(size, 'x'), "a")));
+    ModelStreamInferResponse response;
+    ASSERT_TRUE(client.read(&response));
+    EXPECT_TRUE(is_final(response));
+  }
+  ASSERT_EQ(threads.size(), 4u);
+  EXPECT_EQ(threads[1], threads[0]);
+  EXPECT_NE(threads[2], threads[0]);
+  EXPECT_EQ(threads[3], threads[0]);
+}
+
 TEST(KserveStream, NeedsAKey) {
   TemporaryFolder folder;
   folder.write("keys", sha256_hex("secret") + " alice\n");

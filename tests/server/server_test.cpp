@@ -318,5 +318,21 @@ TEST(Shutdown, CancelsWhatIsLeftAfterTheGrace) {
   loopback.server().shutdown(kTestPatience);  // a second one has nothing to do
 }
 
+TEST(Shutdown, WaitsUntilManyCancelledStreamsHaveEnded) {
+  for (int i = 0; i < 10; ++i) {
+    FakeService service(send_and_hang);
+    Loopback loopback(service);
+    std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+    std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>> readers;
+    for (size_t k = 0; k < 64; ++k) {
+      contexts.push_back(std::make_unique<grpc::ClientContext>());
+      readers.push_back(loopback.stub().Generate(contexts.back().get(), prompt_request()));
+      ASSERT_TRUE(service.wait_for_call(k));
+    }
+    loopback.server().shutdown(std::chrono::seconds(0));
+    for (const auto& reader : readers) EXPECT_FALSE(read_all(*reader).status.ok());
+  }
+}
+
 }  // namespace
 }  // namespace sluice::server

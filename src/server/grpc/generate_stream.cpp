@@ -21,37 +21,27 @@ using std::chrono::steady_clock;
 
 // A request that has failed holds its stream no longer than this.
 constexpr std::chrono::nanoseconds kFailedStreamTime = std::chrono::seconds(1);
-// Longer requests are parsed and tokenized on a worker.
-constexpr size_t kShortRequestBytes = 16 << 10;
 
 }  // namespace
 
-void GenerateStream::wait_for_call(std::shared_ptr<GenerateLoop> loop) {
-  const std::shared_ptr<GenerateStream> stream(new GenerateStream(std::move(loop)));
-  stream->self_ = stream;
-  Rpc& rpc = *stream->rpc_;
-  rpc.context.AsyncNotifyWhenDone(&stream->done_event_);
-  stream->loop_->ask_for_call(rpc.context, rpc.request, rpc.writer, stream->call_event_);
+void GenerateStream::take_call(std::shared_ptr<CallLoop> loop, GenerationService& methods) {
+  grpc::ServerCompletionQueue* const queue = loop->queue();
+  const std::shared_ptr<GenerateStream> stream(new GenerateStream(std::move(loop), methods));
+  WriterRpc& rpc = stream->rpc();
+  methods.RequestGenerate(&rpc.context, &rpc.request, &rpc.writer, queue, queue,
+                          stream->wait_for_call());
 }
 
-void GenerateStream::on_call(bool ok) {
-  if (!ok) {  // the server shuts down, and nothing else comes of this one
-    is_finished_ = is_over_ = true;
-    return let_go_if_over();
-  }
-  loop_->take_next_call();
-  if (rpc_->request.Length() <= kShortRequestBytes) return submit();
-  loop_->post([self = shared_from_this()] { self->submit(); });
+void GenerateStream::on_call() {
+  take_call(loop_, methods_);
+  begin_submit(rpc_->request.Length());
 }
 
 void GenerateStream::submit() {
   const Result<void> submitted = try_submit();
-  {
-    const std::scoped_lock lock(mutex_);
-    is_submitting_ = false;
-    if (!submitted) refusal_ = submitted.error();
-  }
-  wake();
+  if (submitted) return;
+  const std::scoped_lock lock(mutex_);
+  refusal_ = submitted.error();
 }
 
 Result<void> GenerateStream::try_submit() {
@@ -83,8 +73,8 @@ Result<void> GenerateStream::try_submit() {
     const std::scoped_lock lock(mutex_);
     output_ = PendingOutput(request.n.value_or(1));
   }
-  Result<std::shared_ptr<GenerateCall>> call =
-      loop_->service().generate(std::move(request), shared_from_this());
+  Result<std::shared_ptr<GenerateCall>> call = loop_->service().generate(
+      std::move(request), std::static_pointer_cast<GenerateStream>(shared_from_this()));
   if (!call) return std::unexpected(std::move(call.error()));
   call_.set(*std::move(call));
   return {};
@@ -93,9 +83,9 @@ Result<void> GenerateStream::try_submit() {
 void GenerateStream::on_chunk(GenerateChunk chunk) {
   {
     const std::scoped_lock lock(mutex_);
-    if (is_cancelled_ || is_closed_) return;
+    if (is_cancelled_) return;
     output_.push(std::move(chunk));
-    if (std::exchange(is_woken_, true)) return;
+    if (!needs_wake()) return;
   }
   loop_->wake(shared_from_this());
 }
@@ -107,15 +97,6 @@ void GenerateStream::on_end(Result<GenerateSummary> end) {
     output_.end(std::move(end));
   }
   wake();
-  limit_remaining_time();
-}
-
-void GenerateStream::wake() {
-  {
-    const std::scoped_lock lock(mutex_);
-    if (is_closed_ || std::exchange(is_woken_, true)) return;
-  }
-  loop_->wake(shared_from_this());
 }
 
 void GenerateStream::advance() {
@@ -123,9 +104,13 @@ void GenerateStream::advance() {
   std::optional<Result<PendingOutput::Message>> next;
   {
     const std::scoped_lock lock(mutex_);
-    is_woken_ = false;
+    // Once the request has ended, nobody but this watches a client that does not take the rest.
+    if (output_.has_ended() && !has_timer()) {
+      const std::chrono::nanoseconds time = loop_->service().limits().stall_time;
+      set_timer(output_.has_failed() ? std::min(time, kFailedStreamTime) : time);
+    }
     // What submit() still reads must stay, and its headers come first.
-    if (is_in_flight_ || is_finished_ || is_submitting_) return;
+    if (is_writing_ || is_submitting_) return;
     if (is_cancelled_) {
       error = cancel_error(rpc_->context);
     } else if (refusal_) {
@@ -157,14 +142,14 @@ void GenerateStream::write(PendingOutput::Message next) {
     context.AddTrailingMetadata("sluice-digest", header_value(summary.digest));
   }
   rpc_->message = serialize_message(message);
-  is_in_flight_ = true;
   add_headers();
   if (next.summary) {
     is_finished_ = true;
-    rpc_->writer.WriteAndFinish(rpc_->message, grpc::WriteOptions(), grpc::Status::OK,
-                                &finish_event_);
+    rpc().writer.WriteAndFinish(rpc_->message, grpc::WriteOptions(), grpc::Status::OK,
+                                finish_event_.due());
   } else {
-    rpc_->writer.Write(rpc_->message, &write_event_);
+    is_writing_ = true;
+    rpc().writer.Write(rpc_->message, write_event_.due());
   }
 }
 
@@ -177,80 +162,31 @@ void GenerateStream::add_headers() {
 }
 
 void GenerateStream::finish(const Error& error) {
-  is_finished_ = is_in_flight_ = true;
+  is_finished_ = true;
   {
     const std::scoped_lock lock(mutex_);
     output_.clear();
   }
-  rpc_->writer.Finish(to_status(error), &finish_event_);
+  rpc().writer.Finish(to_status(error), finish_event_.due());
 }
 
 void GenerateStream::on_written(bool ok) {
-  is_in_flight_ = false;
+  is_writing_ = false;
   const int32_t num_tokens = std::exchange(tokens_in_flight_, 0);
   if (!ok) {
     abandon();
   } else if (num_tokens > 0) {
     call_.delivered(num_tokens);
   }
-  advance();
+  resume();
 }
 
-void GenerateStream::on_finished(bool /*ok*/) {
-  is_in_flight_ = false;
-  let_go_if_over();
-}
-
-// Comes once for every call, whoever ended it.
-void GenerateStream::on_done(bool /*ok*/) {
-  is_over_ = true;
-  if (rpc_->context.IsCancelled()) abandon();
-  advance();
-  let_go_if_over();
-}
-
-// The client is gone: nothing more is sent, and the request ends before its next step.
-void GenerateStream::abandon() {
+void GenerateStream::cancel_requests() {
   {
     const std::scoped_lock lock(mutex_);
-    is_cancelled_ = true;
     output_.clear();
   }
   call_.cancel();
-}
-
-void GenerateStream::let_go_if_over() {
-  if (!is_over_ || !is_finished_ || is_in_flight_) return;
-  // What goes, goes after the lock: self may be all that holds this object.
-  const std::shared_ptr<GenerateStream> self = std::move(self_);
-  std::unique_ptr<Rpc> rpc;
-  std::optional<grpc::Alarm> alarm;
-  {
-    const std::scoped_lock lock(mutex_);
-    is_closed_ = true;
-    output_.clear();
-    rpc = std::move(rpc_);
-    alarm = std::exchange(alarm_, std::nullopt);
-  }
-}
-
-// Once the request has ended, nobody but this watches a client that does not take the rest.
-void GenerateStream::limit_remaining_time() {
-  const std::scoped_lock lock(mutex_);
-  if (is_closed_) return;
-  const std::chrono::nanoseconds stall_time = loop_->service().limits().stall_time;
-  const auto time = output_.has_failed() ? std::min(stall_time, kFailedStreamTime) : stall_time;
-  const auto expire = [weak = weak_from_this()](bool is_expired) {
-    const std::shared_ptr<GenerateStream> stream = weak.lock();
-    if (!is_expired || !stream) return;
-    const std::scoped_lock expire_lock(stream->mutex_);
-    // Under the lock, so that rpc_ does not go meanwhile. gRPC tells of it by events only.
-    if (!stream->is_closed_) stream->rpc_->context.TryCancel();
-  };
-  alarm_.emplace();
-  alarm_->Set(std::chrono::system_clock::now() +
-                  std::chrono::duration_cast<std::chrono::system_clock::duration>(time),
-              expire);
 }
 
 }  // namespace sluice::server

@@ -22,7 +22,7 @@ using RawGeneration = v1::Generation::WithRawMethod_Generate<
                     v1::Generation::WithRawCallbackMethod_RenderChat<v1::Generation::Service>>>>>>>;
 
 // sluice.v1.Generation over a Service, for whoever has a key of `keys` (null: for everybody). All
-// but Generate, whose calls a GenerateLoop asks for.
+// but Generate, whose calls GenerateStream takes.
 //
 // Who has none learns nothing but that: the key is looked at before the message.
 // Threads: gRPC's. `service` must outlive it.

@@ -14,10 +14,12 @@
 #include <vector>
 
 #include "server/grpc/acceptor.h"
-#include "server/grpc/generate_loop.h"
+#include "server/grpc/call_loop.h"
+#include "server/grpc/generate_stream.h"
 #include "server/grpc/generation_service.h"
 #include "server/grpc/health_service.h"
 #include "server/grpc/kserve_service.h"
+#include "server/grpc/kserve_stream.h"
 #include "server/grpc/tls_credentials.h"
 
 namespace sluice::server {
@@ -103,7 +105,7 @@ class GrpcServerImpl final : public GrpcServer {
       : generation_(service, keys),
         kserve_(service, keys),
         health_(service),
-        generate_loop_(std::make_shared<GenerateLoop>(service, std::move(keys))) {}
+        call_loop_(std::make_shared<CallLoop>(service, std::move(keys))) {}
   ~GrpcServerImpl() override { shutdown(std::chrono::nanoseconds(0)); }
 
   std::expected<void, Error> listen(const GrpcServerOptions& options) {
@@ -125,10 +127,9 @@ class GrpcServerImpl final : public GrpcServer {
     auto queue = builder.AddCompletionQueue();
     server_ = builder.BuildAndStart();
     if (!server_) return fail(ErrorCode::kUnavailable, "cannot serve on " + options.address);
-    generate_loop_->start(std::move(queue), [this](auto* context, auto* request, auto* writer,
-                                                   auto* call_queue, auto* event) {
-      generation_.RequestGenerate(context, request, writer, call_queue, call_queue, event);
-    });
+    call_loop_->start(std::move(queue));
+    GenerateStream::take_call(call_loop_, generation_);
+    KserveStream::take_call(call_loop_, kserve_);
     acceptor_->start([this](int listener_fd, int fd) {
       grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
       connection.listener_fd = listener_fd;
@@ -161,7 +162,7 @@ class GrpcServerImpl final : public GrpcServer {
     begin_shutdown(grace);
     std::scoped_lock lock(shutdown_mutex_);
     if (closing_.joinable()) closing_.join();
-    generate_loop_->stop();
+    call_loop_->stop();
     server_.reset();
   }
 
@@ -169,7 +170,7 @@ class GrpcServerImpl final : public GrpcServer {
   GenerationService generation_;
   KserveService kserve_;
   HealthService health_;
-  const std::shared_ptr<GenerateLoop> generate_loop_;
+  const std::shared_ptr<CallLoop> call_loop_;
   std::unique_ptr<Acceptor> acceptor_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::mutex shutdown_mutex_;

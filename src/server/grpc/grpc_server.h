@@ -28,7 +28,7 @@ struct GrpcServerOptions {
 // sluice.v1.Generation, inference.GRPCInferenceService (KServe v2), grpc.health.v1 and reflection
 // over one Service.
 //
-// One thread has all Generate calls (generate_loop.h), gRPC's own threads the rest. Threads: any.
+// One thread has all streaming calls (call_loop.h), gRPC's own threads the rest. Threads: any.
 class GrpcServer {
  public:
   virtual ~GrpcServer() = default;

@@ -21,8 +21,8 @@ bool is_known(const std::string& service) {
 
 }  // namespace
 
-// One Watch call; writes a status when it differs from the last one sent. Lives as GenerateStream
-// does: gRPC holds it through self_ until OnDone, the health service looks at it weakly.
+// One Watch call; writes a status when it differs from the last one sent. gRPC holds it through
+// self_ until OnDone, the health service looks at it weakly.
 class HealthWatch final : public grpc::ServerWriteReactor<HealthCheckResponse> {
  public:
   using Status = HealthCheckResponse::ServingStatus;

@@ -22,7 +22,7 @@ namespace sluice::server {
 //
 // Threads: gRPC's call the reactor's functions, the service's delivery thread the observer's;
 // mutex_ orders them.
-// Life: as GenerateStream's.
+// Life: gRPC keeps it until OnDone by self_, the service as long as it likes.
 class KserveInfer final : public grpc::ServerUnaryReactor,
                           public GenerateObserver,
                           public std::enable_shared_from_this<KserveInfer> {

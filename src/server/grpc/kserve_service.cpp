@@ -7,6 +7,7 @@
 #include "server/grpc/caller.h"
 #include "server/grpc/kserve_infer.h"
 #include "server/grpc/kserve_request.h"
+#include "server/grpc/kserve_stream.h"
 #include "server/grpc/unary_answer.h"
 #include "server/model_lookup.h"
 
@@ -44,6 +45,18 @@ void KserveService::drain_streams() {
   for (const auto& weak : streams) {
     if (const auto stream = weak.lock()) stream->drain();
   }
+}
+
+void KserveService::add_stream(const std::shared_ptr<KserveStream>& stream) {
+  {
+    const std::scoped_lock lock(mutex_);
+    std::erase_if(streams_, [](const auto& weak) { return weak.expired(); });
+    if (!is_draining_) {
+      streams_.push_back(stream);
+      return;
+    }
+  }
+  stream->drain();
 }
 
 bool KserveService::is_ready() const {
@@ -134,21 +147,6 @@ Result<inference::ModelMetadataResponse> KserveService::metadata_of(
 grpc::ServerUnaryReactor* KserveService::ModelInfer(Context* context, const Bytes* request,
                                                     Bytes* response) {
   return KserveInfer::start(context, *request, response, service_, keys_.get());
-}
-
-grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* KserveService::ModelStreamInfer(
-    Context* context) {
-  const std::shared_ptr<KserveStream> stream = KserveStream::start(context, service_, keys_.get());
-  KserveStream* const reactor = stream.get();
-  bool is_draining = false;
-  {
-    const std::scoped_lock lock(mutex_);
-    std::erase_if(streams_, [](const auto& weak) { return weak.expired(); });
-    is_draining = is_draining_;
-    if (!is_draining) streams_.push_back(stream);
-  }
-  if (is_draining) reactor->drain();
-  return reactor;
 }
 
 }  // namespace sluice::server

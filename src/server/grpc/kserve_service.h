@@ -11,10 +11,11 @@
 
 #include "inference/grpc_predict_v2.grpc.pb.h"
 #include "server/access/api_keys.h"
-#include "server/grpc/kserve_stream.h"
 #include "sluice/service.h"
 
 namespace sluice::server {
+
+class KserveStream;
 
 // All methods raw: wire.h says why.
 using RawInference = inference::GRPCInferenceService::WithRawCallbackMethod_ServerLive<
@@ -23,14 +24,15 @@ using RawInference = inference::GRPCInferenceService::WithRawCallbackMethod_Serv
             inference::GRPCInferenceService::WithRawCallbackMethod_ServerMetadata<
                 inference::GRPCInferenceService::WithRawCallbackMethod_ModelMetadata<
                     inference::GRPCInferenceService::WithRawCallbackMethod_ModelInfer<
-                        inference::GRPCInferenceService::WithRawCallbackMethod_ModelStreamInfer<
+                        inference::GRPCInferenceService::WithRawMethod_ModelStreamInfer<
                             inference::GRPCInferenceService::Service>>>>>>>;
 
-// The open inference protocol (KServe v2) and Triton's ModelStreamInfer over a Service.
+// The open inference protocol (KServe v2) over a Service. All but Triton's ModelStreamInfer, whose
+// calls KserveStream takes.
 //
 // ServerLive and ServerReady are for everybody, as health checks are; the rest is for whoever has a
 // key of `keys` (null: for everybody).
-// Threads: gRPC's. `service` must outlive it.
+// Threads: any; gRPC's call the methods. `service` must outlive it.
 class KserveService final : public RawInference {
  public:
   KserveService(sluice::Service& service, std::shared_ptr<const ApiKeys> keys)
@@ -41,6 +43,8 @@ class KserveService final : public RawInference {
   // Ends streams that have no open request, now or later, with UNAVAILABLE: clients keep them open
   // for their next request, and a server that waits for its calls to end must not wait for these.
   void drain_streams();
+  // A stream that has begun, which drain_streams() is for.
+  void add_stream(const std::shared_ptr<KserveStream>& stream);
 
   using Context = grpc::CallbackServerContext;
   using Bytes = grpc::ByteBuffer;
@@ -56,7 +60,6 @@ class KserveService final : public RawInference {
                                           Bytes* response) override;
   grpc::ServerUnaryReactor* ModelInfer(Context* context, const Bytes* request,
                                        Bytes* response) override;
-  grpc::ServerBidiReactor<Bytes, Bytes>* ModelStreamInfer(Context* context) override;
 
  private:
   bool is_ready() const;

@@ -1,11 +1,12 @@
 #include "server/grpc/kserve_stream.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
-#include <vector>
 
 #include "server/call_handle.h"
 #include "server/grpc/caller.h"
+#include "server/grpc/kserve_service.h"
 #include "server/grpc/kserve_submit.h"
 #include "server/grpc/status.h"
 #include "server/grpc/wire.h"
@@ -18,26 +19,24 @@ using std::chrono::steady_clock;
 // One open request of a stream. Everything but `handle` is guarded by the stream's lock.
 class KserveStream::Request final : public GenerateObserver {
  public:
-  Request(std::shared_ptr<KserveStream> stream, std::string id)
-      : id(std::move(id)), stream_(std::move(stream)) {}
+  explicit Request(std::shared_ptr<KserveStream> stream) : stream_(std::move(stream)) {}
 
   void on_chunk(GenerateChunk chunk) override {
     const auto num_tokens = static_cast<int32_t>(chunk.token_ids.size());
-    bool is_whole = false;
     {
       const std::scoped_lock lock(stream_->mutex_);
-      if (stream_->is_cancelled_ || stream_->is_finished_) return;
-      is_whole = !is_streamed;
-      if (is_whole) {
-        answer->add(std::move(chunk));
-      } else {
+      if (stream_->is_cancelled_) return;
+      if (is_streamed) {
         output.push(std::move(chunk));
+        if (!stream_->needs_wake()) return;
+      } else {
+        answer->add(std::move(chunk));
       }
     }
-    if (is_whole) {
-      handle.delivered(num_tokens);  // its answer is bounded by max_tokens and waits for nobody
+    if (is_streamed) {
+      stream_->loop_->wake(stream_);
     } else {
-      stream_->advance();
+      handle.delivered(num_tokens);  // its answer is bounded by max_tokens and waits for nobody
     }
   }
 
@@ -47,12 +46,12 @@ class KserveStream::Request final : public GenerateObserver {
       const std::scoped_lock lock(stream_->mutex_);
       output.end(std::move(end));
     }
-    stream_->advance();
+    stream_->wake();
   }
 
   CallHandle handle;
-  const std::string id;
-  bool is_streamed = false;
+  std::string id;
+  bool is_streamed = false;  // fixed before the first chunk
   std::optional<KserveAnswer> answer;
   PendingOutput output{1};
 
@@ -60,22 +59,22 @@ class KserveStream::Request final : public GenerateObserver {
   const std::shared_ptr<KserveStream> stream_;
 };
 
-std::shared_ptr<KserveStream> KserveStream::start(grpc::CallbackServerContext* context,
-                                                  Service& service, const ApiKeys* keys) {
-  std::shared_ptr<KserveStream> stream(new KserveStream(context, service, keys));
-  Result<Client> client = client_of(*context, keys);
-  {
-    const std::scoped_lock lock(stream->mutex_);
-    stream->self_ = stream;
-    stream->is_finished_ = !client;
+void KserveStream::take_call(std::shared_ptr<CallLoop> loop, KserveService& methods) {
+  grpc::ServerCompletionQueue* const queue = loop->queue();
+  const std::shared_ptr<KserveStream> stream(new KserveStream(std::move(loop), methods));
+  StreamRpc& rpc = stream->rpc();
+  methods.RequestModelStreamInfer(&rpc.context, &rpc.stream, queue, queue, stream->wait_for_call());
+}
+
+void KserveStream::on_call() {
+  take_call(loop_, methods_);
+  if (const Result<Client> client = client_of(rpc_->context, loop_->keys()); !client) {
+    return finish(to_status(client.error()));
   }
-  if (!client) {
-    stream->Finish(to_status(client.error()));
-    return stream;
-  }
-  stream->watch();
-  stream->StartRead(&stream->incoming_);
-  return stream;
+  methods_.add_stream(std::static_pointer_cast<KserveStream>(shared_from_this()));
+  last_progress_ = steady_clock::now();
+  set_timer(loop_->service().limits().stall_time);
+  advance();
 }
 
 void KserveStream::drain() {
@@ -83,76 +82,99 @@ void KserveStream::drain() {
     const std::scoped_lock lock(mutex_);
     is_draining_ = true;
   }
-  advance();
+  wake();
 }
 
-void KserveStream::OnReadDone(bool ok) {
-  if (!ok) {
-    {
-      const std::scoped_lock lock(mutex_);
-      has_half_closed_ = true;
-    }
-    advance();
-    return;
-  }
-  const grpc::ByteBuffer bytes = std::exchange(incoming_, grpc::ByteBuffer());
-  submit(bytes);
+void KserveStream::advance() {
+  if (const std::optional<grpc::Status> status = end_status()) return finish(*status);
   read_next();
+  if (writing_) return;
+  if (std::optional<Due> due = take_due()) write(*std::move(due));
 }
 
-void KserveStream::submit(const grpc::ByteBuffer& bytes) {
-  inference::ModelInferRequest message;
-  auto parsed = parse_message(bytes, message);
-  const auto request = std::make_shared<Request>(shared_from_this(), message.id());
-  // Each request anew: a key that is taken away while its stream lasts starts nothing any more.
-  Result<Client> client = client_of(*context_, keys_);
-  if (parsed && !client) parsed = std::unexpected(std::move(client.error()));
-  auto prepared = parsed ? prepare_kserve_call(message, *context_, client->name, service_)
-                         : Result<KserveSubmission>(std::unexpected(std::move(parsed.error())));
-  {
-    const std::scoped_lock lock(mutex_);
-    if (is_cancelled_ || is_finished_) return;
-    last_progress_ = steady_clock::now();
-    open_.push_back(request);
-    if (prepared) {
-      request->is_streamed = prepared->call.stream;
-      request->answer.emplace(std::move(prepared->answer));
-      request->output = PendingOutput(prepared->call.request.n.value_or(1));
-    }
-  }
-  if (!prepared) {
-    request->on_end(std::unexpected(std::move(prepared.error())));
-    return;
-  }
-  auto call = submit_kserve_call(prepared->call, service_, request);
-  if (!call) {
-    request->on_end(std::unexpected(std::move(call.error())));
-    return;
-  }
-  request->handle.set(*std::move(call));
+std::optional<grpc::Status> KserveStream::end_status() {
+  const std::scoped_lock lock(mutex_);
+  if (writing_ || is_submitting_) return std::nullopt;  // which use what the end takes away
+  if (is_cancelled_) return to_status(cancel_error(rpc_->context));
+  if (!open_.empty()) return std::nullopt;
+  if (has_half_closed_) return grpc::Status::OK;
+  if (is_draining_) return to_status({ErrorCode::kUnavailable, "server shuts down"});
+  return std::nullopt;
 }
 
-// The next request, unless kMaxRequests are open or nothing may be read any more.
+void KserveStream::finish(const grpc::Status& status) {
+  is_finished_ = true;
+  rpc().stream.Finish(status, finish_event_.due());
+}
+
+// The next request, unless kMaxRequests are open or the last one is still looked at.
 void KserveStream::read_next() {
+  if (is_reading_ || has_half_closed_ || is_cancelled_ || open_.size() >= kMaxRequests) return;
   {
     const std::scoped_lock lock(mutex_);
-    if (is_finished_ || is_cancelled_) return;
-    is_read_held_ = open_.size() >= kMaxRequests;
-    if (is_read_held_) return;
+    if (is_submitting_) return;
   }
-  StartRead(&incoming_);
+  is_reading_ = true;
+  rpc().stream.Read(&rpc_->request, read_event_.due());
+}
+
+void KserveStream::on_read(bool ok) {
+  is_reading_ = false;
+  if (is_finished_ || is_cancelled_) return;
+  if (!ok) {
+    has_half_closed_ = true;
+    return advance();
+  }
+  last_progress_ = steady_clock::now();
+  submitting_ =
+      std::make_shared<Request>(std::static_pointer_cast<KserveStream>(shared_from_this()));
+  open_.push_back(submitting_);
+  begin_submit(rpc_->request.Length());
+}
+
+void KserveStream::submit() {
+  const std::shared_ptr<Request> request = std::exchange(submitting_, nullptr);
+  if (auto submitted = try_submit(request); !submitted) {
+    request->on_end(std::unexpected(std::move(submitted.error())));
+  }
+}
+
+Result<void> KserveStream::try_submit(const std::shared_ptr<Request>& request) {
+  inference::ModelInferRequest message;
+  auto parsed = parse_message(rpc_->request, message);
+  rpc_->request.Clear();
+  {
+    const std::scoped_lock lock(mutex_);
+    request->id = message.id();
+  }
+  if (!parsed) return std::unexpected(std::move(parsed.error()));
+  // Each request anew: a key that is taken away while its stream lasts starts nothing any more.
+  const Result<Client> client = client_of(rpc_->context, loop_->keys());
+  if (!client) return std::unexpected(client.error());
+  auto prepared = prepare_kserve_call(message, rpc_->context, client->name, loop_->service());
+  if (!prepared) return std::unexpected(std::move(prepared.error()));
+  {
+    const std::scoped_lock lock(mutex_);
+    request->is_streamed = prepared->call.stream;
+    request->answer.emplace(std::move(prepared->answer));
+    request->output = PendingOutput(prepared->call.request.n.value_or(1));
+  }
+  auto call = submit_kserve_call(prepared->call, loop_->service(), request);
+  if (!call) return std::unexpected(std::move(call.error()));
+  request->handle.set(*std::move(call));
+  return {};
 }
 
 // In turns: whose message is taken goes to the end of the circle.
 std::optional<KserveStream::Due> KserveStream::take_due() {
+  const std::scoped_lock lock(mutex_);
   for (size_t i = 0; i < open_.size(); ++i) {
     const std::shared_ptr<Request> request = std::move(open_.front());
     open_.pop_front();
+    // Until its last message is written a request stays open, also for the limit's sake.
+    open_.push_back(request);
     auto next = request->output.take();
-    if (!next) {
-      open_.push_back(request);
-      continue;
-    }
+    if (!next) continue;
     Due due{request, {}, !*next || (*next)->summary};
     if (!*next) {
       const Error& error = next->error();
@@ -163,130 +185,54 @@ std::optional<KserveStream::Due> KserveStream::take_due() {
     } else {
       PendingOutput::Message& message = **next;
       const GenerateSummary* summary = message.summary ? &*message.summary : nullptr;
-      tokens_in_flight_ = static_cast<int32_t>(message.chunk.token_ids.size());
+      due.num_tokens = static_cast<int32_t>(message.chunk.token_ids.size());
       *due.message.mutable_infer_response() =
           request->is_streamed ? request->answer->piece(std::move(message.chunk), summary)
                                : request->answer->whole(*summary);
     }
-    // Until its last message is written a request stays open, also for the limit's sake.
-    open_.push_back(request);
     return due;
   }
   return std::nullopt;
 }
 
-std::optional<grpc::Status> KserveStream::end_status() {
-  if (is_cancelled_) return to_status(cancel_error(*context_));
-  if (!open_.empty()) return std::nullopt;
-  if (has_half_closed_) return grpc::Status::OK;
-  if (is_draining_) return to_status({ErrorCode::kUnavailable, "server shuts down"});
-  return std::nullopt;
-}
-
-void KserveStream::advance() {
-  std::unique_lock lock(mutex_);
-  if (writing_ || is_finished_) return;
-  if (const std::optional<grpc::Status> status = end_status()) {
-    is_finished_ = true;
-    lock.unlock();
-    Finish(*status);
-    return;
-  }
-  std::optional<Due> due = take_due();
-  if (!due) return;
-  message_ = serialize_message(due->message);
-  writing_ = std::move(due->request);
-  is_last_write_ = due->is_last;
+void KserveStream::write(Due due) {
   last_progress_ = steady_clock::now();
-  lock.unlock();
-  // Until this write is done no other thread writes or finishes, so the reactor is alive here.
-  StartWrite(&message_);
+  rpc_->message = serialize_message(due.message);
+  writing_ = std::move(due);
+  rpc().stream.Write(rpc_->message, write_event_.due());
 }
 
-void KserveStream::OnWriteDone(bool ok) {
-  std::shared_ptr<Request> request;
-  int32_t num_tokens = 0;
-  bool may_read = false;
-  {
-    const std::scoped_lock lock(mutex_);
-    request = std::exchange(writing_, nullptr);
-    num_tokens = std::exchange(tokens_in_flight_, 0);
-    last_progress_ = steady_clock::now();
-    if (is_last_write_) std::erase(open_, request);
-    may_read = is_read_held_ && open_.size() < kMaxRequests;
-    if (may_read) is_read_held_ = false;
-  }
-  if (!ok) {
+void KserveStream::on_written(bool ok) {
+  const Due written = *std::exchange(writing_, std::nullopt);
+  last_progress_ = steady_clock::now();
+  if (written.is_last) std::erase(open_, written.request);
+  if (ok) {
+    written.request->handle.delivered(written.num_tokens);
+  } else {
     abandon();
-    return;
   }
-  request->handle.delivered(num_tokens);
-  if (may_read) read_next();
-  advance();
+  resume();
 }
 
-void KserveStream::OnCancel() {
-  abandon();
-}
-
-// The client is gone: nothing more is sent, and its requests end before their next step.
-void KserveStream::abandon() {
-  std::deque<std::shared_ptr<Request>> open;
-  {
-    const std::scoped_lock lock(mutex_);
-    is_cancelled_ = true;
-    open.swap(open_);
-  }
-  for (const auto& request : open) request->handle.cancel();
-  advance();
-}
-
-void KserveStream::OnDone() {
-  // What goes, goes after the lock: self may be all that holds this object.
-  std::shared_ptr<KserveStream> self;
-  std::deque<std::shared_ptr<Request>> open;
-  std::optional<grpc::Alarm> alarm;
-  const std::scoped_lock lock(mutex_);
-  is_done_ = true;
-  self = std::exchange(self_, nullptr);
-  open.swap(open_);
-  alarm = std::exchange(alarm_, std::nullopt);
-  message_.Clear();
+void KserveStream::cancel_requests() {
+  for (const auto& request : std::exchange(open_, {})) request->handle.cancel();
 }
 
 // Looks every stall time whether the stream still gets on.
-void KserveStream::watch() {
-  const std::scoped_lock lock(mutex_);
-  if (is_done_) return;
-  alarm_.emplace();
-  alarm_->Set(std::chrono::system_clock::now() +
-                  std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                      service_.limits().stall_time),
-              [weak = weak_from_this()](bool is_expired) {
-                const std::shared_ptr<KserveStream> stream = weak.lock();
-                if (!is_expired || !stream) return;
-                stream->look_after_time();
-                stream->watch();
-              });
-}
-
-void KserveStream::look_after_time() {
-  std::unique_lock lock(mutex_);
-  if (is_done_ || is_finished_) return;
+void KserveStream::on_time() {
+  if (is_finished_ || is_cancelled_) return;
   const auto time = steady_clock::now() - last_progress_;
-  const ServiceLimits& limits = service_.limits();
+  const ServiceLimits& limits = loop_->service().limits();
   if (open_.empty() && !writing_ && time >= limits.max_request_age) {
-    is_finished_ = true;
-    lock.unlock();
-    Finish(to_status({ErrorCode::kDeadlineExceeded, "no request came for too long"}));
-    return;
+    return finish(to_status({ErrorCode::kDeadlineExceeded, "no request came for too long"}));
   }
   // While a request runs, the service watches whether its tokens are taken.
-  const bool all_ended =
-      std::ranges::all_of(open_, [](const auto& request) { return request->output.has_ended(); });
-  // Under the lock, because OnDone takes it before the context goes. OnCancel and OnWriteDone never
-  // run inside TryCancel: gRPC calls reactors from its own threads.
-  if (writing_ && all_ended && time >= limits.stall_time) context_->TryCancel();
+  const auto all_have_ended = [this] {
+    const std::scoped_lock lock(mutex_);
+    return std::ranges::all_of(open_, [](const auto& one) { return one->output.has_ended(); });
+  };
+  if (writing_ && time >= limits.stall_time && all_have_ended()) rpc_->context.TryCancel();
+  set_timer(limits.stall_time);
 }
 
 }  // namespace sluice::server

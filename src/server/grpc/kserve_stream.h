@@ -1,23 +1,23 @@
 #pragma once
 
-#include <grpcpp/alarm.h>
-#include <grpcpp/server_context.h>
+#include <grpcpp/support/async_stream.h>
 #include <grpcpp/support/byte_buffer.h>
-#include <grpcpp/support/server_callback.h>
+#include <grpcpp/support/status.h>
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <string>
 
 #include "inference/grpc_predict_v2.pb.h"
-#include "server/access/api_keys.h"
+#include "server/grpc/loop_call.h"
 #include "sluice/service.h"
 
 namespace sluice::server {
+
+class KserveService;
 
 // One ModelStreamInfer call: any number of requests, answered side by side, one message in flight
 // at a time and the requests' turns in a circle.
@@ -29,66 +29,64 @@ namespace sluice::server {
 // was no request for ServiceLimits::max_request_age; when the server drains and nothing is open;
 // and when all its requests have ended and the client takes nothing for one to two stall times.
 //
-// Threads: gRPC's and the service's delivery thread; mutex_ orders them. No write, end or request
-// is begun under the lock. Life: as GenerateStream's; each open request holds the stream too.
-class KserveStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
-                           public std::enable_shared_from_this<KserveStream> {
+// Threads: as LoopCall's; the service's delivery thread calls the requests' functions.
+// Life: as LoopCall's; each open request holds the stream too.
+class KserveStream final : public LoopCall {
  public:
   static constexpr size_t kMaxRequests = 64;
 
-  // The stream is gRPC's as soon as this returns; it may have failed for want of a key.
-  static std::shared_ptr<KserveStream> start(grpc::CallbackServerContext* context, Service& service,
-                                             const ApiKeys* keys);
+  // Asks gRPC for the next call and makes a stream of it. Threads: any.
+  static void take_call(std::shared_ptr<CallLoop> loop, KserveService& methods);
 
-  // Ends the stream with UNAVAILABLE as soon as no request is open.
+  // Ends the stream with UNAVAILABLE as soon as no request is open. Threads: any.
   void drain();
-
-  void OnReadDone(bool ok) override;
-  void OnWriteDone(bool ok) override;
-  void OnCancel() override;
-  void OnDone() override;
 
  private:
   class Request;
+  struct StreamRpc final : Rpc {
+    grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream{&context};
+  };
   struct Due {
     std::shared_ptr<Request> request;
     inference::ModelStreamInferResponse message;
     bool is_last = false;  // of its request
+    int32_t num_tokens = 0;
   };
 
-  KserveStream(grpc::CallbackServerContext* context, Service& service, const ApiKeys* keys)
-      : context_(context), service_(service), keys_(keys) {}
+  KserveStream(std::shared_ptr<CallLoop> loop, KserveService& methods)
+      : LoopCall(std::move(loop), std::make_unique<StreamRpc>()), methods_(methods) {}
 
-  void submit(const grpc::ByteBuffer& bytes);
+  StreamRpc& rpc() const { return static_cast<StreamRpc&>(*rpc_); }
+
+  void on_call() override;
+  void advance() override;
+  void cancel_requests() override;
+  void on_time() override;
+  void submit() override;
+  Result<void> try_submit(const std::shared_ptr<Request>& request);
+
+  // Loop's thread.
+  void on_read(bool ok);
+  void on_written(bool ok);
   void read_next();
-  // Starts the next write or ends the stream, if no write is in flight.
-  void advance();
-  std::optional<Due> take_due();             // Requires: mutex_ held
-  std::optional<grpc::Status> end_status();  // the same; nothing while the stream goes on
-  void abandon();
-  void watch();
-  void look_after_time();
+  std::optional<grpc::Status> end_status();  // nothing while the stream goes on
+  std::optional<Due> take_due();
+  void write(Due due);
+  void finish(const grpc::Status& status);
 
-  grpc::CallbackServerContext* const context_;  // valid until OnDone
-  Service& service_;
-  const ApiKeys* const keys_;
-  grpc::ByteBuffer incoming_;  // of the read under way
+  KserveService& methods_;
+  Event<KserveStream> read_event_{*this, &KserveStream::on_read};
+  Event<KserveStream> write_event_{*this, &KserveStream::on_written};
 
-  std::mutex mutex_;
-  std::shared_ptr<KserveStream> self_;         // set by start, cleared by OnDone
+  // Loop's thread only, but for what the requests say is guarded.
   std::deque<std::shared_ptr<Request>> open_;  // whose turn is next: first
-  std::shared_ptr<Request> writing_;           // whose message is in flight
-  bool is_last_write_ = false;                 // of writing_
-  bool is_read_held_ = false;                  // kMaxRequests are open
+  std::shared_ptr<Request> submitting_;        // read last; submit() takes it
+  std::optional<Due> writing_;                 // in flight
+  bool is_reading_ = false;
   bool has_half_closed_ = false;
-  bool is_draining_ = false;
-  bool is_cancelled_ = false;
-  bool is_finished_ = false;
-  bool is_done_ = false;
   std::chrono::steady_clock::time_point last_progress_ = std::chrono::steady_clock::now();
-  int32_t tokens_in_flight_ = 0;
-  grpc::ByteBuffer message_;  // in flight
-  std::optional<grpc::Alarm> alarm_;
+
+  bool is_draining_ = false;  // under mutex_
 };
 
 }  // namespace sluice::server

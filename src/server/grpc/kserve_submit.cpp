@@ -12,7 +12,7 @@ namespace sluice::server {
 using std::chrono::steady_clock;
 
 Result<KserveSubmission> prepare_kserve_call(const inference::ModelInferRequest& message,
-                                             const grpc::CallbackServerContext& context,
+                                             const grpc::ServerContextBase& context,
                                              const std::string& client, const Service& service) {
   Result<KserveCall> call = read_kserve_call(message);
   if (!call) return std::unexpected(std::move(call.error()));

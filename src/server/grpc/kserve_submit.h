@@ -22,7 +22,7 @@ struct KserveSubmission {
 
 // Errors: read_kserve_call's; kDeadlineExceeded if the call's deadline has passed.
 Result<KserveSubmission> prepare_kserve_call(const inference::ModelInferRequest& message,
-                                             const grpc::CallbackServerContext& context,
+                                             const grpc::ServerContextBase& context,
                                              const std::string& client, const Service& service);
 
 // Service::generate() with errors under the client's names. The request is moved out of the call.
