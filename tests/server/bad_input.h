@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,6 +20,23 @@
 #include "tests/server/loopback.h"
 
 namespace sluice::server {
+
+// The name of the gRPC code that an HTTP status stands for.
+inline std::string code_of(int http_status) {
+  static const std::map<int, std::string> codes = {{200, "OK"},
+                                                   {400, "INVALID_ARGUMENT"},
+                                                   {401, "UNAUTHENTICATED"},
+                                                   {403, "PERMISSION_DENIED"},
+                                                   {404, "NOT_FOUND"},
+                                                   {409, "ALREADY_EXISTS"},
+                                                   {429, "RESOURCE_EXHAUSTED"},
+                                                   {500, "INTERNAL"},
+                                                   {501, "UNIMPLEMENTED"},
+                                                   {503, "UNAVAILABLE"},
+                                                   {504, "DEADLINE_EXCEEDED"}};
+  const auto found = codes.find(http_status);
+  return found == codes.end() ? "HTTP " + std::to_string(http_status) : found->second;
+}
 
 // Bad input through every front end of one real model. After every case the server is alive, and a
 // stream that ran beside it has the bits of an undisturbed one.

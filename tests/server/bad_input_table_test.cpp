@@ -143,21 +143,6 @@ class Body {
   std::string text_;
 };
 
-std::string code_of(int http_status) {
-  static const std::map<int, std::string> codes = {{200, "OK"},
-                                                   {400, "INVALID_ARGUMENT"},
-                                                   {401, "UNAUTHENTICATED"},
-                                                   {404, "NOT_FOUND"},
-                                                   {409, "ALREADY_EXISTS"},
-                                                   {429, "RESOURCE_EXHAUSTED"},
-                                                   {500, "INTERNAL"},
-                                                   {501, "UNIMPLEMENTED"},
-                                                   {503, "UNAVAILABLE"},
-                                                   {504, "DEADLINE_EXCEEDED"}};
-  const auto found = codes.find(http_status);
-  return found == codes.end() ? "HTTP " + std::to_string(http_status) : found->second;
-}
-
 // The chat's members under OpenAI's names; false if a prompt stands beside it, which the route of
 // chats does not have.
 bool add_chat(const Json& request, Body& body) {

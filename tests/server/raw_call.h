@@ -14,10 +14,12 @@ namespace sluice::server {
 
 // Calls a unary method, or one that streams its answer, with any bytes in place of its message.
 inline grpc::Status call_raw_path(Loopback& loopback, const std::string& path,
-                                  const std::string& bytes, bool streams_answer = false) {
+                                  const std::string& bytes, bool streams_answer = false,
+                                  const std::string& key = "") {
   grpc::Slice slice(bytes);
   const grpc::ByteBuffer request(&slice, 1);
   grpc::ClientContext context;
+  if (!key.empty()) context.AddMetadata("authorization", "Bearer " + key);
   grpc::ByteBuffer response;
   if (!streams_answer) {
     const grpc::internal::RpcMethod method(path.c_str(), grpc::internal::RpcMethod::NORMAL_RPC);

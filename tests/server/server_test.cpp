@@ -1,6 +1,5 @@
-// The server around the calls: health, reflection, addresses, limits, drain.
+// The server around the calls: health, addresses, limits, drain.
 #include <gmock/gmock.h>
-#include <grpcpp/impl/codegen/client_unary_call.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -18,7 +17,6 @@ namespace {
 
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
-using ::testing::HasSubstr;
 
 grpc::Status check(Loopback& loopback, const std::string& service, HealthCheckResponse& response) {
   grpc::ClientContext context;
@@ -115,40 +113,6 @@ TEST(Health, AWatchMayBeCancelled) {
     EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::CANCELLED);
   }
   loopback.server().shutdown(kTestPatience);
-}
-
-// The reflection protocol, without its generated code: field 7 of the request is list_services.
-grpc::Status list_services(Loopback& loopback, std::string& answer) {
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kTestPatience);
-  const std::string request = {0x3A, 0x01, '*'};
-  grpc::Slice slice(request);
-  const grpc::internal::RpcMethod method(
-      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-      grpc::internal::RpcMethod::BIDI_STREAMING);
-  const std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream(
-      grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(
-          loopback.channel().get(), method, &context));
-  stream->Write(grpc::ByteBuffer(&slice, 1));
-  stream->WritesDone();
-  grpc::ByteBuffer response;
-  if (stream->Read(&response)) {
-    grpc::Slice bytes;
-    response.DumpToSingleSlice(&bytes);
-    answer.assign(reinterpret_cast<const char*>(bytes.begin()), bytes.size());
-  }
-  return stream->Finish();
-}
-
-TEST(Reflection, ListsTheServicesUnlessItIsOff) {
-  FakeService service;
-  Loopback loopback(service);
-  std::string answer;
-  ASSERT_TRUE(list_services(loopback, answer).ok());
-  EXPECT_THAT(answer, HasSubstr("sluice.v1.Generation"));
-  EXPECT_THAT(answer, HasSubstr("grpc.health.v1.Health"));
-  Loopback without(service, {.reflection = false});
-  EXPECT_EQ(list_services(without, answer).error_code(), grpc::StatusCode::UNIMPLEMENTED);
 }
 
 TEST(Address, ABusyPortIsOneClearError) {

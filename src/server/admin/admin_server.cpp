@@ -6,6 +6,7 @@
 #include "observability/gpu_metrics.h"
 #include "observability/process_metrics.h"
 #include "server/admin/exposition.h"
+#include "server/http/http_error.h"
 
 namespace sluice::server {
 namespace {
@@ -55,6 +56,12 @@ AdminServer::AdminServer(observability::Registry& registry) : registry_(registry
   add("/health/startup", &AdminServer::startup);
   add("/health/ready", &AdminServer::ready);
   add("/health/live", &AdminServer::live);
+  for (const char* path : {"/v1/*", "/tokenize", "/detokenize", "/status"}) {
+    router_.add("*", path, [](const std::shared_ptr<HttpExchange>& exchange) {
+      exchange->respond(
+          error_response(403, "this listener has metrics and health only (see --http-address)"));
+    });
+  }
 }
 
 AdminServer::~AdminServer() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -23,10 +24,16 @@ namespace sluice::server {
 // | /health/ready   | new work is accepted                      | loading, draining or stuck |
 // | /health/live    | loading, or the engine's loop ticks        | a step hangs               |
 //
+// What the service's own listener serves is 403 here.
+//
 // It listens while models load. The process's and the GPUs' figures are added to the registry here.
 // Threads: any.
 class AdminServer final {
  public:
+  // What only this listener has.
+  static constexpr std::array kPaths = {"/metrics", "/health/startup", "/health/ready",
+                                        "/health/live"};
+
   // `registry` must outlive this. Errors: as HttpServer::start.
   static Result<std::unique_ptr<AdminServer>> start(const std::string& address,
                                                     observability::Registry& registry);

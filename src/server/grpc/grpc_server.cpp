@@ -1,7 +1,5 @@
 #include "server/grpc/grpc_server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
@@ -20,6 +18,7 @@
 #include "server/grpc/health_service.h"
 #include "server/grpc/kserve_service.h"
 #include "server/grpc/kserve_stream.h"
+#include "server/grpc/reflection_service.h"
 #include "server/grpc/tls_credentials.h"
 
 namespace sluice::server {
@@ -27,30 +26,11 @@ namespace {
 
 // Of all calls together, in gRPC's buffers: 128 messages of the default limit.
 constexpr size_t kMaxBufferBytes = size_t{512} << 20;
-// Only reflection uses threads of its own; one each while a client reads it.
-constexpr int kMaxReflectionThreads = 4;
 constexpr int kIdleMilliseconds = 10 * 60'000;         // a connection without calls is closed
 constexpr int kKeepaliveMilliseconds = 30'000;         // a silent peer is asked whether it lives,
 constexpr int kKeepaliveTimeoutMilliseconds = 10'000;  // and is gone if it does not answer
 constexpr int kMinPingMilliseconds = 10'000;           // clients may ask this often
 constexpr int kMaxPingStrikes = 3;                     // too many pings in a row close a connection
-
-// Reflection on or off for one server. libgrpc++_reflection adds its plugin to every builder as
-// soon as it is linked.
-class ReflectionOption final : public grpc::ServerBuilderOption {
- public:
-  explicit ReflectionOption(bool is_on) : is_on_(is_on) {}
-  void UpdateArguments(grpc::ChannelArguments*) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    auto plugin = std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>();
-    const std::string name = plugin->name();
-    std::erase_if(*plugins, [&](const auto& other) { return other->name() == name; });
-    if (is_on_) plugins->push_back(std::move(plugin));
-  }
-
- private:
-  const bool is_on_;
-};
 
 void set_limits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
@@ -71,11 +51,8 @@ void set_limits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) 
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   grpc::ResourceQuota quota("sluice");
-  quota.Resize(kMaxBufferBytes).SetMaxThreads(kMaxReflectionThreads);
+  quota.Resize(kMaxBufferBytes);
   builder.SetResourceQuota(quota);
-  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
-  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
-  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
 }
 
 std::expected<void, Error> check(const GrpcServerOptions& options) {
@@ -101,11 +78,13 @@ std::expected<void, Error> check(const GrpcServerOptions& options) {
 
 class GrpcServerImpl final : public GrpcServer {
  public:
-  GrpcServerImpl(Service& service, std::shared_ptr<const ApiKeys> keys)
+  GrpcServerImpl(Service& service, const std::shared_ptr<const ApiKeys>& keys, bool reflection)
       : generation_(service, keys),
         kserve_(service, keys),
         health_(service),
-        call_loop_(std::make_shared<CallLoop>(service, std::move(keys))) {}
+        reflection_v1_(reflection, keys),
+        reflection_v1alpha_(reflection, keys),
+        call_loop_(std::make_shared<CallLoop>(service, keys)) {}
   ~GrpcServerImpl() override { shutdown(std::chrono::nanoseconds(0)); }
 
   std::expected<void, Error> listen(const GrpcServerOptions& options) {
@@ -114,8 +93,6 @@ class GrpcServerImpl final : public GrpcServer {
     acceptor_ = *std::move(acceptor);
     grpc::ServerBuilder builder;
     set_limits(options, builder);
-    builder.SetOption(
-        std::make_unique<ReflectionOption>(options.reflection && options.api_keys == nullptr));
     const auto credentials = options.tls == nullptr ? grpc::InsecureServerCredentials()
                                                     : make_tls_credentials(options.tls);
     using Builder = grpc::ServerBuilder::experimental_type;
@@ -124,6 +101,8 @@ class GrpcServerImpl final : public GrpcServer {
     builder.RegisterService(&generation_);
     builder.RegisterService(&kserve_);
     builder.RegisterService(&health_);
+    builder.RegisterService(&reflection_v1_);
+    builder.RegisterService(&reflection_v1alpha_);
     auto queue = builder.AddCompletionQueue();
     server_ = builder.BuildAndStart();
     if (!server_) return fail(ErrorCode::kUnavailable, "cannot serve on " + options.address);
@@ -170,6 +149,8 @@ class GrpcServerImpl final : public GrpcServer {
   GenerationService generation_;
   KserveService kserve_;
   HealthService health_;
+  ReflectionV1 reflection_v1_;
+  ReflectionV1Alpha reflection_v1alpha_;
   const std::shared_ptr<CallLoop> call_loop_;
   std::unique_ptr<Acceptor> acceptor_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
@@ -183,7 +164,7 @@ class GrpcServerImpl final : public GrpcServer {
 Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const GrpcServerOptions& options,
                                                       Service& service) {
   if (auto checked = check(options); !checked) return std::unexpected(std::move(checked.error()));
-  auto server = std::make_unique<GrpcServerImpl>(service, options.api_keys);
+  auto server = std::make_unique<GrpcServerImpl>(service, options.api_keys, options.reflection);
   if (auto listening = server->listen(options); !listening) {
     return std::unexpected(std::move(listening.error()));
   }

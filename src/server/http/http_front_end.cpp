@@ -2,16 +2,35 @@
 
 #include <utility>
 
+#include "server/admin/admin_server.h"
+#include "server/http/http_caller.h"
+#include "server/http/http_error.h"
 #include "server/http/page_routes.h"
 #include "server/http/status_route.h"
 
 namespace sluice::server {
+namespace {
+
+// Metrics tell of all clients together; they are not for any of them.
+void add_denied_routes(const std::shared_ptr<const ApiKeys>& keys, Router& router) {
+  for (const char* path : AdminServer::kPaths) {
+    router.add("*", path, [keys](const std::shared_ptr<HttpExchange>& exchange) {
+      const Result<Client> client = client_of(exchange->request(), keys.get());
+      exchange->respond(
+          client ? error_response(403, "this is for the admin listener (see --admin-address)")
+                 : error_response(client.error()));
+    });
+  }
+}
+
+}  // namespace
 
 Result<std::unique_ptr<HttpFrontEnd>> HttpFrontEnd::start(const HttpFrontEndOptions& options,
                                                           Service& service) {
   std::unique_ptr<HttpFrontEnd> front_end(new HttpFrontEnd(service, options.api_keys));
   add_page_routes(front_end->router_);
   add_status_route(service, options.api_keys, front_end->router_);
+  add_denied_routes(options.api_keys, front_end->router_);
   auto server = HttpServer::start(options.server, front_end->router_);
   if (!server) return std::unexpected(std::move(server.error()));
   front_end->server_ = *std::move(server);

@@ -26,7 +26,9 @@ void Router::handle(std::shared_ptr<HttpExchange> exchange) {
   std::string allowed;
   for (const Route& route : routes_) {
     if (!matches(route.path, request.path)) continue;
-    if (route.method == method) return route.handler(std::move(exchange));
+    if (route.method == method || route.method == "*") {
+      return route.handler(std::move(exchange));
+    }
     allowed += (allowed.empty() ? "" : ", ") + route.method;
   }
   if (allowed.empty()) return exchange->respond(error_response(404, "no such path"));

@@ -17,7 +17,8 @@ class Router final : public HttpHandler {
  public:
   using Handler = std::function<void(std::shared_ptr<HttpExchange>)>;
 
-  // A path that ends with "/*" takes everything that begins like it, with at least one more byte.
+  // A path that ends with "/*" takes everything that begins like it, with at least one more byte;
+  // the method "*" is every one.
   void add(std::string method, std::string path, Handler handler);
   void handle(std::shared_ptr<HttpExchange> exchange) override;
 
