@@ -23,7 +23,8 @@ namespace sluice::cli {
 namespace {
 
 constexpr const char* kCommand = "bench serve";
-constexpr std::string_view kHttpScheme = "http://";
+constexpr std::string_view kHttp = "http://";
+constexpr std::string_view kHttps = "https://";
 
 struct Options {
   std::string target = "127.0.0.1:50051";
@@ -42,7 +43,7 @@ void add_flags(Flags& flags, Options& options) {
   LoadOptions& load = options.load;
   flags.group("Server");
   flags.add_text({"--target", "HOST:PORT",
-                  "Where gRPC listens, or http://HOST:PORT of any server with OpenAI's API", ""},
+                  "Where gRPC listens, or http[s]://HOST:PORT of any server with OpenAI's API", ""},
                  options.target);
   add_connection_flags(flags, options.connection);
   flags.add_int({"--connections", "N", "Of gRPC, which share the streams", ""},
@@ -87,6 +88,8 @@ void add_flags(Flags& flags, Options& options) {
   flags.example("sluice bench serve --rate 20 --duration 10s", "20 requests a second");
   flags.example("sluice bench serve --target http://127.0.0.1:8080 --concurrency 16",
                 "16 streams at all times, over OpenAI's API");
+  flags.example("sluice bench serve --target https://sluice.example:8080 --tls-ca ca.pem --rate 5",
+                "a server whose certificate ca.pem has signed");
   flags.example("sluice bench serve --rate 8 --burst 4 --mix '128/50*3,1024/200' --plot load.svg",
                 "bursts of two lengths, with a picture");
 }
@@ -98,18 +101,30 @@ struct Server {
   int32_t vocabulary_size = 0;
 };
 
-Result<Server> connect_http(const Options& options) {
-  const auto credentials = client_options(options.connection);
-  if (!credentials) return std::unexpected(credentials.error());
-  if (credentials->uses_tls) {
-    return invalid_argument("--tls is for gRPC: an http:// target is plain text");
+// HOST:PORT of a target, and whether it is a URL.
+std::pair<std::string_view, bool> address_of(std::string_view target) {
+  for (const std::string_view scheme : {kHttp, kHttps}) {
+    if (target.starts_with(scheme)) return {target.substr(scheme.size()), true};
   }
-  const auto target = server::find_openai_target(options.target.substr(kHttpScheme.size()),
-                                                 options.model, *credentials);
+  return {target, false};
+}
+
+Result<Server> connect_http(const Options& options) {
+  auto credentials = client_options(options.connection);
+  if (!credentials) return std::unexpected(credentials.error());
+  if (options.target.starts_with(kHttps)) {
+    credentials->uses_tls = true;
+  } else if (credentials->uses_tls) {
+    return invalid_argument("an http:// target is plain text: TLS needs https://");
+  }
+  const std::string address(address_of(options.target).first);
+  const auto target = server::find_openai_target(address, options.model, *credentials);
   if (!target) return std::unexpected(target.error());
+  auto client = server::make_openai_stream_client(*target, *credentials);
+  if (!client) return std::unexpected(client.error());
   const int32_t size =
       target->vocabulary_size > 0 ? target->vocabulary_size : options.vocabulary_size;
-  return Server{server::make_openai_stream_client(*target, *credentials), target->model, size};
+  return Server{*std::move(client), target->model, size};
 }
 
 Result<Server> connect_grpc(const Options& options) {
@@ -134,9 +149,7 @@ std::string find_conflict(const Options& options) {
     return "needs --rate R or --concurrency N, one of them; see sluice bench serve --help";
   }
   if (load.burst > 1 && load.concurrency > 0) return "--burst goes with --rate";
-  std::string_view address = options.target;
-  if (address.starts_with(kHttpScheme)) address.remove_prefix(kHttpScheme.size());
-  const auto target = parse_host_port(address);
+  const auto target = parse_host_port(address_of(options.target).first);
   return target ? "" : "--target: " + target.error().message;
 }
 
@@ -159,7 +172,7 @@ int run_bench_serve(Arguments arguments) {
   if (const std::string conflict = find_conflict(options); !conflict.empty()) {
     return flags.wrong_use(conflict);
   }
-  const bool is_http = options.target.starts_with(kHttpScheme);
+  const bool is_http = address_of(options.target).second;
   const auto server = is_http ? connect_http(options) : connect_grpc(options);
   if (!server) {
     print_error(kCommand, server.error().message);

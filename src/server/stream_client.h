@@ -46,12 +46,13 @@ struct OpenAiTarget {
 };
 
 // Asks the server at HOST:PORT for its models and takes `model`, or its only one if that is empty.
+// Here and below kInvalidArgument names the flag whose file OpenSSL does not take.
 Result<OpenAiTarget> find_openai_target(const std::string& address, const std::string& model,
                                         const ClientOptions& options);
 
 // Over POST /v1/completions with events, of any server that speaks them; a connection a stream. An
 // event counts as one token where the server does not say token ids.
-std::unique_ptr<StreamClient> make_openai_stream_client(const OpenAiTarget& target,
-                                                        const ClientOptions& options);
+Result<std::unique_ptr<StreamClient>> make_openai_stream_client(const OpenAiTarget& target,
+                                                                const ClientOptions& options);
 
 }  // namespace sluice::server

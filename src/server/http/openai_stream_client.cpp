@@ -7,9 +7,13 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
+#include <boost/asio/ssl/context.hpp>
+#include <boost/asio/ssl/host_name_verification.hpp>
+#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
 #include <optional>
 #include <thread>
+#include <type_traits>
 #include <utility>
 
 #include "base/json_read.h"
@@ -24,8 +28,52 @@ namespace {
 namespace net = boost::asio;
 using boost::system::error_code;
 using net::ip::tcp;
+using TlsStream = net::ssl::stream<tcp::socket>;
 
 constexpr size_t kReadBytes = 16 << 10;
+
+tcp::socket& socket_of(tcp::socket& stream) {
+  return stream;
+}
+tcp::socket& socket_of(TlsStream& stream) {
+  return stream.next_layer();
+}
+
+// What all connections to one server share; null without TLS.
+using TlsContext = std::shared_ptr<net::ssl::context>;
+
+Result<TlsContext> make_tls_context(const ClientOptions& options) {
+  if (!options.uses_tls) return nullptr;
+  auto context = std::make_shared<net::ssl::context>(net::ssl::context::tls_client);
+  error_code error;
+  context->set_verify_mode(net::ssl::verify_peer, error);
+  if (options.ca_pem.empty()) {
+    context->set_default_verify_paths(error);
+  } else {
+    context->add_certificate_authority(net::buffer(options.ca_pem), error);
+  }
+  if (error) return invalid_argument("--tls-ca: OpenSSL does not take the certificates");
+  if (options.certificate_pem.empty()) return context;
+  context->use_certificate_chain(net::buffer(options.certificate_pem), error);
+  if (error) return invalid_argument("--tls-cert: OpenSSL does not take the certificate");
+  context->use_private_key(net::buffer(options.key_pem), net::ssl::context::pem, error);
+  if (error) return invalid_argument("--tls-key: OpenSSL does not take the key for --tls-cert");
+  return context;
+}
+
+// The server must show a certificate for `host`, and may choose it by that name.
+void expect_host(const std::string& host, TlsStream& stream) {
+  error_code ignored;
+  stream.set_verify_callback(net::ssl::host_name_verification(host), ignored);
+  net::ip::make_address(host, ignored);
+  if (ignored) SSL_set_tlsext_host_name(stream.native_handle(), host.c_str());
+}
+
+const char* handshake_problem(TlsStream& stream) {
+  return SSL_get_verify_result(stream.native_handle()) == X509_V_OK
+             ? "the TLS handshake failed"
+             : "the server's certificate is not trusted, or not for this host";
+}
 
 std::string request_head(const char* method, const std::string& path, const OpenAiTarget& target,
                          const ClientOptions& options) {
@@ -83,33 +131,45 @@ std::string error_message(const std::string& body, int status) {
   return message ? prefix + ": " + *message : prefix;
 }
 
-// One request on a connection of its own.
-class Stream final : public std::enable_shared_from_this<Stream> {
+// One request on a connection of its own. `Socket` is TCP's, or TLS over it.
+template <typename Socket>
+class Stream final : public std::enable_shared_from_this<Stream<Socket>> {
  public:
-  Stream(net::io_context& context, std::string bytes, std::shared_ptr<StreamListener> listener)
-      : socket_(context), out_(std::move(bytes)), listener_(std::move(listener)) {}
+  Stream(Socket socket, std::string bytes, std::shared_ptr<StreamListener> listener)
+      : socket_(std::move(socket)), out_(std::move(bytes)), listener_(std::move(listener)) {}
 
   void start(const tcp::resolver::results_type& endpoints) {
-    net::async_connect(socket_, endpoints,
-                       [self = shared_from_this()](error_code error, const tcp::endpoint&) {
+    net::async_connect(socket_of(socket_), endpoints,
+                       [self = this->shared_from_this()](error_code error, const tcp::endpoint&) {
                          if (error) return self->lose("cannot connect");
                          error_code ignored;
-                         self->socket_.set_option(tcp::no_delay(true), ignored);
-                         self->write();
+                         socket_of(self->socket_).set_option(tcp::no_delay(true), ignored);
+                         self->shake_hands();
                        });
   }
 
  private:
+  void shake_hands() {
+    if constexpr (std::is_same_v<Socket, TlsStream>) {
+      socket_.async_handshake(net::ssl::stream_base::client,
+                              [self = this->shared_from_this()](error_code error) {
+                                if (error) return self->lose(handshake_problem(self->socket_));
+                                self->write();
+                              });
+    } else {
+      write();
+    }
+  }
   void write() {
     net::async_write(socket_, net::buffer(out_),
-                     [self = shared_from_this()](error_code error, size_t) {
+                     [self = this->shared_from_this()](error_code error, size_t) {
                        if (error) return self->lose("the connection broke");
                        self->read();
                      });
   }
   void read() {
     socket_.async_read_some(net::buffer(in_),
-                            [self = shared_from_this()](error_code error, size_t num_bytes) {
+                            [self = this->shared_from_this()](error_code error, size_t num_bytes) {
                               self->on_read(error, num_bytes);
                             });
   }
@@ -154,11 +214,11 @@ class Stream final : public std::enable_shared_from_this<Stream> {
   void lose(const char* why) { end(fail(ErrorCode::kUnavailable, why)); }
   void end(Result<int64_t> result) {
     error_code ignored;
-    socket_.close(ignored);
+    socket_of(socket_).close(ignored);
     listener_->on_end(std::move(result));
   }
 
-  tcp::socket socket_;
+  Socket socket_;
   const std::string out_;
   const std::shared_ptr<StreamListener> listener_;
   EventParser parser_;
@@ -170,8 +230,11 @@ class Stream final : public std::enable_shared_from_this<Stream> {
 
 class OpenAiStreamClient final : public StreamClient {
  public:
-  OpenAiStreamClient(OpenAiTarget target, ClientOptions options)
-      : target_(std::move(target)), options_(std::move(options)), work_(context_.get_executor()) {
+  OpenAiStreamClient(OpenAiTarget target, ClientOptions options, TlsContext tls)
+      : target_(std::move(target)),
+        options_(std::move(options)),
+        tls_(std::move(tls)),
+        work_(context_.get_executor()) {
     error_code ignored;
     endpoints_ = tcp::resolver(context_).resolve(target_.host, target_.port, ignored);
     thread_ = std::thread([this] { context_.run(); });
@@ -186,43 +249,69 @@ class OpenAiStreamClient final : public StreamClient {
         request_head("POST", "/v1/completions", target_, options_) +
         "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
         "\r\n\r\n" + body;
-    auto stream = std::make_shared<Stream>(context_, std::move(bytes), std::move(listener));
-    net::post(context_, [this, stream = std::move(stream)] { stream->start(endpoints_); });
+    if (tls_ == nullptr) return start(tcp::socket(context_), std::move(bytes), std::move(listener));
+    TlsStream socket(context_, *tls_);
+    expect_host(target_.host, socket);
+    start(std::move(socket), std::move(bytes), std::move(listener));
   }
 
  private:
+  template <typename Socket>
+  void start(Socket socket, std::string bytes, std::shared_ptr<StreamListener> listener) {
+    auto stream =
+        std::make_shared<Stream<Socket>>(std::move(socket), std::move(bytes), std::move(listener));
+    net::post(context_, [this, stream = std::move(stream)] { stream->start(endpoints_); });
+  }
+
   const OpenAiTarget target_;
   const ClientOptions options_;
+  const TlsContext tls_;
   net::io_context context_{1};
   net::executor_work_guard<net::io_context::executor_type> work_;
   tcp::resolver::results_type endpoints_;
   std::thread thread_;
 };
 
+// Sends a request and reads its answer, blocking. False if the connection breaks before its end.
+template <typename Socket>
+Result<bool> exchange(const std::string& bytes, Socket& socket, EventParser& parser) {
+  error_code error;
+  net::write(socket, net::buffer(bytes), error);
+  std::array<char, kReadBytes> in;
+  while (!error) {
+    const size_t num_bytes = socket.read_some(net::buffer(in), error);
+    if (error) break;
+    const auto fed = parser.feed(std::string_view(in.data(), num_bytes), [](std::string_view) {});
+    if (!fed || *fed) return fed;
+  }
+  return parser.end();
+}
+
 // One GET, blocking.
 Result<Json> get_json(const std::string& path, const OpenAiTarget& target,
                       const ClientOptions& options) {
-  const std::unexpected<Error> unreachable =
-      fail(ErrorCode::kUnavailable, "the server cannot be reached");
+  const Result<TlsContext> tls = make_tls_context(options);
+  if (!tls) return std::unexpected(tls.error());
   net::io_context context;
   tcp::socket socket(context);
   error_code error;
   const auto endpoints = tcp::resolver(context).resolve(target.host, target.port, error);
   if (!error) net::connect(socket, endpoints, error);
+  if (error) return fail(ErrorCode::kUnavailable, "the server cannot be reached");
   const std::string bytes = request_head("GET", path, target, options) + "\r\n";
-  if (!error) net::write(socket, net::buffer(bytes), error);
-  if (error) return unreachable;
   EventParser parser;
-  std::array<char, kReadBytes> in;
-  bool is_whole = false;
-  while (!is_whole) {
-    const size_t num_bytes = socket.read_some(net::buffer(in), error);
-    if (error) break;
-    const auto fed = parser.feed(std::string_view(in.data(), num_bytes), [](std::string_view) {});
-    if (!fed) return std::unexpected(fed.error());
-    is_whole = *fed;
+  Result<bool> is_whole = false;
+  if (*tls == nullptr) {
+    is_whole = exchange(bytes, socket, parser);
+  } else {
+    TlsStream stream(std::move(socket), **tls);
+    expect_host(target.host, stream);
+    stream.handshake(net::ssl::stream_base::client, error);
+    if (error) return fail(ErrorCode::kUnavailable, handshake_problem(stream));
+    is_whole = exchange(bytes, stream, parser);
   }
-  if (!is_whole && !parser.end()) return unreachable;
+  if (!is_whole) return std::unexpected(is_whole.error());
+  if (!*is_whole) return fail(ErrorCode::kUnavailable, "the server closed the connection");
   if (parser.status() == 401) {
     return fail(ErrorCode::kUnauthenticated, error_message(parser.body(), 401));
   }
@@ -261,9 +350,11 @@ Result<OpenAiTarget> find_openai_target(const std::string& address, const std::s
   return fail(ErrorCode::kNotFound, "the server has no such model");
 }
 
-std::unique_ptr<StreamClient> make_openai_stream_client(const OpenAiTarget& target,
-                                                        const ClientOptions& options) {
-  return std::make_unique<OpenAiStreamClient>(target, options);
+Result<std::unique_ptr<StreamClient>> make_openai_stream_client(const OpenAiTarget& target,
+                                                                const ClientOptions& options) {
+  Result<TlsContext> tls = make_tls_context(options);
+  if (!tls) return std::unexpected(std::move(tls.error()));
+  return std::make_unique<OpenAiStreamClient>(target, options, *std::move(tls));
 }
 
 }  // namespace sluice::server

@@ -1,6 +1,8 @@
 """Who may call `sluice serve`, and how its clients show who they are."""
 import hashlib
+import json
 import pathlib
+import subprocess
 import tempfile
 
 from support import LLAMA, SMALL, CommandLineTest, running_server, sluice
@@ -41,3 +43,46 @@ class ApiKeyTest(CommandLineTest):
         outcome = sluice(*start, self.keys)
         self.assert_refused(outcome, "--api-keys: line 2: the first word is not the 64")
         self.assertNotIn("secret", outcome.err)
+
+
+class TlsLoadTest(CommandLineTest):
+    """`bench serve` on a server with TLS, by gRPC and by HTTP."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        for name in ("server", "other"):
+            subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                 "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+                 "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", cls.folder / f"{name}.key",
+                 "-out", cls.folder / f"{name}.pem"], check=True, stderr=subprocess.DEVNULL)
+
+    def load(self, target, *flags):
+        return sluice("bench", "serve", "--target", target, "--concurrency", "4", "--duration",
+                      "300ms", "--prompt-tokens", "8", "--output-tokens", "8", "--json", "--quiet",
+                      *flags, SLUICE_API_KEY="right")
+
+    def test_loads_a_server_that_it_trusts(self):
+        keys = self.folder / "keys"
+        keys.write_text(key_line("right", "alice"), encoding="utf-8")
+        trust = ["--tls-ca", self.folder / "server.pem"]
+        with running_server("--model", LLAMA, *SMALL, "--api-keys", keys, "--tls-cert",
+                            self.folder / "server.pem", "--tls-key",
+                            self.folder / "server.key") as server:
+            https = f"https://{server.http_target}"
+            for target in (server.target, https):
+                outcome = self.load(target, *trust)
+                self.assert_done(outcome)
+                report = json.loads(outcome.out)
+                self.assertGreater(report["succeeded"], 3)
+                self.assertEqual(report["failed"], 0)
+            wrong = ["--tls-ca", self.folder / "other.pem"]
+            for flags in (wrong, []):
+                self.assert_refused(self.load(https, *flags), "is not trusted", code=1)
+            self.assertEqual(self.load(server.target, *wrong).code, 1)
+            self.assert_refused(self.load(f"http://{server.http_target}", *trust),
+                                "TLS needs https://")
+            self.assert_refused(self.load("https://127.0.0.1", *trust), "--target")
