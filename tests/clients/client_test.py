@@ -8,7 +8,7 @@ import pathlib
 import sys
 import unittest
 
-MODULES = ["triton_cases", "openai_cases"]
+MODULES = ["triton_cases", "openai_cases", "reflection_cases"]
 HERE = pathlib.Path(__file__).resolve().parent
 
 
