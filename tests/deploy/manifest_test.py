@@ -247,6 +247,9 @@ class ComposeTest(unittest.TestCase):
     def test_compose(self):
         path = SOURCE / "deploy" / "compose.yaml"
         compose = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # A copy of compose-spec's own, kept up to date there.
+        schema = TOOLS / "check_jsonschema" / "builtin_schemas" / "vendor" / "compose-spec.json"
+        jsonschema.validate(compose, json.loads(schema.read_text(encoding="utf-8")))
         flags = flags_of_serve()
         for name, service in compose["services"].items():
             self.assertNotIn("latest", service["image"], name)
