@@ -2,10 +2,11 @@
 import hashlib
 import json
 import pathlib
+import socket
 import subprocess
 import tempfile
 
-from support import LLAMA, SMALL, CommandLineTest, running_server, sluice
+from support import LLAMA, PATIENCE_S, SMALL, CommandLineTest, running_server, sluice
 
 
 def key_line(key, rest):
@@ -71,7 +72,7 @@ class TlsLoadTest(CommandLineTest):
         trust = ["--tls-ca", self.folder / "server.pem"]
         with running_server("--model", LLAMA, *SMALL, "--api-keys", keys, "--tls-cert",
                             self.folder / "server.pem", "--tls-key",
-                            self.folder / "server.key") as server:
+                            self.folder / "server.key", "--log-format", "json") as server:
             https = f"https://{server.http_target}"
             for target in (server.target, https):
                 outcome = self.load(target, *trust)
@@ -82,7 +83,15 @@ class TlsLoadTest(CommandLineTest):
             wrong = ["--tls-ca", self.folder / "other.pem"]
             for flags in (wrong, []):
                 self.assert_refused(self.load(https, *flags), "is not trusted", code=1)
-            self.assertEqual(self.load(server.target, *wrong).code, 1)
+            self.assert_refused(self.load(server.target, *wrong), code=1)
             self.assert_refused(self.load(f"http://{server.http_target}", *trust),
                                 "TLS needs https://")
             self.assert_refused(self.load("https://127.0.0.1", *trust), "--target")
+            # Handshakes that fail are no lines of OpenSSL's in the log.
+            host, port = server.target.split(":")
+            with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                self.assertEqual(plain.recv(1), b"")
+            self.assertEqual(server.stop(), 0)
+            for line in server.log:
+                self.assertIn("message", json.loads(line))
