@@ -56,7 +56,7 @@ bool EngineLoop::step_lane(size_t lane_idx) {
   Lane& lane = *lanes_[lane_idx];
   if (lane.is_empty() && lane.events().empty()) return false;
   const base::TimePoint start = clock_.now();
-  const StepTimes times = lane.step(start, clock_);
+  const StepTimes times = lane.step(start, clock_, last_collected_);
   // Before anybody learns of it by an end.
   if (!lane.lost().empty()) is_lost_.store(true, std::memory_order_release);
   if (!lane.events().empty()) {

@@ -76,6 +76,7 @@ class EngineLoop final {
   OutputSink& sink_;
   const Instruments instruments_;
   std::vector<NewSequences> incoming_;
+  base::TimePoint last_collected_;  // of all lanes' steps
   std::atomic<bool> is_stopping_{false};
   std::atomic<bool> is_lost_{false};
   bool has_told_ = false;  // that it is lost

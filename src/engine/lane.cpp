@@ -50,8 +50,18 @@ void Lane::add(std::vector<std::unique_ptr<Sequence>> completions) {
   update_gauges();
 }
 
-StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
+StepTimes Lane::step(base::TimePoint now, const base::Clock& clock,
+                     base::TimePoint& last_collected) {
   now_ = now;
+  StepTimes times;
+  while (!try_step(clock, last_collected, times)) {
+  }
+  update_gauges();
+  return times;
+}
+
+// False if there was no memory for the step, and there may be for a smaller one.
+bool Lane::try_step(const base::Clock& clock, base::TimePoint& last_collected, StepTimes& times) {
   const scheduler::StepSchedule& schedule = schedule_step();
   Flight* const before = std::exchange(under_way_, nullptr);
   Flight& flight = flights_[next_flight_];
@@ -59,32 +69,37 @@ StepTimes Lane::step(base::TimePoint now, const base::Clock& clock) {
   flight.times = {};
   Result<void> launched;
   if (has_rows) launched = launch(flight, schedule, clock);
-  StepTimes times;
   if (before != nullptr) {
-    land(*before, clock);
-    times = before->times;
+    land(*before, clock, last_collected);
+    times.add(before->times);
   }
-  if (has_rows && lost_.empty()) {
-    if (!launched) {
-      fail(flight, schedule.rows, launched.error());
-      times = flight.times;
-    } else if (executor_->max_under_way() > 1) {
-      leave_under_way(flight, schedule.rows);
-      times.executor += flight.times.executor;
-    } else {
-      const auto results = collect(flight, clock);
-      if (results) {
-        const observability::ProfiledPart part(profiler_, "commit");
-        scheduler_->commit();
-        apply(schedule.rows, *results);
-      } else {
-        fail(flight, schedule.rows, results.error());
-      }
-      times = flight.times;
+  if (!has_rows || !lost_.empty()) return true;
+  if (launched && executor_->max_under_way() > 1) {
+    leave_under_way(flight, schedule.rows);
+    times.executor += std::exchange(flight.times.executor, {});
+    return true;
+  }
+  const auto results =
+      launched ? collect(flight, clock, last_collected) : std::unexpected(launched.error());
+  if (results) {
+    const observability::ProfiledPart part(profiler_, "commit");
+    scheduler_->commit();
+    apply(schedule.rows, *results);
+  } else if (results.error().code == ErrorCode::kUnavailable) {
+    lose(results.error());
+  } else {
+    const std::string what = "a step of " + std::to_string(flight.times.num_tokens) +
+                             " tokens of " + std::to_string(flight.times.num_sequences) +
+                             " sequences failed";
+    if (results.error().code == ErrorCode::kResourceExhausted && scheduler_->shrink()) {
+      notice_(what + " and is made smaller: " + results.error().message);
+      return false;
     }
+    notice_(what + " and is run one by one: " + results.error().message);
+    run_one_by_one(flight, schedule.rows);
   }
-  update_gauges();
-  return times;
+  times.add(flight.times);
+  return true;
 }
 
 Result<void> Lane::launch(Flight& flight, const scheduler::StepSchedule& schedule,
@@ -115,31 +130,29 @@ void Lane::leave_under_way(Flight& flight, std::span<const ScheduledRows> rows) 
   next_flight_ = 1 - next_flight_;
 }
 
-Result<std::span<sampling::RowResult>> Lane::collect(Flight& flight, const base::Clock& clock) {
+// Steps of all lanes come one after the other: this one took the time since the last of any.
+Result<std::span<sampling::RowResult>> Lane::collect(Flight& flight, const base::Clock& clock,
+                                                     base::TimePoint& last_collected) {
   const base::TimePoint start = clock.now();
   auto results = executor_->collect();
   now_ = clock.now();
   flight.times.executor += now_ - start;
-  if (results) learn_speed(flight.times, now_ - std::max(flight.launched, last_collected_));
-  last_collected_ = now_;
+  if (results) learn_speed(flight.times, now_ - std::max(flight.launched, last_collected));
+  last_collected = now_;
   return results;
 }
 
 // What was left under way comes in.
-void Lane::land(Flight& flight, const base::Clock& clock) {
-  const base::Duration launching = std::exchange(flight.times.executor, {});
-  const auto results = collect(flight, clock);
+void Lane::land(Flight& flight, const base::Clock& clock, base::TimePoint& last_collected) {
+  const auto results = collect(flight, clock, last_collected);
   if (results) {
     const observability::ProfiledPart part(profiler_, "commit");
     return apply(flight.rows, *results);
   }
-  flight.times.executor += launching;
   if (results.error().code == ErrorCode::kUnavailable) return lose(results.error());
   // Its tokens count as being in the cache, where they may not be: nobody can go on.
   for (const ScheduledRows& rows : flight.rows) {
-    if (rows.sequence != nullptr) {
-      end_failed(*rows.sequence, results.error());
-    }
+    if (rows.sequence != nullptr) end_failed(*rows.sequence, results.error());
   }
 }
 
@@ -282,16 +295,6 @@ void Lane::apply_draw(Sequence& sequence, sampling::RowResult& drawn) {
   if (reason) {
     end(sequence, std::nullopt, *reason);
     scheduler_->finish(sequence);
-  }
-}
-
-void Lane::fail(Flight& flight, std::span<const ScheduledRows> rows, const Error& error) {
-  if (error.code == ErrorCode::kUnavailable) return lose(error);
-  notice_("a step of " + std::to_string(rows.size()) +
-          " sequences failed and is run one by one: " + error.message);
-  run_one_by_one(flight, rows);
-  if (error.code == ErrorCode::kResourceExhausted && lost_.empty()) {
-    scheduler_->shrink(static_cast<int32_t>(flight.times.num_tokens));
   }
 }
 

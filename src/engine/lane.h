@@ -23,6 +23,13 @@ struct StepTimes {
   int64_t num_sequences = 0;   // that they belong to
   bool is_decode = false;      // every row is its sequence's last token
   base::Duration executor{0};  // spent in the executor: model and sampler, or waiting for them
+
+  void add(const StepTimes& other) {
+    is_decode = other.is_decode && (num_tokens == 0 || is_decode);
+    num_tokens += other.num_tokens;
+    num_sequences += other.num_sequences;
+    executor += other.executor;
+  }
 };
 
 // A line for the operator about something that went wrong: an error id, and what stays hidden from
@@ -59,7 +66,8 @@ class Lane final {
   void add(std::vector<std::unique_ptr<sequence::Sequence>> completions);
   // Runs one step; the events wait in events(). num_tokens is 0 if no step's results came in: there
   // was nothing to run, or has_step_under_way().
-  StepTimes step(base::TimePoint now, const base::Clock& clock);
+  // `last_collected`: when the last step of any lane came in; kept by the caller for all of them.
+  StepTimes step(base::TimePoint now, const base::Clock& clock, base::TimePoint& last_collected);
   // Ends everything with `error`.
   void end_all(const Error& error);
 
@@ -91,8 +99,10 @@ class Lane final {
   Result<void> launch(Flight& flight, const scheduler::StepSchedule& schedule,
                       const base::Clock& clock);
   void leave_under_way(Flight& flight, std::span<const scheduler::ScheduledRows> rows);
-  Result<std::span<sampling::RowResult>> collect(Flight& flight, const base::Clock& clock);
-  void land(Flight& flight, const base::Clock& clock);
+  bool try_step(const base::Clock& clock, base::TimePoint& last_collected, StepTimes& times);
+  Result<std::span<sampling::RowResult>> collect(Flight& flight, const base::Clock& clock,
+                                                 base::TimePoint& last_collected);
+  void land(Flight& flight, const base::Clock& clock, base::TimePoint& last_collected);
   void build_input(Flight& flight, std::span<const scheduler::ScheduledRows> rows);
   void add_rows(Flight& flight, const scheduler::ScheduledRows& rows);
   void add_row_task(Flight& flight, const scheduler::ScheduledRows& rows, int32_t position);
@@ -100,7 +110,6 @@ class Lane final {
   void apply(std::span<const scheduler::ScheduledRows> rows,
              std::span<sampling::RowResult> results);
   void apply_draw(sequence::Sequence& sequence, sampling::RowResult& drawn);
-  void fail(Flight& flight, std::span<const scheduler::ScheduledRows> rows, const Error& error);
   void run_one_by_one(Flight& flight, std::span<const scheduler::ScheduledRows> rows);
   void lose(const Error& error);
   void forget_row(const sequence::Sequence& sequence);
@@ -121,7 +130,6 @@ class Lane final {
   Flight flights_[2];
   size_t next_flight_ = 0;
   Flight* under_way_ = nullptr;  // launched and not collected, while no step is being made
-  base::TimePoint last_collected_;
   std::vector<OutputEvent> events_;
   std::string lost_;
   std::vector<sampling::RowResult> kept_results_;  // of a step that was run one by one

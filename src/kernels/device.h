@@ -86,8 +86,12 @@ class Device {
   // Makes the calls. Throws c10::Error. Requires: memory_changes() is as it was at record().
   virtual void play(const Recording& recording) = 0;
 
-  // Counts each time that memory of the device comes or goes.
+  // Counts each time that memory of the device goes, after which a recording may have an address
+  // that is nobody's.
   virtual uint64_t memory_changes() const = 0;
+
+  // Whether memory was refused since the last call: an operator's error does not always say so.
+  virtual bool take_refusal() = 0;
 };
 
 // The CPU. kFailedPrecondition where its kernels cannot run (compute.h).

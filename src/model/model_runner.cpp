@@ -113,11 +113,6 @@ void announce_blocks(const StepBatch& batch, int32_t block_size, kv_cache::KvPoo
   kv.uses(highest);
 }
 
-bool lacks_memory(const std::exception& exception) {
-  return dynamic_cast<const c10::OutOfMemoryError*>(&exception) != nullptr ||
-         dynamic_cast<const std::bad_alloc*>(&exception) != nullptr;
-}
-
 // Runs every operator, so that a program whose weights do not fit each other is refused at load,
 // not at the first request; and compares with the package's golden logits, if it has some.
 Result<void> try_model(ModelRunner& runner, const std::optional<GoldenLogits>& golden,
@@ -258,7 +253,8 @@ std::unexpected<Error> ModelRunner::failed(const std::exception& exception) {
   } catch (const std::exception&) {
     return fail(ErrorCode::kUnavailable, state_->device.name() + " does not answer any more");
   }
-  if (lacks_memory(exception)) {
+  if (state_->device.take_refusal() || dynamic_cast<const std::bad_alloc*>(&exception) != nullptr) {
+    state_->graphs.clear();  // memory that can be given back
     return fail(ErrorCode::kResourceExhausted, "there was no memory for this step");
   }
   return fail(ErrorCode::kInternal, "the model's program failed in this step");
@@ -268,6 +264,7 @@ Result<at::Tensor> ModelRunner::start(const StepBatch& batch, const Feed& feed) 
   const kernels::ComputeScope scope(state_->pool);
   const kernels::OutputScope outputs(state_->outputs);
   const c10::InferenceMode inference;
+  state_->device.take_refusal();
   try {
     announce_blocks(batch, state_->block_size, *state_->kv);
     return state_->run_step(batch, feed);

@@ -2,6 +2,7 @@
 
 #include <c10/core/Storage.h>
 #include <c10/core/TensorImpl.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <bit>
@@ -66,33 +67,43 @@ StepGraphs::Entry& StepGraphs::entry_for(const StepShape& shape) {
   const auto found = std::ranges::find(entries_, shape, &Entry::shape);
   if (found != entries_.end()) return *found;
   if (entries_.size() < kMostEntries) return entries_.emplace_back(Entry{.shape = shape});
-  // What the device may be at must stay.
-  device_.synchronize();
   Entry& oldest = *std::ranges::min_element(entries_, {}, &Entry::last_step);
-  oldest = Entry{.shape = shape};
+  oldest = Entry{.shape = shape};  // the device keeps what it is at
   return oldest;
+}
+
+void StepGraphs::forget_all_but(const StepShape* shape) {
+  std::erase_if(entries_,
+                [&](const Entry& entry) { return shape == nullptr || entry.shape != *shape; });
+  memory_changes_ = device_.memory_changes();
 }
 
 void StepGraphs::record(Entry& entry, c10::function_ref<at::Tensor()> program) {
   entry.recording = device_.record([&] { entry.result = view_of(program()); });
-  if (device_.memory_changes() != entry.memory_changes) entry.recording.reset();
+  if (device_.memory_changes() != memory_changes_) entry.recording.reset();
+  entry.is_recordable = entry.recording != nullptr;
 }
 
 at::Tensor StepGraphs::run(const StepShape& shape, c10::function_ref<at::Tensor()> program) {
-  ++num_steps_;
   if (!records(shape)) return program();
+  if (device_.memory_changes() != memory_changes_) forget_all_but(nullptr);
   Entry& entry = entry_for(shape);
-  const bool is_first = entry.last_step == 0 || entry.memory_changes != device_.memory_changes();
-  entry.last_step = num_steps_;
-  if (is_first) {
-    entry.recording.reset();
+  entry.last_step = ++num_steps_;
+  if (!std::exchange(entry.has_run, true)) {
     at::Tensor result = program();
-    entry.memory_changes = device_.memory_changes();
+    if (device_.memory_changes() != memory_changes_) forget_all_but(&shape);
     return result;
   }
-  if (entry.recording == nullptr) record(entry, program);
+  if (entry.recording == nullptr && entry.is_recordable) record(entry, program);
   if (entry.recording == nullptr) return program();
-  device_.play(*entry.recording);
+  try {
+    device_.play(*entry.recording);
+  } catch (const c10::OutOfMemoryError&) {
+    // A graph's first launch takes memory, which its calls one by one do not.
+    entry.recording.reset();
+    entry.is_recordable = false;
+    return program();
+  }
   ++num_played_;
   return entry.result;
 }

@@ -18,7 +18,8 @@ namespace sluice::model {
 // (a row's bits do not depend on what else is in a step).
 //
 // A shape's first step runs as it is, so that memory grows where it must; its second one is
-// recorded; the others are played. Where memory has come or gone meanwhile, that begins anew.
+// recorded; the others are played. Where the device's memory has changed meanwhile, that begins
+// anew, for all shapes.
 //
 // Threads: one.
 class StepGraphs final {
@@ -42,17 +43,20 @@ class StepGraphs final {
  private:
   struct Entry {
     StepShape shape;
-    uint64_t memory_changes = 0;  // at its last step
     int64_t last_step = 0;
+    bool has_run = false;
+    bool is_recordable = true;  // as far as is known
     std::unique_ptr<kernels::Recording> recording = nullptr;
     at::Tensor result = {};  // does not own its memory
   };
   bool records(const StepShape& step) const;
   Entry& entry_for(const StepShape& shape);
   void record(Entry& entry, c10::function_ref<at::Tensor()> program);
+  void forget_all_but(const StepShape* shape);
 
   kernels::Device& device_;
   std::vector<Entry> entries_;
+  uint64_t memory_changes_ = 0;  // that the entries know of
   int64_t num_steps_ = 0;
   int64_t num_played_ = 0;
 };

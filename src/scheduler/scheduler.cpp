@@ -388,18 +388,30 @@ Sequence* Scheduler::youngest_running(bool paused) const {
   return nullptr;
 }
 
-void Scheduler::shrink(int32_t num_tokens) {
-  max_step_tokens_ = std::clamp(num_tokens / 2, 1, max_step_tokens_);
-  max_running_ = std::min(max_running_, max_step_tokens_);
+bool Scheduler::shrink() {
+  const auto num_sequences = static_cast<int32_t>(schedule_.rows.size());
+  const bool has_prompts = schedule_.num_tokens > num_sequences;
+  const int32_t fewer_tokens = std::max(schedule_.num_tokens / 2, kFewestStepTokens);
+  const bool can_shrink = num_sequences > 1 || (has_prompts && fewer_tokens < schedule_.num_tokens);
+  if (!can_shrink) return false;
+  max_running_ = std::clamp(num_sequences / 2, 1, max_running_);
+  if (has_prompts) {
+    max_step_tokens_ = std::clamp(fewer_tokens, max_running_, max_step_tokens_);
+  }
   num_steps_to_growth_ = kStepsToGrow;
+  return true;
+}
+
+void Scheduler::grow() {
+  max_step_tokens_ = std::min(options_.max_num_batched_tokens, max_step_tokens_ * 2);
+  max_running_ = std::min({options_.max_num_seqs, max_running_ * 2, max_step_tokens_});
+  const bool is_whole =
+      max_step_tokens_ == options_.max_num_batched_tokens && max_running_ == options_.max_num_seqs;
+  num_steps_to_growth_ = is_whole ? 0 : kStepsToGrow;
 }
 
 void Scheduler::commit() {
-  if (num_steps_to_growth_ > 0 && --num_steps_to_growth_ == 0) {
-    max_step_tokens_ = std::min(options_.max_num_batched_tokens, max_step_tokens_ * 2);
-    max_running_ = std::min(options_.max_num_seqs, max_step_tokens_);
-    if (max_step_tokens_ < options_.max_num_batched_tokens) num_steps_to_growth_ = kStepsToGrow;
-  }
+  if (num_steps_to_growth_ > 0 && --num_steps_to_growth_ == 0) grow();
   for (const ScheduledRows& rows : schedule_.rows) {
     if (rows.sequence == nullptr) continue;
     Sequence& sequence = *rows.sequence;

@@ -133,11 +133,13 @@ class Scheduler final {
   // others.
   void commit();
 
-  // A step of so many tokens had no memory: the next ones have at most half as many, and run as
-  // many sequences; the youngest beyond them wait. After kStepsToGrow steps it is twice as many
-  // again, up to what the options say. Not between schedule() and commit().
-  void shrink(int32_t num_tokens);
-  static constexpr int32_t kStepsToGrow = 1024;
+  // The scheduled step has no memory and does not run: in place of commit(). True if smaller ones
+  // can be tried: the next ones run at most half as many sequences (the youngest beyond them wait)
+  // and, if it had prompts, half as many tokens. Every kStepsToGrow steps it is twice as many
+  // again, up to what the options say.
+  bool shrink();
+  static constexpr int32_t kStepsToGrow = 64;
+  static constexpr int32_t kFewestStepTokens = 32;
 
   // Ends a sequence that was added: frees its blocks and hands it back. Between schedule() and
   // commit() only a sequence whose tokens did not reach the cache or are for nobody any more, or
@@ -165,6 +167,7 @@ class Scheduler final {
   void end_hopeless(base::Duration fastest_token);
   bool is_new_beginning(const sequence::Sequence& sequence);
   void preempt_surplus();
+  void grow();
   void schedule_decodes();
   void schedule_prefills();
   void admit();

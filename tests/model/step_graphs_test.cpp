@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "kernels/operators.h"
@@ -87,7 +88,7 @@ TEST_F(StepGraphsTest, PlaysFromTheThirdStepOnWhateverTheNumbersAre) {
 
 TEST_F(StepGraphsTest, BeginsAnewWhereMemoryHasMoved) {
   learn();
-  const at::Tensor moved = device().allocate({1}, at::kFloat);
+  device().allocate({1}, at::kFloat);  // and goes
   step(shape_);
   EXPECT_EQ(num_calls_, 3);
   step(shape_);
@@ -127,11 +128,30 @@ TEST_F(StepGraphsTest, AProgramThatWaitsIsNotRecorded) {
   const at::Tensor of_first = expected(first_);
   for (int i = 0; i < 4; ++i) {
     const at::Tensor result = graphs_->run(shape_, [this] {
+      ++num_calls_;
       device().synchronize();
+      const kernels::OutputScope scope(*outputs_);
       return kernels::rms_norm(x_, weight_, 1e-5);
     });
     EXPECT_TRUE(same_bits(device().download(result), of_first));
   }
+  EXPECT_EQ(num_calls_, 5) << "tried once";
+  EXPECT_EQ(graphs_->num_played(), 0);
+}
+
+// What an interpreter throws is of no kind of LibTorch's.
+TEST_F(StepGraphsTest, AProgramThatThrowsWhileItIsRecordedRunsAsItIs) {
+  const at::Tensor of_first = expected(first_);
+  int num_calls = 0;
+  for (int i = 0; i < 4; ++i) {
+    const at::Tensor result = graphs_->run(shape_, [&] {
+      if (++num_calls == 2) throw std::runtime_error("as it should");
+      const kernels::OutputScope scope(*outputs_);
+      return kernels::rms_norm(x_, weight_, 1e-5);
+    });
+    EXPECT_TRUE(same_bits(device().download(result), of_first));
+  }
+  EXPECT_EQ(num_calls, 5) << "tried once";
   EXPECT_EQ(graphs_->num_played(), 0);
 }
 

@@ -107,26 +107,60 @@ TEST_F(SchedulerTest, RefusesOptionsOutOfRange) {
             "max_chunk_tokens is -1, must be >= 0");
 }
 
-TEST_F(SchedulerTest, StepsShrinkWhereMemoryLacksAndGrowAgain) {
-  Sequence* a = add(spec(2, 40))[0];
-  Sequence* b = add(spec(2, 40))[0];
-  Sequence* c = add(spec(9, 30, 100))[0];
-  const std::vector<std::pair<std::string, Sequence*>> names{{"a", a}, {"b", b}, {"c", c}};
-  EXPECT_EQ(step(names), "a:2* b:2* c:9*");
-  EXPECT_EQ(step(names), "a:1* b:1* c:1*");
-  scheduler_->shrink(5);
-  EXPECT_EQ(step(names), "a:1* b:1*");
-  EXPECT_EQ(c->progress().state, SequenceState::kWaiting);
-  EXPECT_EQ(c->progress().num_preemptions, 1);
-  scheduler_->shrink(1);
-  EXPECT_EQ(step(names), "a:1*");
-  for (int i = 1; i < Scheduler::kStepsToGrow; ++i) {
-    if (scheduler_->is_empty()) add(spec(2, 40));
-    step({});
-    ASSERT_LE(scheduler_->counts().running, 1);
+TEST_F(SchedulerTest, DecodesWithoutMemoryRunFewerAndMoreAgain) {
+  options_.num_blocks = 200;
+  options_.max_model_len = 400;
+  make();
+  const auto request = [](int32_t first) {
+    SequenceSpec made = spec(2, 300, first);
+    made.stop.max_length = 400;
+    return made;
+  };
+  std::vector<std::pair<std::string, Sequence*>> names;
+  for (const char* name : {"a", "b", "c", "d"}) {
+    names.emplace_back(name, add(request(10 * static_cast<int32_t>(names.size())))[0]);
   }
-  add(spec(6, 9));
-  EXPECT_EQ(scheduler_->schedule(clock_.now()).num_tokens, 2);
+  EXPECT_EQ(step(names), "a:2* b:2* c:2* d:2*");
+  scheduler_->schedule(clock_.now());
+  EXPECT_TRUE(scheduler_->shrink());
+  EXPECT_EQ(step(names), "a:1* b:1*");
+  EXPECT_EQ(names[3].second->progress().state, SequenceState::kWaiting);
+  scheduler_->schedule(clock_.now());
+  EXPECT_TRUE(scheduler_->shrink());
+  for (int i = 0; i < Scheduler::kStepsToGrow; ++i) EXPECT_EQ(step(names), "a:1*");
+  EXPECT_EQ(scheduler_->counts().running, 1);
+  step(names);
+  for (int i = 1; i < Scheduler::kStepsToGrow; ++i) EXPECT_EQ(step(names), "a:1* b:1*");
+  EXPECT_EQ(scheduler_->counts().running, 2);
+  step(names);
+  EXPECT_EQ(step(names), "a:1* b:1* c:1* d:1*");
+  for (const auto& [name, sequence] : names) {
+    (void)sequence->signals().stop.exchange(StopSignal::kCancelled);
+  }
+  step(names);
+  // Alone, and as small as it gets: there is nothing to try.
+  add(request(3));
+  scheduler_->schedule(clock_.now());
+  EXPECT_FALSE(scheduler_->shrink());
+}
+
+TEST_F(SchedulerTest, PromptsWithoutMemoryGoInSmallerChunks) {
+  options_.num_blocks = 200;
+  options_.max_model_len = 400;
+  options_.max_num_batched_tokens = 200;
+  make();
+  SequenceSpec made = spec(180, 3);
+  made.stop.max_length = 400;
+  Sequence* a = add(made)[0];
+  const std::vector<std::pair<std::string, Sequence*>> names{{"a", a}};
+  for (const int32_t tokens : {180, 90, 45}) {
+    EXPECT_EQ(scheduler_->schedule(clock_.now()).num_tokens, tokens);
+    EXPECT_TRUE(scheduler_->shrink());
+  }
+  EXPECT_EQ(scheduler_->schedule(clock_.now()).num_tokens, Scheduler::kFewestStepTokens);
+  EXPECT_FALSE(scheduler_->shrink());
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(step(names), "a:32");
+  EXPECT_EQ(step(names), "a:20*");
 }
 
 TEST_F(SchedulerTest, RefusesWhatCanNeverFit) {

@@ -55,6 +55,7 @@ class CpuDevice final : public Device {
     TORCH_INTERNAL_ASSERT(false, "the CPU has no recordings");
   }
   uint64_t memory_changes() const override { return 0; }
+  bool take_refusal() override { return false; }
 
  private:
   std::string name_ = "cpu";

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <functional>
 #include <mutex>
@@ -172,19 +173,25 @@ void CudaDevice::release_memory(void* owner) {
   const std::unique_ptr<Owner> last(static_cast<Owner*>(owner));
   CudaDevice& device = last->device;
   device.memory_changes_.fetch_add(1, std::memory_order_relaxed);
-  (void)device.api_.use(device.ordinal_);
+  (void)device.select();
   (void)device.api_.release(last->data);
 }
 
 // The device in use belongs to a thread, and calls come from more than one in a process's life.
-void CudaDevice::use() const {
+Status CudaDevice::select() const {
   thread_local int32_t in_use = -1;
-  if (in_use == ordinal_) return;
-  check(api_.use(ordinal_));
-  in_use = ordinal_;
+  if (in_use == ordinal_) return kSuccess;
+  const Status status = api_.use(ordinal_);
+  in_use = status == kSuccess ? ordinal_ : -1;
+  return status;
+}
+
+void CudaDevice::use() const {
+  check(select());
 }
 
 void CudaDevice::check(Status status) const {
+  if (status == kOutOfMemory) was_refused_.store(true, std::memory_order_relaxed);
   TORCH_CHECK_WITH(OutOfMemoryError, status != kOutOfMemory, name_, ": ", api_.error_text(status));
   TORCH_CHECK(status == kSuccess, name_, ": ", api_.error_text(status));
 }
@@ -207,7 +214,6 @@ at::Tensor CudaDevice::allocate(at::IntArrayRef sizes, at::ScalarType dtype) {
   use();
   check(api_.allocate(&data, std::max<size_t>(num_bytes, 1)));
   const c10::Device place(c10::kCUDA, static_cast<c10::DeviceIndex>(ordinal_));
-  memory_changes_.fetch_add(1, std::memory_order_relaxed);
   c10::DataPtr pointer(data, new Owner{*this, data}, &CudaDevice::release_memory, place);
   c10::Storage storage(c10::Storage::use_byte_size_t(), num_bytes, std::move(pointer), nullptr,
                        /*resizable=*/false);
@@ -222,7 +228,6 @@ void CudaDevice::grow(Memory& memory, size_t num_bytes, Status (*allocate)(void*
                       Status (*release)(void*)) {
   if (memory.bytes >= num_bytes) return;
   synchronize();  // what is under way may use the old one
-  memory_changes_.fetch_add(1, std::memory_order_relaxed);
   if (memory.data != nullptr) check(release(memory.data));
   memory.data = nullptr;
   memory.bytes = 0;
@@ -234,13 +239,22 @@ void CudaDevice::grow(Memory& memory, size_t num_bytes, Status (*allocate)(void*
 // A lost device has nothing under way.
 void CudaDevice::release_host(Memory& memory) const {
   if (memory.data == nullptr) return;
-  (void)api_.use(ordinal_);
+  (void)select();
   (void)api_.synchronize(stream_);
   (void)api_.release_host(std::exchange(memory.data, nullptr));
 }
 
+// In powers of two, so that it seldom moves; exactly, where there is no room for that.
 void* CudaDevice::workspace(int64_t num_bytes) {
-  grow(workspace_, static_cast<size_t>(num_bytes), api_.allocate, api_.release);
+  const auto wanted = static_cast<size_t>(num_bytes);
+  if (workspace_.bytes >= wanted) return workspace_.data;
+  memory_changes_.fetch_add(1, std::memory_order_relaxed);
+  try {
+    grow(workspace_, std::bit_ceil(wanted), api_.allocate, api_.release);
+  } catch (const c10::OutOfMemoryError&) {
+    grow(workspace_, wanted, api_.allocate, api_.release);
+    take_refusal();
+  }
   return workspace_.data;
 }
 
@@ -285,8 +299,9 @@ std::unique_ptr<Recording> CudaDevice::record(c10::function_ref<void()> calls) {
   try {
     calls();
     is_complete = true;
-  } catch (const c10::Error&) {
-    // The caller makes the calls instead, and learns what is wrong with them.
+  } catch (...) {
+    // Of whatever kind: the stream must not be left capturing. The caller makes the calls instead,
+    // and learns what is wrong with them.
   }
   Graph graph = nullptr;
   const Status status = api_.end_capture(stream_, &graph);

@@ -58,6 +58,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<Recording> record(c10::function_ref<void()> calls) override;
   bool can_record() const override { return true; }
   void play(const Recording& recording) override;
+  bool take_refusal() override { return was_refused_.exchange(false, std::memory_order_relaxed); }
   uint64_t memory_changes() const override {
     return memory_changes_.load(std::memory_order_relaxed);
   }
@@ -88,6 +89,7 @@ class CudaDevice final : public Device {
 
   CudaDevice(const DeviceApi& api, int32_t ordinal, const DeviceInfo& info, Stream stream);
   static void release_memory(void* owner);
+  Status select() const;
   void use() const;
   void check(Status status) const;
   void grow(Memory& memory, size_t num_bytes, Status (*allocate)(void**, size_t),
@@ -105,6 +107,7 @@ class CudaDevice final : public Device {
   std::string name_;
   std::string profile_;
   std::atomic<uint64_t> memory_changes_{0};
+  mutable std::atomic<bool> was_refused_{false};
   Memory workspace_;
   std::unique_ptr<HostCopy> download_;
 };
