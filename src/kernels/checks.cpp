@@ -2,7 +2,6 @@
 
 #include <c10/util/Exception.h>
 
-#include "kernels/kv_layout.h"
 #include "kernels/operators.h"
 
 namespace sluice::kernels {
@@ -159,10 +158,12 @@ AttentionSizes check_attention(const AttentionOperands& operands, int64_t num_he
               ", expected that of kv_cache_shape(), contiguous");
   sizes.num_blocks = cache.size(0);
   sizes.block_size = cache.size(2);
-  TORCH_CHECK(cache.scalar_type() == qkv.scalar_type() || cache.scalar_type() == at::kChar,
+  sizes.cache_format = cache.scalar_type() == at::kChar   ? KvFormat::kInt8
+                       : cache.scalar_type() == at::kByte ? KvFormat::kFloat8
+                                                          : KvFormat::kModel;
+  TORCH_CHECK(cache.scalar_type() == qkv.scalar_type() || sizes.cache_format != KvFormat::kModel,
               "cache has dtype ", cache.scalar_type(), ", qkv has ", qkv.scalar_type());
-  sizes.int8_cache = cache.scalar_type() == at::kChar;
-  const int64_t slot_size = cache.size(3) - (sizes.int8_cache ? kKvScaleBytes : 0);
+  const int64_t slot_size = cache.size(3) - kv_scale_bytes(sizes.cache_format);
   TORCH_CHECK(cache.size(1) == num_kv_heads && slot_size == 2 * sizes.head_size, "cache is for ",
               cache.size(1), " KV heads of ", slot_size / 2, " numbers, qkv has ", num_kv_heads,
               " of ", sizes.head_size);

@@ -8,6 +8,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/dtype.h"
+#include "kernels/kv_layout.h"
 
 // What every backend demands of an operator's arguments, in one place. A violation throws
 // c10::Error with both numbers; the model runner turns it into an Error.
@@ -25,7 +26,7 @@ struct AttentionSizes {
   int64_t max_blocks = 0;        // M
   int64_t rotary_size = 0;       // D_rot, 0 without a table
   int64_t rotary_positions = 0;  // P
-  bool int8_cache = false;
+  KvFormat cache_format = KvFormat::kModel;
 };
 
 // The operands of attention that have shapes to check.

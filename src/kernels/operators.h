@@ -68,8 +68,8 @@ at::Tensor swiglu(const at::Tensor& x);
 // cached tokens: softmax(scale * q k^T + bias) v.
 //   qkv [T, (H + 2 Hkv) D]: a row holds H query heads, then Hkv key heads, then Hkv value heads
 //   positions [T] int32
-//   cache: one layer's pool, of the shape that kv_cache_shape() gives, of the model's dtype or
-//     int8; written in place, a slot once
+//   cache: one layer's pool, of the shape that kv_cache_shape() gives, of the model's dtype,
+//     int8 or (on GPUs) uint8; written in place, a slot once
 //   rope: table [P, D_rot / 2, 2] float32 of (cos, sin) by position, applied to the first D_rot
 //     numbers of each query and key head in the half-split ("rotate_half") convention, before the
 //     cache write; D_rot <= D

@@ -4,7 +4,9 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/frexp.h>
 #include <ATen/ops/gelu.h>
+#include <ATen/ops/ldexp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
@@ -14,6 +16,8 @@
 #include <torch/library.h>
 
 #include <limits>
+#include <tuple>
+#include <vector>
 
 #include "kernels/backends.h"
 #include "kernels/checks.h"
@@ -56,7 +60,7 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& angles) {
 }
 
 // Slots of an int8 cache, [.., 2 D + 8]: the parts' int8 numbers, then their scales' bytes.
-at::Tensor quantize_slots(const at::Tensor& keys, const at::Tensor& values) {
+at::Tensor int8_slots(const at::Tensor& keys, const at::Tensor& values) {
   std::vector<at::Tensor> numbers, scales;
   for (const at::Tensor& x : {keys.to(at::kFloat), values.to(at::kFloat)}) {
     const at::Tensor largest = x.abs().amax(-1, true);
@@ -67,14 +71,50 @@ at::Tensor quantize_slots(const at::Tensor& keys, const at::Tensor& values) {
   return at::cat({numbers[0], numbers[1], scales[0], scales[1]}, -1);
 }
 
-// Keys and values [.., 2 D] of such slots.
-at::Tensor dequantize_slots(const at::Tensor& slots, int64_t head_size) {
-  const auto scale = [&](int64_t part) {
-    return slots.narrow(-1, 2 * head_size + 4 * part, 4).contiguous().view(at::kFloat);
-  };
-  return at::cat({slots.narrow(-1, 0, head_size).to(at::kFloat) * scale(0),
-                  slots.narrow(-1, head_size, head_size).to(at::kFloat) * scale(1)},
-                 -1);
+// Slots of an fp8 cache, [.., 2 D + 2] (kv_float8.h).
+at::Tensor float8_slots(const at::Tensor& keys, const at::Tensor& values) {
+  std::vector<at::Tensor> numbers, scales;
+  for (const at::Tensor& x : {keys.to(at::kFloat), values.to(at::kFloat)}) {
+    const at::Tensor largest = x.abs().amax(-1, true);
+    // largest / 2^e is in [1/2, 1), the number in [128, 256); 2^-126 is float32's smallest.
+    const at::Tensor power = (std::get<1>(at::frexp(largest)) - 8).clamp_min(-126);
+    const at::Tensor is_number = largest.isfinite();
+    const at::Tensor scaled = at::ldexp(x, -power).masked_fill(is_number.logical_not(), 0);
+    numbers.push_back(scaled.to(at::kFloat8_e4m3fn).view(at::kByte));
+    scales.push_back((power + 127).masked_fill(is_number.logical_not(), 255).to(at::kByte));
+  }
+  return at::cat({numbers[0], numbers[1], scales[0], scales[1]}, -1);
+}
+
+// Keys and values [.., 2 D] of slots with scales.
+at::Tensor dequantize_slots(const at::Tensor& slots, KvFormat format, int64_t head_size) {
+  std::vector<at::Tensor> parts;
+  for (int64_t part = 0; part < 2; ++part) {
+    const at::Tensor numbers = slots.narrow(-1, part * head_size, head_size);
+    if (format == KvFormat::kInt8) {
+      const at::Tensor scale = slots.narrow(-1, 2 * head_size + 4 * part, 4).contiguous();
+      parts.push_back(numbers.to(at::kFloat) * scale.view(at::kFloat));
+    } else {
+      const at::Tensor scale = slots.narrow(-1, 2 * head_size + part, 1).to(at::kInt);
+      const at::Tensor values = numbers.contiguous().view(at::kFloat8_e4m3fn).to(at::kFloat);
+      parts.push_back(at::ldexp(values, scale - 127)
+                          .masked_fill(scale == 255, std::numeric_limits<float>::quiet_NaN()));
+    }
+  }
+  return at::cat(parts, -1);
+}
+
+at::Tensor slots_of(const at::Tensor& keys, const at::Tensor& values, KvFormat format,
+                    at::ScalarType type) {
+  switch (format) {
+    case KvFormat::kInt8:
+      return int8_slots(keys, values);
+    case KvFormat::kFloat8:
+      return float8_slots(keys, values);
+    case KvFormat::kModel:
+      break;
+  }
+  return at::cat({keys, values}, 2).to(type);
 }
 
 // One sequence's share of an attention call.
@@ -173,8 +213,7 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
     queries = rotate(queries, angles);
     keys = rotate(keys, angles);
   }
-  const at::Tensor slots = sizes.int8_cache ? quantize_slots(keys, values)
-                                            : at::cat({keys, values}, 2).to(cache.scalar_type());
+  const at::Tensor slots = slots_of(keys, values, sizes.cache_format, cache.scalar_type());
   const at::Tensor by_slot = cache.transpose(1, 2);  // [N, S, Hkv, 2 D]
   const at::Tensor starts = plan[kSequenceStarts].cpu();
   const at::Tensor contexts = plan[kContextLengths].cpu();
@@ -195,7 +234,9 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
         slots.narrow(0, rows.first_row, rows.num_rows));
     const at::Tensor read = by_slot.index({block, slot});
     const at::Tensor wide =  // [context, Hkv, 2 D]
-        sizes.int8_cache ? dequantize_slots(read, head_size).to(heads.scalar_type()) : widen(read);
+        sizes.cache_format == KvFormat::kModel
+            ? widen(read)
+            : dequantize_slots(read, sizes.cache_format, head_size).to(heads.scalar_type());
     const at::Tensor context = wide.repeat_interleave(num_heads / num_kv_heads, 1).transpose(0, 1);
     const at::Tensor query = queries.narrow(0, rows.first_row, rows.num_rows).transpose(0, 1);
     const at::Tensor scores =

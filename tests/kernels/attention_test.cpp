@@ -18,7 +18,7 @@
 namespace sluice::kernels::testing {
 namespace {
 
-// The models' dtypes with a cache of their own, and of int8.
+// The models' dtypes with a cache of their own, of int8 and, on GPUs, of fp8.
 struct Format {
   at::ScalarType type;
   KvFormat cache;
@@ -29,16 +29,19 @@ std::vector<Format> formats() {
   if (test_device::is_slow()) {
     return {{at::kFloat, KvFormat::kModel},
             {at::kBFloat16, KvFormat::kModel},
-            {at::kHalf, KvFormat::kInt8}};
+            {at::kHalf, KvFormat::kInt8},
+            {at::kBFloat16, KvFormat::kFloat8}};
   }
   for (const at::ScalarType type : kDtypes) {
     for (const KvFormat cache : {KvFormat::kModel, KvFormat::kInt8}) all.push_back({type, cache});
+    if (!device().is_cpu()) all.push_back({type, KvFormat::kFloat8});
   }
   return all;
 }
 
 std::ostream& operator<<(std::ostream& out, const Format& format) {
-  return out << format.type << (format.cache == KvFormat::kInt8 ? " with int8 cache" : "");
+  const char* caches[] = {"", " with int8 cache", " with fp8 cache"};
+  return out << format.type << caches[static_cast<int>(format.cache)];
 }
 
 struct Shape {
@@ -93,7 +96,7 @@ class World {
   // `decodes` of them one by one. All memory that a step may not read holds NaN.
   std::vector<at::Tensor> run(int64_t chunk, int64_t decodes = 0) const {
     at::Tensor cache = new_cache(type_);
-    // The pattern is a NaN in each dtype, and in an int8 cache's scales.
+    // The pattern is a NaN in each dtype, and in the scales of a cache of bytes.
     std::memset(cache.data_ptr(), 0xff, cache.nbytes());
     std::vector<std::vector<at::Tensor>> outputs(lengths_.size());
     std::vector<int64_t> done(lengths_.size(), 0);
@@ -162,10 +165,9 @@ class World {
 
  private:
   at::Tensor new_cache(at::ScalarType type) const {
-    const bool is_int8 = format_ == KvFormat::kInt8;
     return at::zeros(kv_cache_shape({num_blocks_, shape_.kv_heads, shape_.block_size,
                                      shape_.head_size, format_}),
-                     at::TensorOptions().dtype(is_int8 ? at::kChar : type));
+                     at::TensorOptions().dtype(cache_type(format_, type)));
   }
 
   int64_t blocks_of(int64_t length) const {

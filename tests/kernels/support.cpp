@@ -38,6 +38,10 @@ at::Tensor int_tensor(const std::vector<int32_t>& values) {
   return tensor;
 }
 
+at::ScalarType cache_type(KvFormat format, at::ScalarType type) {
+  return format == KvFormat::kInt8 ? at::kChar : format == KvFormat::kFloat8 ? at::kByte : type;
+}
+
 bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor left = a.contiguous();
   const at::Tensor right = b.contiguous();

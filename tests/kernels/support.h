@@ -10,6 +10,7 @@
 
 #include "kernels/compute.h"
 #include "kernels/device.h"
+#include "kernels/kv_layout.h"
 #include "kernels/quantize.h"
 
 // What the kernel tests share. Every test runs on the device of tests/device, and on the CPU on the
@@ -31,6 +32,9 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b);
 // |actual - expected| <= tolerance for each element; a failure names the worst one.
 ::testing::AssertionResult close(const at::Tensor& actual, const at::Tensor& expected,
                                  const at::Tensor& tolerance);
+
+// The dtype of the cache of a model of `type`.
+at::ScalarType cache_type(KvFormat format, at::ScalarType type);
 
 // The device under test. Requires: KernelTest's SetUp().
 Device& device();

@@ -161,6 +161,7 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
   const AttentionOperands operands{qkv, positions, cache, plan, rope, alibi_slopes};
   const AttentionSizes sizes = check_attention(operands, num_heads, num_kv_heads, window);
   check_attention_plan(operands, sizes);
+  TORCH_CHECK(sizes.cache_format != KvFormat::kFloat8, "an fp8 cache is for GPUs");
   TORCH_CHECK(sizes.head_size <= kMaxHeadSize, "head size is ", sizes.head_size, ", limit is ",
               kMaxHeadSize);
   at::Tensor output =
@@ -170,7 +171,7 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
   args.qkv = qkv.const_data_ptr();
   args.positions = positions.const_data_ptr<int32_t>();
   args.cache = cache.data_ptr();
-  args.int8_cache = sizes.int8_cache;
+  args.int8_cache = sizes.cache_format == KvFormat::kInt8;
   args.starts = plan[kSequenceStarts].const_data_ptr<int32_t>();
   args.contexts = plan[kContextLengths].const_data_ptr<int32_t>();
   args.tables = plan[kBlockTables].const_data_ptr<int32_t>();

@@ -214,7 +214,7 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& positions, at::Ten
       empty_output({sizes.num_tokens, num_heads * sizes.head_size}, qkv.scalar_type(), device);
   AttentionArgs args;
   args.type = dtype_of(qkv);
-  args.int8_cache = sizes.int8_cache;
+  args.cache_format = sizes.cache_format;
   args.qkv = pointer(device, qkv);
   args.positions = pointer<int32_t>(device, positions);
   args.cache = const_cast<void*>(pointer(device, cache));

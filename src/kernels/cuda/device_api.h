@@ -5,6 +5,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/dtype.h"
+#include "kernels/kv_layout.h"
 #include "kernels/weight_format.h"
 
 // The seam between Sluice and its CUDA kernels: plain structs and one table of functions, without
@@ -134,10 +135,10 @@ struct LinearArgs {
 };
 
 // operators.h says what attention does. The cache is [N, Hkv, S, 2 D]: a slot's key, then its
-// value.
+// value; after a head's slots, where the format has scales, those of its slots in order.
 struct AttentionArgs {
   DType type = DType::kBF16;
-  bool int8_cache = false;  // [N, Hkv, S, 2 D + 8] int8, kv_int8.h
+  KvFormat cache_format = KvFormat::kModel;  // kv_layout.h
   const void* qkv = nullptr;
   const int32_t* positions = nullptr;
   void* cache = nullptr;

@@ -35,13 +35,13 @@ std::vector<AttentionShape> shapes(size_t stride = 1) {
   };
   std::vector<AttentionShape> all, some;
   for (const DType type : {DType::kBF16, DType::kF16, DType::kF32}) {
-    for (const bool int8_cache : {false, true}) {
+    for (const KvFormat cache : {KvFormat::kModel, KvFormat::kInt8, KvFormat::kFloat8}) {
       for (size_t i = 0; i < plain.size(); ++i) {
         if (type == DType::kF16 && i % 3 != 1) continue;
         if (type == DType::kF32 && i % 3 != 0) continue;
         AttentionShape& shape = all.emplace_back(plain[i]);
         shape.type = type;
-        shape.int8_cache = int8_cache;
+        shape.cache = cache;
       }
     }
   }

@@ -11,6 +11,7 @@
 
 #include "host_memory.h"
 #include "kernels/cuda/device/kernels.h"
+#include "kernels/kv_float8.h"
 #include "kernels/kv_int8.h"
 #include "numbers.h"
 
@@ -78,7 +79,8 @@ double unit_roundoff(DType type) {
 
 std::ostream& operator<<(std::ostream& out, const AttentionShape& s) {
   const char* types[] = {"float32", "float16", "bfloat16"};
-  return out << types[static_cast<int>(s.type)] << (s.int8_cache ? " with int8 cache" : "")
+  const char* caches[] = {"", " with int8 cache", " with fp8 cache"};
+  return out << types[static_cast<int>(s.type)] << caches[static_cast<int>(s.cache)]
              << " H=" << s.heads << " Hkv=" << s.kv_heads << " D=" << s.head_size
              << " S=" << s.block_size << " rotary=" << s.rotary_size << " window=" << s.window
              << " alibi=" << s.alibi;
@@ -87,9 +89,9 @@ std::ostream& operator<<(std::ostream& out, const AttentionShape& s) {
 // The layer's pool, which outlives a step.
 struct AttentionWorld::Device {
   explicit Device(const AttentionWorld& world)
-      : slot_bytes(world.shape_.int8_cache
-                       ? 2 * world.shape_.head_size + 8
-                       : 2 * world.shape_.head_size * size_of(world.shape_.type)),
+      : slot_bytes(2 * world.shape_.head_size *
+                       (world.shape_.cache == KvFormat::kModel ? size_of(world.shape_.type) : 1) +
+                   kv_scale_bytes(world.shape_.cache)),
         head_bytes(world.shape_.block_size * slot_bytes),
         cache(static_cast<size_t>(world.num_blocks_ * world.shape_.kv_heads * head_bytes)) {}
 
@@ -185,7 +187,7 @@ std::vector<unsigned char> AttentionWorld::step(Device& device,
   const DeviceBytes output(output_bytes);
   AttentionArgs args;
   args.type = shape_.type;
-  args.int8_cache = shape_.int8_cache;
+  args.cache_format = shape_.cache;
   args.qkv = qkv_bytes.data();
   args.positions = positions_bytes.data<int32_t>();
   args.cache = device.cache.data();
@@ -240,7 +242,7 @@ std::vector<std::vector<unsigned char>> AttentionWorld::run(int64_t chunk, int64
 
 std::vector<unsigned char> AttentionWorld::step_alone(const std::vector<StepRows>& rows) const {
   Device device(*this);
-  EXPECT_FALSE(shape_.int8_cache) << "written here as the model's numbers";
+  EXPECT_EQ(shape_.cache, KvFormat::kModel) << "written here as the model's numbers";
   for (const StepRows& part : rows) {
     for (int64_t position = 0; position < part.first; ++position) {
       const int64_t block =
@@ -279,12 +281,20 @@ std::vector<float> AttentionWorld::head(size_t sequence, int64_t position, int64
 
 std::vector<double> AttentionWorld::cached(const std::vector<float>& head) const {
   std::vector<double> result;
-  if (!shape_.int8_cache) {
+  if (shape_.cache == KvFormat::kModel) {
     for (const float x : head) result.push_back(rounded(x, shape_.type));
     return result;
   }
   float largest = 0;
   for (const float x : head) largest = std::max(largest, std::abs(x));
+  if (shape_.cache == KvFormat::kFloat8) {
+    const uint8_t scale = float8_scale(largest);
+    for (const float x : head) {
+      result.push_back(static_cast<double>(from_float8(to_float8(unscaled_float8(x, scale)))) *
+                       static_cast<double>(float8_scale_value(scale)));
+    }
+    return result;
+  }
   const float inverse = largest >= kSmallestQuantized ? 127.0f / largest : 0.0f;
   for (const float x : head) result.push_back(std::nearbyint(x * inverse) * (largest * kInt8Step));
   return result;

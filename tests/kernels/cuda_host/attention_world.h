@@ -13,7 +13,7 @@ namespace sluice::kernels::cuda::host {
 
 struct AttentionShape {
   DType type = DType::kBF16;
-  bool int8_cache = false;
+  KvFormat cache = KvFormat::kModel;
   int64_t heads = 4;
   int64_t kv_heads = 4;
   int64_t head_size = 64;

@@ -126,7 +126,8 @@ AttentionStep make_step(const AttentionArgs& args, const Sharing& sharing) {
   step.max_parts = static_cast<int>(sharing.max_parts);
   step.all_by_parts = sharing.all_by_parts;
   step.scale = args.scale * kLog2E;
-  step.value_scale = args.int8_cache && uses_tensors(args) ? 1 / kWeightScale : 1;
+  step.value_scale =
+      args.cache_format != KvFormat::kModel && uses_tensors(args) ? 1 / kWeightScale : 1;
   return step;
 }
 
@@ -145,12 +146,14 @@ Status merge_parts(const AttentionStep& step, int64_t rows, Stream stream) {
 
 bool uses_tensors(const AttentionArgs& args) {
   if (args.type == DType::kF32 || args.head_size > 256) return false;
-  if (!args.int8_cache) return args.head_size % 8 == 0;
-  // The scales lie after the numbers: an odd number of them moves what follows by 8 bytes. And of
-  // 16 bytes each, 32 bits count no more than this.
-  const int64_t block_bytes = args.num_kv_heads * args.block_size * (2 * args.head_size + 8);
+  if (args.cache_format == KvFormat::kModel) return args.head_size % 8 == 0;
+  // The scales lie after the numbers and move what follows. And of 16 bytes each, 32 bits count no
+  // more than this.
+  const int64_t scale_bytes = kv_scale_bytes(args.cache_format);
+  const int64_t block_bytes =
+      args.num_kv_heads * args.block_size * (2 * args.head_size + scale_bytes);
   constexpr int64_t kMostBytes = int64_t{1} << 36;
-  return args.head_size % 16 == 0 && args.block_size % 2 == 0 &&
+  return args.head_size % 16 == 0 && args.block_size * scale_bytes % 16 == 0 &&
          args.num_blocks * block_bytes < kMostBytes;
 }
 
@@ -166,6 +169,8 @@ Status attention(const AttentionArgs& args, Stream stream) {
   if (status != kSuccess) return status;
   if (!uses_tensors(args)) {
     status = attend_plain(args, step, stream);
+  } else if (args.cache_format == KvFormat::kFloat8) {
+    status = attend_float8(args, step, stream);
   } else if (args.type == DType::kF16) {
     status = attend_f16(args, step, stream);
   } else {

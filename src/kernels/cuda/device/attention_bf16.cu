@@ -3,8 +3,8 @@
 namespace sluice::kernels::cuda {
 
 Status attend_bf16(const AttentionArgs& args, const AttentionStep& step, Stream stream) {
-  return args.int8_cache ? attend_tensor_of<BFloat16, int8_t>(step, stream)
-                         : attend_tensor_of<BFloat16, BFloat16>(step, stream);
+  return args.cache_format == KvFormat::kInt8 ? attend_tensor_of<BFloat16, int8_t>(step, stream)
+                                              : attend_tensor_of<BFloat16, BFloat16>(step, stream);
 }
 
 }  // namespace sluice::kernels::cuda

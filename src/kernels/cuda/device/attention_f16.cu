@@ -3,8 +3,8 @@
 namespace sluice::kernels::cuda {
 
 Status attend_f16(const AttentionArgs& args, const AttentionStep& step, Stream stream) {
-  return args.int8_cache ? attend_tensor_of<Half, int8_t>(step, stream)
-                         : attend_tensor_of<Half, Half>(step, stream);
+  return args.cache_format == KvFormat::kInt8 ? attend_tensor_of<Half, int8_t>(step, stream)
+                                              : attend_tensor_of<Half, Half>(step, stream);
 }
 
 }  // namespace sluice::kernels::cuda

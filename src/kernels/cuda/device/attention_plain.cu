@@ -23,8 +23,10 @@ __device__ inline float2 load_pair(const float* x) {
 }
 template <typename C>
 __device__ inline float2 load_pair(const C* x) {
-  if constexpr (sizeof(C) == 1) {
+  if constexpr (__is_same(C, int8_t)) {
     return make_float2(static_cast<float>(x[0]), static_cast<float>(x[1]));
+  } else if constexpr (__is_same(C, Float8)) {
+    return make_float2(from_float8(x[0]), from_float8(x[1]));
   } else {
     return make_float2(to_float(x[0]), to_float(x[1]));
   }
@@ -123,15 +125,14 @@ class PlainAttention {
     float score = kNothing;
     if (is_seen) {
       const int slot = key % step_.block_size;
-      const int64_t head = head_offset(step_, table_[key / step_.block_size], head_ / step_.sharing,
-                                       static_cast<int>(sizeof(C))) /
-                           static_cast<int64_t>(sizeof(C));
+      const int64_t head =
+          head_offset<C>(step_, table_[key / step_.block_size], head_ / step_.sharing) /
+          static_cast<int64_t>(sizeof(C));
       offset = head + int64_t{2} * slot * step_.head_size;
       if constexpr (sizeof(C) == 1) {
-        const auto* all =
-            reinterpret_cast<const float*>(static_cast<const C*>(step_.cache) + head +
-                                           int64_t{2} * step_.block_size * step_.head_size);
-        scales = make_float2(all[2 * slot], all[2 * slot + 1]);
+        const C* all = static_cast<const C*>(step_.cache) + head +
+                       int64_t{2} * step_.block_size * step_.head_size;
+        scales = CacheNumbers<C>::values(CacheNumbers<C>::load(all, slot));
       }
       score = product(static_cast<const C*>(step_.cache) + offset) * (step_.scale * scales.x);
       if (step_.slopes != nullptr) {
@@ -259,8 +260,15 @@ Status attend_plain_as(const AttentionStep& step, Stream stream) {
 
 template <typename T>
 Status attend_plain_of(const AttentionArgs& args, const AttentionStep& step, Stream stream) {
-  return args.int8_cache ? attend_plain_as<T, int8_t>(step, stream)
-                         : attend_plain_as<T, T>(step, stream);
+  switch (args.cache_format) {
+    case KvFormat::kInt8:
+      return attend_plain_as<T, int8_t>(step, stream);
+    case KvFormat::kFloat8:
+      return attend_plain_as<T, Float8>(step, stream);
+    case KvFormat::kModel:
+      break;
+  }
+  return attend_plain_as<T, T>(step, stream);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/device/intrinsics.cuh"
+#include "kernels/cuda/device/attention_numbers.cuh"
 
 // What attention's kernels share: their arguments, which keys a row sees, in which parts, and how
 // the parts' results are put together.
@@ -20,8 +20,8 @@ inline constexpr float kNothing = -__builtin_huge_valf();  // the score of a key
 
 // An attention call. Scores are in units of ln 2, so that e^x is 2^score.
 //
-// A block and KV head of the cache hold S slots of a key's and a value's D numbers each; of int8,
-// after all of these, S pairs of float32 scales, of the slot's key and of its value.
+// A block and KV head of the cache hold S slots of a key's and a value's D numbers each; of 8-bit
+// numbers, after all of these, S pairs of scales, of the slot's key and of its value.
 struct AttentionStep {
   const void* qkv = nullptr;
   const int32_t* positions = nullptr;
@@ -173,10 +173,10 @@ __device__ inline int position_of(const AttentionStep& step, int sequence, int t
 }
 
 // Where a block's keys of one KV head begin in the cache, in bytes.
-__device__ inline int64_t head_offset(const AttentionStep& step, int block, int kv_head,
-                                      int number_bytes) {
-  const int64_t slot_bytes = int64_t{2} * step.head_size * number_bytes +
-                             (number_bytes == 1 ? static_cast<int64_t>(sizeof(float2)) : 0);
+template <typename C>
+__device__ inline int64_t head_offset(const AttentionStep& step, int block, int kv_head) {
+  const int64_t slot_bytes =
+      int64_t{2} * step.head_size * static_cast<int64_t>(sizeof(C)) + CacheNumbers<C>::kScaleBytes;
   return (int64_t{block} * step.num_kv_heads + kv_head) * step.block_size * slot_bytes;
 }
 

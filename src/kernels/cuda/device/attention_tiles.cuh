@@ -12,7 +12,7 @@ namespace sluice::kernels::cuda {
 // A value's scale goes into its key's weight. So that float16 has room for small ones, with this.
 inline constexpr float kWeightScale = 64;
 
-// What a kernel is compiled for. C is what the cache holds: T, or int8_t.
+// What a kernel is compiled for. C is what the cache holds: T, int8_t or Float8.
 template <typename T_, typename C_, int kSize_, bool kWalks_>
 struct Tiles {
   using T = T_;
@@ -21,7 +21,7 @@ struct Tiles {
   // A block has many query vectors and walks all of their keys; or one warp has 16 and takes a
   // part.
   static constexpr bool kWalks = kWalks_;
-  static constexpr bool kIsInt8 = sizeof(C) == 1;
+  static constexpr bool kIsBytes = sizeof(C) == 1;  // and has scales
   static constexpr bool kIsLarge = kSize > 128;
   static constexpr int kTileKeys = kIsLarge ? 32 : 64;  // of one step of the online softmax
   static constexpr int kWarps = !kWalks ? 1 : kIsLarge ? 2 : 4;
@@ -31,9 +31,9 @@ struct Tiles {
   static constexpr int kPlacesOfTile = 2 * kTileKeys / kPlaceKeys;  // keys', then values'
   static constexpr int kRowBytes = kSize * static_cast<int>(sizeof(C));
   static constexpr int kChunks = kRowBytes / 16;  // that a lane copies
-  // So that lanes that read together meet in different banks: of keys a lane reads 16 bytes (int8:
-  // 8) of row l / 4 from l % 4 on, of values see add_values.
-  static constexpr int kKeyStride = kRowBytes + (kIsInt8 ? 32 : 64);
+  // So that lanes that read together meet in different banks: of keys a lane reads 16 bytes (of
+  // bytes: 8) of row l / 4 from l % 4 on, of values see add_values.
+  static constexpr int kKeyStride = kRowBytes + (kIsBytes ? 32 : 64);
   static constexpr int kValueStride = kRowBytes + 16;
   static constexpr int kPlaceBytes = kPlaceKeys * kKeyStride;
   static constexpr int kPlaces = kWalks || kIsLarge ? 4 : kRowBytes > 128 ? 6 : 8;
@@ -42,7 +42,7 @@ struct Tiles {
   static_assert(kChunks <= kWarpThreads);
   // The block's memory: ring | scales of a tile, a warp | with kIsLarge: queries, a warp | with
   // kWalks: merged values, a thread.
-  static constexpr int kScaleBytes = kIsInt8 ? kTileKeys * static_cast<int>(sizeof(float2)) : 0;
+  static constexpr int kScaleBytes = kIsBytes ? kTileKeys * static_cast<int>(sizeof(float2)) : 0;
   static constexpr int kScalesAt = kPlaces * kPlaceBytes;
   static constexpr int kQueriesAt = kScalesAt + kWarps * kScaleBytes;
   static constexpr int kMergedAt = kQueriesAt + (kIsLarge ? kThreads * kSize : 0);
@@ -52,6 +52,8 @@ struct Tiles {
 // Copies a sequence's keys and values of one KV head, tile after tile.
 template <typename Tiles>
 class Loader {
+  using Scales = typename CacheNumbers<typename Tiles::C>::Scales;
+
  public:
   // Reads positions [first, last) only.
   __device__ Loader(const AttentionStep& step, int sequence, int kv_head, int first, int last)
@@ -68,7 +70,7 @@ class Loader {
   __device__ __forceinline__ void copy(int index, unsigned char* place) {
     if (index == 0) begin_tile();
     if (position_ - Tiles::kTileKeys >= last_) return;
-    if constexpr (Tiles::kIsInt8) {
+    if constexpr (Tiles::kIsBytes) {
       if (index == Tiles::kPlacesOfTile / 2) store_scales();
     }
     constexpr int kRowsAtOnce = kWarpThreads / Tiles::kChunks;
@@ -107,11 +109,10 @@ class Loader {
   static constexpr int kLaneKeys = Tiles::kTileKeys / kWarpThreads;  // of a tile
   static constexpr uint32_t kNoSlot = 0xffffffffu;
 
-  // A slot's place in the cache counts in slots or, of int8, where scales lie between them, in 16
-  // bytes.
+  // A slot's place in the cache counts in slots or, where scales lie between them, in 16 bytes.
   __device__ uint32_t slot_unit() const {
-    return Tiles::kIsInt8 ? 16u
-                          : static_cast<uint32_t>(step_.head_size) * 2 * sizeof(typename Tiles::C);
+    return Tiles::kIsBytes ? 16u
+                           : static_cast<uint32_t>(step_.head_size) * 2 * sizeof(typename Tiles::C);
   }
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % kWarpThreads; }
   __device__ static int warp() { return static_cast<int>(threadIdx.x) / kWarpThreads; }
@@ -129,13 +130,13 @@ class Loader {
     for (int i = 0; i < kLaneKeys; ++i) {
       const int slot = (position_ + i * kWarpThreads + lane()) % step_.block_size;
       const bool is_read = blocks_[i] >= 0;
-      if constexpr (Tiles::kIsInt8) {
-        const int64_t head = head_offset(step_, blocks_[i], kv_head_, 1);
+      if constexpr (Tiles::kIsBytes) {
+        const int64_t head = head_offset<typename Tiles::C>(step_, blocks_[i], kv_head_);
         const int64_t numbers = int64_t{2} * step_.head_size;
         slots_[i] = static_cast<uint32_t>((head + slot * numbers) / 16);
         const auto* scales = static_cast<const unsigned char*>(step_.cache) + head +
-                             step_.block_size * numbers + slot * sizeof(float2);
-        scales_[i] = is_read ? *reinterpret_cast<const float2*>(scales) : make_float2(0, 0);
+                             step_.block_size * numbers + slot * sizeof(Scales);
+        scales_[i] = is_read ? *reinterpret_cast<const Scales*>(scales) : Scales{};
       } else {
         slots_[i] = static_cast<uint32_t>(
             (blocks_[i] * step_.num_kv_heads + kv_head_) * step_.block_size + slot);
@@ -149,7 +150,8 @@ class Loader {
   // Of the tile that begin_tile began.
   __device__ void store_scales() {
     for (int i = 0; i < kLaneKeys; ++i) {
-      scales()[i * kWarpThreads + lane()] = make_float2(scales_[i].x, scales_[i].y * kWeightScale);
+      const float2 values = CacheNumbers<typename Tiles::C>::values(scales_[i]);
+      scales()[i * kWarpThreads + lane()] = make_float2(values.x, values.y * kWeightScale);
     }
   }
 
@@ -161,37 +163,18 @@ class Loader {
   int position_;               // of the tile that is copied next
   int blocks_[kLaneKeys];      // its, of positions `lane` and `lane` + 32; -1: not to be read
   uint32_t slots_[kLaneKeys];  // of the same positions in the tile that is copied now
-  float2 scales_[kLaneKeys];   // and their scales
+  Scales scales_[kLaneKeys];   // and their scales
 };
-
-// Four int8 numbers as pairs of T; exact.
-template <typename T>
-__device__ inline uint2 widen_bytes(uint32_t bytes) {
-  if constexpr (__is_same(T, Half)) {
-    // 0x6400 + u is 1024 + u.
-    const uint32_t moved = bytes ^ 0x80808080u;
-    constexpr uint32_t kMinus1152 = 0xe480e480u;
-    return make_uint2(add_pairs<T>(__byte_perm(moved, 0x64646464u, 0x4140), kMinus1152),
-                      add_pairs<T>(__byte_perm(moved, 0x64646464u, 0x4342), kMinus1152));
-  } else {
-    // 0x4300 + u is 128 + u for u of 7 bits, and 0x4380 is 256: the byte's sign counts 128.
-    const auto widen = [](uint32_t pair) {
-      return add_pairs<T>(pair & 0xff7fff7fu, (pair & 0xff80ff80u) ^ 0x80008000u);
-    };
-    return make_uint2(widen(__byte_perm(bytes, 0x43434343u, 0x4140)),
-                      widen(__byte_perm(bytes, 0x43434343u, 0x4342)));
-  }
-}
 
 // Of 32 numbers of a key's row, in the order of layout.h: what warp_multiply takes for the first 16
 // (x, y) and for the others (z, w).
 template <typename Tiles>
 __device__ inline uint4 load_key(const unsigned char* row, int pair) {
   const int quarter = static_cast<int>(threadIdx.x) % 4;
-  if constexpr (Tiles::kIsInt8) {
+  if constexpr (Tiles::kIsBytes) {
     const uint2 bytes = *reinterpret_cast<const uint2*>(row + pair * 32 + quarter * 8);
-    const uint2 first = widen_bytes<typename Tiles::T>(bytes.x);
-    const uint2 second = widen_bytes<typename Tiles::T>(bytes.y);
+    const uint2 first = widen_bytes<typename Tiles::T, typename Tiles::C>(bytes.x);
+    const uint2 second = widen_bytes<typename Tiles::T, typename Tiles::C>(bytes.y);
     return make_uint4(first.x, first.y, second.x, second.y);
   } else {
     return *reinterpret_cast<const uint4*>(row + pair * 64 + quarter * 16);
@@ -202,8 +185,8 @@ __device__ inline uint4 load_key(const unsigned char* row, int pair) {
 template <typename Tiles>
 __device__ inline int value_index(int n, int odd) {
   const int quarter = static_cast<int>(threadIdx.x) % 4;
-  // Int8 numbers come four in a register, so neighbouring numbers go to different products.
-  if constexpr (Tiles::kIsInt8) return n / 4 * 32 + quarter * 8 + odd * 4 + n % 4;
+  // Bytes come four in a register, so neighbouring numbers go to different products.
+  if constexpr (Tiles::kIsBytes) return n / 4 * 32 + quarter * 8 + odd * 4 + n % 4;
   return n * 8 + quarter * 2 + odd;
 }
 
@@ -241,23 +224,21 @@ __device__ inline uint32_t pair_mask(int key, int first, int last) {
 template <typename Tiles, typename Use>
 __device__ inline void for_each_value(const unsigned char* rows, Use use) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  if constexpr (Tiles::kIsInt8) {
+  if constexpr (Tiles::kIsBytes) {
     const unsigned char* own = rows + lane % 4 * 2 * Tiles::kValueStride + lane / 4 * 4;
     const auto word = [&](int key, int offset) {
       return *reinterpret_cast<const uint32_t*>(own + key * Tiles::kValueStride + offset);
     };
 #pragma unroll
     for (int n = 0; n < Tiles::kSize / 8; n += 4) {
-      const uint32_t w0 = word(0, n * 8), w1 = word(1, n * 8);
-      const uint32_t w8 = word(8, n * 8), w9 = word(9, n * 8);
-      const uint2 low01 = widen_bytes<typename Tiles::T>(__byte_perm(w0, w1, 0x5140));
-      const uint2 high01 = widen_bytes<typename Tiles::T>(__byte_perm(w0, w1, 0x7362));
-      const uint2 low89 = widen_bytes<typename Tiles::T>(__byte_perm(w8, w9, 0x5140));
-      const uint2 high89 = widen_bytes<typename Tiles::T>(__byte_perm(w8, w9, 0x7362));
-      use(n, make_uint2(low01.x, low89.x));
-      use(n + 1, make_uint2(low01.y, low89.y));
-      use(n + 2, make_uint2(high01.x, high89.x));
-      use(n + 3, make_uint2(high01.y, high89.y));
+      const uint4 first =
+          widen_both<typename Tiles::T, typename Tiles::C>(word(0, n * 8), word(1, n * 8));
+      const uint4 second =
+          widen_both<typename Tiles::T, typename Tiles::C>(word(8, n * 8), word(9, n * 8));
+      use(n, make_uint2(first.x, second.x));
+      use(n + 1, make_uint2(first.y, second.y));
+      use(n + 2, make_uint2(first.z, second.z));
+      use(n + 3, make_uint2(first.w, second.w));
     }
   } else {
     const unsigned char* own = rows + lane % 16 * Tiles::kValueStride + lane / 16 * 16;

@@ -208,7 +208,7 @@ class Attention {
 #pragma unroll
     for (int j = 0; j < Tiles::kTileKeys / 8; ++j) {
       float scale[2] = {step_.scale, step_.scale};
-      if constexpr (Tiles::kIsInt8) {
+      if constexpr (Tiles::kIsBytes) {
         const float2* scales = Loader<Tiles>::scales() + first_key() + key_of(j, 0);
         scale[0] *= scales[0].x;
         scale[1] *= scales[1].x;
@@ -281,7 +281,7 @@ class Attention {
         softmax_[e / 2].total += scores_[j][e];
       }
     }
-    if constexpr (Tiles::kIsInt8) scale_weights(tile);
+    if constexpr (Tiles::kIsBytes) scale_weights(tile);
 #pragma unroll
     for (int i = 0; i < Tiles::kTileKeys / 16; ++i) {
       const float(&low)[4] = scores_[2 * i];
@@ -330,7 +330,7 @@ class Attention {
   __device__ __forceinline__ void add_masked_values(int begin, const uint4& weights,
                                                     const unsigned char* rows) {
     bool by_vector = false;
-    if constexpr (!Tiles::kIsInt8) by_vector = is_any_infinite<Tiles>(rows);
+    if constexpr (!Tiles::kIsBytes) by_vector = is_any_infinite<Tiles>(rows);
     const int count = by_vector ? 16 : 1;
 #pragma unroll 1
     for (int i = 0; i < count; ++i) {
@@ -430,7 +430,7 @@ class Attention {
     for (int n = 0; n < kValueTiles; ++n) {
       const int number = value_index<Tiles>(n, 0);
       if (number >= size) continue;
-      if constexpr (Tiles::kIsInt8) {
+      if constexpr (Tiles::kIsBytes) {
         values[number] = sums_[n][2 * r];
         values[value_index<Tiles>(n, 1)] = sums_[n][2 * r + 1];
       } else {
@@ -454,13 +454,13 @@ class Attention {
     const float factor = output_factor(step_, state);
     T* output = static_cast<T*>(step_.output) +
                 (int64_t{vector.token} * step_.num_heads + vector.head) * step_.head_size;
-    constexpr int kTilesAtOnce = Tiles::kIsInt8 ? 4 : 1;
+    constexpr int kTilesAtOnce = Tiles::kIsBytes ? 4 : 1;
 #pragma unroll
     for (int n = 0; n < kValueTiles; n += kTilesAtOnce) {
       const int number = value_index<Tiles>(n, 0);
       if (number >= step_.head_size) continue;
       const auto value = [&](int i, int odd) { return output_value(r, n + i, odd, factor); };
-      if constexpr (Tiles::kIsInt8) {
+      if constexpr (Tiles::kIsBytes) {
         *reinterpret_cast<uint4*>(output + number) =
             make_uint4(pair_of<T>(value(0, 0), value(1, 0)), pair_of<T>(value(2, 0), value(3, 0)),
                        pair_of<T>(value(0, 1), value(1, 1)), pair_of<T>(value(2, 1), value(3, 1)));

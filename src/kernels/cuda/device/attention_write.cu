@@ -25,10 +25,11 @@ __device__ inline float rotated(const T* head, const float2* angles, int half, i
   return x;
 }
 
-// Such a head as int8 numbers, and their scale (kv_int8.h).
-template <typename T>
+// Such a head as numbers of 8 bits, and their scale (kv_int8.h, kv_float8.h): of `scales`, pairs of
+// a key's and a value's, number `scale_index`.
+template <typename T, typename C>
 __device__ inline void quantize_head(const T* head, const float2* angles, int half, int size,
-                                     int8_t* numbers, float* scale) {
+                                     C* numbers, void* scales, int scale_index) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   float largest = 0;
   float poison = 0;  // NaN if any number is not finite
@@ -42,12 +43,25 @@ __device__ inline void quantize_head(const T* head, const float2* angles, int ha
     poison += warp_shuffle_xor(poison, mask);
   }
   largest += poison;
-  const float inverse = largest >= kSmallestQuantized ? 127.0f / largest : 0.0f;
-  for (int i = lane; i < size; i += kWarpThreads) {
-    const float x = rotated(head, angles, half, i);
-    numbers[i] = static_cast<int8_t>(__float2int_rn(x * inverse));
+  if constexpr (__is_same(C, Float8)) {
+    const uint8_t scale = float8_scale(largest);
+    for (int i = lane; i < size; i += kWarpThreads) {
+      const float x = unscaled_float8(rotated(head, angles, half, i), scale);
+      if constexpr (kHasFloat8Units) {
+        numbers[i] = round_to_float8(x);
+      } else {
+        numbers[i] = to_float8(x);
+      }
+    }
+    if (lane == 0) static_cast<uint8_t*>(scales)[scale_index] = scale;
+  } else {
+    const float inverse = largest >= kSmallestQuantized ? 127.0f / largest : 0.0f;
+    for (int i = lane; i < size; i += kWarpThreads) {
+      const float x = rotated(head, angles, half, i);
+      numbers[i] = static_cast<int8_t>(__float2int_rn(x * inverse));
+    }
+    if (lane == 0) static_cast<float*>(scales)[scale_index] = largest * kInt8Step;
   }
-  if (lane == 0) *scale = largest * kInt8Step;
 }
 
 template <typename T, typename C>
@@ -59,12 +73,11 @@ __device__ inline void write_slot(const AttentionStep& step, int token, int kv_h
   const int block = step.tables[int64_t{sequence} * step.max_blocks + position / step.block_size];
   const int slot = position % step.block_size;
   const int size = step.head_size;
-  auto* keys = static_cast<unsigned char*>(step.cache) +
-               head_offset(step, block, kv_head, static_cast<int>(sizeof(C)));
+  auto* keys = static_cast<unsigned char*>(step.cache) + head_offset<C>(step, block, kv_head);
   C* numbers = reinterpret_cast<C*>(keys) + (int64_t{2} * slot + (is_value ? 1 : 0)) * size;
   if constexpr (sizeof(C) == 1) {
-    auto* scales = reinterpret_cast<float*>(keys + int64_t{2} * step.block_size * size);
-    quantize_head(head, angles, half, size, numbers, scales + 2 * slot + (is_value ? 1 : 0));
+    quantize_head(head, angles, half, size, numbers, keys + int64_t{2} * step.block_size * size,
+                  2 * slot + (is_value ? 1 : 0));
   } else {
     for (int i = lane; i < size; i += kWarpThreads) {
       numbers[i] = from_float<C>(rotated(head, angles, half, i));
@@ -110,8 +123,15 @@ Status write_as(const AttentionArgs& args, const AttentionStep& step, Stream str
                                  static_cast<unsigned>((heads + kWriteWarps - 1) / kWriteWarps)),
                   .threads = kWriteWarps * kWarpThreads,
                   .block_memory_bytes = 0};
-  return args.int8_cache ? launch(&write_kernel<T, int8_t>, grid, stream, step, first_head)
-                         : launch(&write_kernel<T, T>, grid, stream, step, first_head);
+  switch (args.cache_format) {
+    case KvFormat::kInt8:
+      return launch(&write_kernel<T, int8_t>, grid, stream, step, first_head);
+    case KvFormat::kFloat8:
+      return launch(&write_kernel<T, Float8>, grid, stream, step, first_head);
+    case KvFormat::kModel:
+      break;
+  }
+  return launch(&write_kernel<T, T>, grid, stream, step, first_head);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/device_api.h"
+#include "kernels/kv_float8.h"
 
 // All that the kernels take from CUDA beyond threadIdx, blockIdx, blockDim and gridDim: they
 // include nothing else of it, so that tests/kernels/cuda_host can give them a file of the same name
@@ -138,6 +139,45 @@ __device__ inline uint32_t add_pairs(uint32_t a, uint32_t b) {
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(kOnes), "r"(b));
   }
   return sum;
+}
+
+// a b of such pairs, each rounded to T.
+template <typename T>
+__device__ inline uint32_t multiply_pairs(uint32_t a, uint32_t b) {
+  uint32_t product;
+  if constexpr (__is_same(T, Half)) {
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  } else {
+    constexpr uint32_t kMinusZeros = 0x80008000u;  // compute capability 8 has no plain product
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(kMinusZeros));
+  }
+  return product;
+}
+
+// Whether the device has instructions for Float8's numbers. Those below are theirs alone.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+inline constexpr bool kHasFloat8Units = true;
+#else
+inline constexpr bool kHasFloat8Units = false;
+#endif
+
+// to_float8's bits.
+__device__ inline Float8 round_to_float8(float x) {
+  uint16_t pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(0.0f), "f"(x));
+  return {static_cast<uint8_t>(pair)};
+}
+
+// Four Float8 numbers as pairs of Half; exact.
+__device__ inline uint2 float8_to_half(uint32_t bytes) {
+  uint2 pairs;
+  asm("{\n\t.reg .b16 low, high;\n\t"
+      "mov.b32 {low, high}, %2;\n\t"
+      "cvt.rn.f16x2.e4m3x2 %0, low;\n\t"
+      "cvt.rn.f16x2.e4m3x2 %1, high;\n\t}"
+      : "=r"(pairs.x), "=r"(pairs.y)
+      : "r"(bytes));
+  return pairs;
 }
 
 // 16 bytes that are read once in a step: they leave no trace in the caches of a multiprocessor.

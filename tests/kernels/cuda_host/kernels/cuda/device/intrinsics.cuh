@@ -9,6 +9,7 @@
 #include "fibers.h"
 #include "host_stream.h"
 #include "kernels/cuda/device_api.h"
+#include "kernels/kv_float8.h"
 #include "numbers.h"
 #include "warp_units.h"
 
@@ -95,6 +96,30 @@ inline uint32_t add_pairs(uint32_t a, uint32_t b) {
            to_float(T{static_cast<uint16_t>(b >> shift)});
   };
   return pair_of<T>(sum(0), sum(16));
+}
+
+template <typename T>
+inline uint32_t multiply_pairs(uint32_t a, uint32_t b) {
+  const auto product = [&](int shift) {
+    return to_float(T{static_cast<uint16_t>(a >> shift)}) *
+           to_float(T{static_cast<uint16_t>(b >> shift)});
+  };
+  return pair_of<T>(product(0), product(16));
+}
+
+// As compute capability 8.0: kernels convert in steps of their own. Tests compare those with these.
+inline constexpr bool kHasFloat8Units = false;
+
+inline Float8 round_to_float8(float x) {
+  return to_float8(x);
+}
+
+inline uint2 float8_to_half(uint32_t bytes) {
+  const auto pair = [&](int shift) {
+    return pair_of<Half>(from_float8({static_cast<uint8_t>(bytes >> shift)}),
+                         from_float8({static_cast<uint8_t>(bytes >> (shift + 8))}));
+  };
+  return make_uint2(pair(0), pair(16));
 }
 
 inline uint4 load_once(const void* address) {
