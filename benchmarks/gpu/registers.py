@@ -45,7 +45,7 @@ def demangle(names: list[str]) -> list[str]:
                           check=True).stdout
     short = []
     for name in text.splitlines():
-        name = re.sub(r"\(anonymous namespace\)::|sluice::kernels::cuda::|^void ", "", name)
+        name = re.sub(r"\(anonymous namespace\)::|sluice::kernels::(cuda::)?|^void ", "", name)
         short.append(re.sub(r"\((?!anonymous).*$", "", name))
     return short
 

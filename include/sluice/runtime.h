@@ -28,7 +28,7 @@ struct RuntimeOptions {
   std::string dtype;        // f32 | f16 | bf16 | int8 | int4; empty: as each model's files have it
   int32_t num_threads = 0;  // compute threads; 0: one per core that this process may use
   int32_t block_size = 16;  // tokens per KV block
-  std::string kv_cache_dtype = "auto";   // auto (the model's dtype) | int8 | f32, f16, bf16
+  std::string kv_cache_dtype = "auto";   // auto (the model's dtype) | int8 | fp8 | f32, f16, bf16
   int32_t max_num_seqs = 64;             // sequences in one step
   int32_t max_num_batched_tokens = 512;  // tokens in one step
   int32_t max_model_len = 0;             // 0: the model's context length

@@ -62,10 +62,10 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
 
 void add_kv_dtype_flag(Flags& flags, std::string& target) {
   flags.add_choice({"--kv-cache-dtype", "DTYPE",
-                    "Numbers of the KV cache: auto (the model's dtype) or int8, which holds nearly "
-                    "twice as many tokens; part of the profile in answers",
+                    "Numbers of the KV cache: auto (the model's dtype), or int8 or (on a GPU) fp8, "
+                    "which hold nearly twice as many tokens; part of the profile in answers",
                     target},
-                   target, {"auto", "int8", "bf16", "f16", "f32"});
+                   target, {"auto", "int8", "fp8", "bf16", "f16", "f32"});
 }
 
 void add_limit_flags(Flags& flags, ServiceLimits& limits) {

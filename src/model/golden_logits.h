@@ -48,7 +48,7 @@ double golden_difference(const GoldenLogits& golden, const std::vector<std::vect
 struct GoldenPrecision {
   int32_t num_layers = 0;
   bool is_16_bit = false;  // activations: bf16 or f16
-  bool is_8_bit = false;   // 8-bit activations beside quantized weights, or an int8 KV cache
+  bool is_8_bit = false;   // 8-bit activations beside quantized weights, or a KV cache of 8 bits
 };
 double golden_bound(const GoldenPrecision& precision);
 

@@ -149,6 +149,9 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::load(const std::filesystem::pa
   if (!format) return std::unexpected(format.error());
   auto device = device_of(options);
   if (!device) return std::unexpected(device.error());
+  if (auto checked = check_kv_format(*format, **device, model->dtype); !checked) {
+    return std::unexpected(checked.error());
+  }
   std::unique_ptr<ModelRunner> runner(new ModelRunner(
       std::make_unique<State>(*std::move(model), **device, options.block_size, *format, pool)));
   auto tried = try_model(*runner, runner->state_->model.golden, options.block_size);

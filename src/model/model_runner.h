@@ -31,7 +31,7 @@ struct LoadOptions {
   int32_t max_model_len = 0;          // 0: the model's context length
   int32_t block_size = 16;            // S, tokens per KV block
   std::string dtype;           // "f32", "f16", "bf16", "int8", "int4"; empty: as the files have it
-  std::string kv_cache_dtype;  // "auto" or empty, "int8", or the model's own (kv_format.h)
+  std::string kv_cache_dtype;  // "auto" or empty, "int8", "fp8", or the model's own (kv_format.h)
   std::filesystem::path families;  // family files for a Hugging Face folder; empty: the built-in
   // Called while files are checked and weights packed: bytes done, bytes in all.
   std::function<void(int64_t, int64_t)> progress;

@@ -30,7 +30,7 @@ StepBatch make_step(std::span<const int32_t> tokens, size_t position, int32_t nu
 }
 
 bool has_8_bits(const ModelRunner& runner) {
-  return !runner.config().encoding.is_plain() || runner.kv_format() == kernels::KvFormat::kInt8;
+  return !runner.config().encoding.is_plain() || runner.kv_format() != kernels::KvFormat::kModel;
 }
 
 std::string three_digits(double value) {

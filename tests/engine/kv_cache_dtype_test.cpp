@@ -1,4 +1,4 @@
-// An int8 KV cache from end to end: what it changes, and that an answer tells it.
+// A KV cache of 8 bits from end to end: what it changes, and that an answer tells it.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -109,11 +109,43 @@ TEST_P(KvCacheDtypeTest, Int8CostsLessThanAPercentOfPerplexity) {
   EXPECT_LT((*int8)->models()[0].kv_bytes_per_token, (*plain)->models()[0].kv_bytes_per_token);
 }
 
-TEST_P(KvCacheDtypeTest, RefusesWhatTheModelIsNot) {
+TEST_P(KvCacheDtypeTest, Float8CostsAFewPercentOfPerplexity) {
+  if (test_device::name() == "cpu") GTEST_SKIP() << "an fp8 KV cache needs a GPU";
+  const auto plain = load("auto");
+  const auto fp8 = load("fp8");
+  ASSERT_TRUE(plain.has_value()) << plain.error().message;
+  ASSERT_TRUE(fp8.has_value()) << fp8.error().message;
+  const Answer expected = answer(**plain);
+  const Answer actual = answer(**fp8);
+  RecordProperty("perplexity", std::to_string(std::exp(-expected.mean_logprob)));
+  RecordProperty("perplexity_fp8", std::to_string(std::exp(-actual.mean_logprob)));
+  EXPECT_NEAR(actual.mean_logprob, expected.mean_logprob, 0.03);
+  EXPECT_NE(actual.mean_logprob, expected.mean_logprob);
+  ASSERT_EQ(actual.tokens.size(), expected.tokens.size());
+  EXPECT_EQ(actual.profile, expected.profile + "+kvf8");
+  // A scale is a byte in place of four.
+  const auto int8 = load("int8");
+  ASSERT_TRUE(int8.has_value()) << int8.error().message;
+  EXPECT_LT((*fp8)->models()[0].kv_bytes_per_token, (*int8)->models()[0].kv_bytes_per_token);
+}
+
+TEST_P(KvCacheDtypeTest, TheCpuRefusesFloat8) {
+  if (test_device::name() != "cpu") return;
   const auto service = load("fp8");
   ASSERT_FALSE(service.has_value());
   EXPECT_EQ(service.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_NE(service.error().message.find("\"fp8\""), std::string::npos) << service.error().message;
+  EXPECT_NE(
+      service.error().message.find("\"fp8\", which needs a GPU: the CPU supports auto, bf16 and "
+                                   "int8 (--kv-cache-dtype)"),
+      std::string::npos)
+      << service.error().message;
+}
+
+TEST_P(KvCacheDtypeTest, RefusesWhatTheModelIsNot) {
+  const auto service = load("fp4");
+  ASSERT_FALSE(service.has_value());
+  EXPECT_EQ(service.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(service.error().message.find("\"fp4\""), std::string::npos) << service.error().message;
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, KvCacheDtypeTest, testing::ValuesIn(kModels),

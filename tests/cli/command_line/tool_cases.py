@@ -123,6 +123,13 @@ class ToolTest(CommandLineTest):
         self.assertEqual(plan["num_parameters"], 6738415616)
         self.assertAlmostEqual(plan["weight_bytes"] / 1e9, 13.48, delta=0.1)
         self.assertEqual(plan["kv_bytes_per_token"], 2 * 32 * 4096 * 2)
+        for dtype, scales in ("int8", 8), ("fp8", 2):
+            outcome = sluice("doctor", "--model", folder, "--json", "--kv-cache-dtype", dtype)
+            self.assert_done(outcome)
+            self.assertEqual(json.loads(outcome.out)["model"]["kv_bytes_per_token"],
+                             32 * 32 * (2 * 128 + scales))
+        text = sluice("doctor", "--model", folder, "--kv-cache-dtype", "fp8")
+        self.assertIn("an fp8 KV cache needs a GPU", text.out)
 
     def test_bench_offline(self):
         outcome = sluice("bench", "offline", "--model", LLAMA, *SMALL, "--prompt-tokens", "16",
