@@ -160,6 +160,9 @@ Result<at::Tensor> pack_weight(const QuantizedWeight& weight, at::ScalarType act
   if (const Result<void> checked = check_quantized(weight, activations); !checked) {
     return std::unexpected(checked.error());
   }
+  if (weight.keeps_activations) {
+    return invalid_argument("a quantized weight that keeps its activations is for GPUs");
+  }
   auto packed = std::make_shared<PackedWeight>(describe(weight, activations));
   if (const Result<void> allocated = allocate(*packed); !allocated) {
     return std::unexpected(allocated.error());

@@ -25,6 +25,9 @@ struct QuantizedWeight {
                            // int4: kByte [N, K / 2], the code of element 2 j in the low nibble
   at::Tensor scales;       // float32; int8: [N, 1], int4: [N, K / group_size rounded up]
   int64_t group_size = 0;  // int4: 32 or 128; int8: 0
+  // int8 on GPUs: the product's other operand stays float16 or bfloat16, and the weight becomes
+  // that; else the other operand is rounded to int8.
+  bool keeps_activations = false;
 };
 
 // Longest row whose integer sums cannot overflow: 127 * 127 * K < 2^31.

@@ -363,5 +363,105 @@ TEST_F(QuantizedTest, SaysItsBytes) {
   }
 }
 
+// int8 weights whose products keep float16 and bfloat16 activations: GPUs only.
+class WideQuantizedTest : public KernelTest {
+ protected:
+  void SetUp() override {
+    KernelTest::SetUp();
+    if (!IsSkipped() && device().is_cpu()) GTEST_SKIP() << "a wide int8 product needs a GPU";
+  }
+  static constexpr at::ScalarType kTypes[] = {at::kHalf, at::kBFloat16};
+
+  static QuantizedWeight make_weight(int64_t n, int64_t k) {
+    QuantizedWeight weight =
+        quantize(random_tensor({n, k}, 2, at::kFloat, 1.0 / std::sqrt(k)), WeightFormat::kInt8, 0)
+            .value();
+    weight.keeps_activations = true;
+    return weight;
+  }
+};
+
+// int8 is exact in either type, and the order of the sum is the plain product's: the bits are too.
+TEST_F(WideQuantizedTest, HasThePlainProductsBits) {
+  const int64_t shapes[][3] = {{1, 32, 64},  {1, 1, 2},      {3, 70, 100},   {5, 64, 1024},
+                               {17, 33, 30}, {33, 96, 2080}, {70, 100, 98},  {64, 40, 4096},
+                               {65, 65, 72}, {200, 65, 544}, {390, 140, 712}};
+  for (const at::ScalarType type : kTypes) {
+    for (const auto& [m, n, k] : shapes) {
+      QuantizedWeight weight = make_weight(n, k);
+      weight.scales.fill_(1);
+      const at::Tensor x = random_tensor({m, k}, 1, type);
+      const at::Tensor bias = random_tensor({n}, 3, type);
+      const at::Tensor residual = random_tensor({m, n}, 4, type);
+      const at::Tensor wide = pack(weight, type).value();
+      const at::Tensor plain = pack(weight.values.to(type)).value();
+      ASSERT_TRUE(same_bits(linear(x, wide, bias, "gelu_tanh", residual),
+                            linear(x, plain, bias, "gelu_tanh", residual)))
+          << type << " M=" << m << " N=" << n << " K=" << k;
+      ASSERT_TRUE(same_bits(logits(x, wide), logits(x, plain)))
+          << type << " M=" << m << " N=" << n << " K=" << k;
+    }
+  }
+}
+
+// Float32's sums in a fixed order, and no rounding of x.
+TEST_F(WideQuantizedTest, EqualsTheProductOfTheCodes) {
+  for (const at::ScalarType type : kTypes) {
+    for (const int64_t m : {3, 90}) {
+      const QuantizedWeight weight = make_weight(70, 1000);
+      const at::Tensor x = random_tensor({m, 1000}, 1, type);
+      const at::Tensor exact = dequantize(weight, at::kFloat).to(at::kDouble).t();
+      const at::Tensor expected = at::matmul(x.to(at::kDouble), exact);
+      const at::Tensor size = at::matmul(x.to(at::kDouble).abs(), exact.abs());
+      const at::Tensor packed = pack(weight, type).value();
+      EXPECT_TRUE(close(logits(x, packed), expected, size * (1000 * 0x1p-24))) << type;
+    }
+  }
+}
+
+TEST_F(WideQuantizedTest, RowLaw) {
+  for (const at::ScalarType type : kTypes) {
+    for (const int64_t k : {100, 1056}) {
+      const at::Tensor packed = pack(make_weight(70, k), type).value();
+      const at::Tensor x = random_tensor({300, k}, 1, type);
+      const at::Tensor whole = linear(x, packed, std::nullopt, "silu", std::nullopt);
+      for (const int64_t m : {1, 7, 9, 16, 33, 64, 65, 70}) {
+        ASSERT_TRUE(same_bits(linear(x.narrow(0, 0, m), packed, std::nullopt, "silu", std::nullopt),
+                              whole.narrow(0, 0, m)))
+            << type << " M=" << m << " K=" << k;
+      }
+      for (const int64_t row : {1, 63, 64, 192, 299}) {
+        ASSERT_TRUE(
+            same_bits(linear(x.narrow(0, row, 1), packed, std::nullopt, "silu", std::nullopt),
+                      whole.narrow(0, row, 1)))
+            << type << " row " << row << " K=" << k;
+      }
+    }
+  }
+}
+
+TEST_F(WideQuantizedTest, EmbedReadsItsRows) {
+  const at::Tensor tokens = int_tensor({0, 69, 16, 31, 32, 5, 5, 8});
+  for (const at::ScalarType type : kTypes) {
+    for (const int64_t k : {98, 640}) {
+      const QuantizedWeight weight = make_weight(70, k);
+      EXPECT_TRUE(same_bits(embed(tokens, pack(weight, type).value()),
+                            dequantize(weight, type).index_select(0, tokens)))
+          << type << " K=" << k;
+    }
+  }
+}
+
+// On every device: what keeps its activations where nothing can multiply it so.
+TEST_F(QuantizedTest, RefusesToKeepActivationsElsewhere) {
+  const at::Tensor weight = random_tensor({4, 64}, 12, at::kFloat);
+  QuantizedWeight int8 = quantize(weight, WeightFormat::kInt8, 0).value();
+  QuantizedWeight int4 = quantize(weight, WeightFormat::kInt4, 32).value();
+  int8.keeps_activations = int4.keeps_activations = true;
+  EXPECT_FALSE(pack(int8, at::kFloat).has_value());
+  EXPECT_FALSE(pack(int4, at::kBFloat16).has_value());
+  EXPECT_EQ(pack(int8, at::kBFloat16).has_value(), !device().is_cpu());
+}
+
 }  // namespace
 }  // namespace sluice::kernels::testing

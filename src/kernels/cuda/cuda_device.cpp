@@ -419,10 +419,16 @@ Result<at::Tensor> CudaDevice::pack(const QuantizedWeight& weight, at::ScalarTyp
     return std::unexpected(checked.error());
   }
   const bool is_int8 = weight.group_size == 0;
+  if (weight.keeps_activations && (!is_int8 || activations == at::kFloat)) {
+    return invalid_argument(
+        std::string("a quantized weight keeps its activations where it is int8 ") +
+        "and they are float16 or bfloat16");
+  }
   PackedWeight packed;
   Weight& description = packed.description;
   description.type = dtype_of(activations);
   description.format = is_int8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
+  description.is_wide = weight.keeps_activations;
   description.group_size = weight.group_size;
   description.rows = weight.values.size(0);
   description.columns = weight.values.size(1) * (is_int8 ? 1 : 2);

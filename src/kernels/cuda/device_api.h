@@ -46,6 +46,7 @@ struct DeviceInfo {
 struct Weight {
   DType type = DType::kBF16;  // of the activations that it meets
   WeightFormat format = WeightFormat::kPlain;
+  bool is_wide = false;    // int8: becomes `type` for its products; else x becomes int8
   int64_t rows = 0;        // N
   int64_t columns = 0;     // K
   int64_t group_size = 0;  // int4

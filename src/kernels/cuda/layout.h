@@ -47,23 +47,26 @@ constexpr bool is_plain_matrix(const Weight& weight) {
   return weight.format == WeightFormat::kPlain && weight.type == DType::kF32;
 }
 
-// Bits of a number as the matrix unit multiplies it, and as files and tiles have it. int4's codes
-// become int8 on their way: a pair's tiles have half the bytes, 16 a lane, word i of which is the
-// lane's word i of K with the codes of its row in the low halves of the bytes and those of row + 8
-// in the high ones.
+// Bits of a number as the matrix unit multiplies it, and as files and tiles have it. What becomes
+// wider on its way has pairs of half the bytes, 16 a lane. Of int4's codes word i is the lane's
+// word i of K with the codes of its row in the low halves of the bytes and those of row + 8 in the
+// high ones. Of int8 that becomes 16 bits, words 2 i and 2 i + 1 are the lane's numbers 4 i to
+// 4 i + 3 of its row and of row + 8.
 constexpr int64_t number_bits(const Weight& weight) {
-  return weight.format == WeightFormat::kPlain ? size_of(weight.type) * 8 : 8;
+  return weight.format == WeightFormat::kPlain || weight.is_wide ? size_of(weight.type) * 8 : 8;
 }
 constexpr int64_t file_bits(const Weight& weight) {
-  return weight.format == WeightFormat::kInt4 ? 4 : number_bits(weight);
+  return weight.format == WeightFormat::kPlain  ? number_bits(weight)
+         : weight.format == WeightFormat::kInt8 ? 8
+                                                : 4;
 }
 
 // Bytes of a weight's tiles.
 constexpr int64_t weight_bytes(const Weight& weight) {
   if (is_plain_matrix(weight)) return weight.rows * weight.columns * 4;
-  const int64_t pair_bytes = weight.format == WeightFormat::kInt4 ? kPairBytes / 2 : kPairBytes;
+  const bool is_half = number_bits(weight) != file_bits(weight);
   return divide_up(weight.rows, kTileRows) * num_pairs(weight.columns, number_bits(weight)) *
-         pair_bytes;
+         (is_half ? kPairBytes / 2 : kPairBytes);
 }
 
 // int4's multipliers are [rows of tiles][groups][16], a byte each; a group is 32 or 128 numbers of
@@ -91,6 +94,13 @@ constexpr int64_t word_offset(int64_t row, int64_t word, int64_t pairs_per_row) 
 constexpr int64_t number_offset(int64_t row, int64_t k, int64_t columns, int64_t bits) {
   const int64_t numbers = 32 / bits;  // of a word
   return word_offset(row, k / numbers, num_pairs(columns, bits)) * numbers + k % numbers;
+}
+
+// The same of int8 that becomes 16 bits.
+constexpr int64_t wide_offset(int64_t row, int64_t k, int64_t columns) {
+  const int64_t pair = row / kTileRows * num_pairs(columns, 16) + k / 32;
+  const int64_t lane = row % 8 * 4 + k % 32 / 8;
+  return (pair * 32 + lane) * 16 + (k % 8 / 4 * 2 + row % kTileRows / 8) * 4 + k % 4;
 }
 
 }  // namespace sluice::kernels::cuda

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/cuda/device/attention_numbers.cuh"
+#include "kernels/cuda/device/byte_numbers.cuh"
 
 // The numbers of an fp8 KV cache: all codes, and the rounding of all bfloat16 numbers. What is
 // compared with a device's instructions is from their description (PTX ISA, cvt; OCP's 8-bit

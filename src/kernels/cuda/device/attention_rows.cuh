@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/device/attention_numbers.cuh"
+#include "kernels/cuda/device/byte_numbers.cuh"
 
 // What attention's kernels share: their arguments, which keys a row sees, in which parts, and how
 // the parts' results are put together.

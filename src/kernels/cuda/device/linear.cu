@@ -12,6 +12,11 @@ constexpr int64_t aligned(int64_t bytes) {
   return divide_up(bytes, kAlignment) * kAlignment;
 }
 
+// Whether x becomes int8.
+bool has_byte_product(const Weight& weight) {
+  return weight.format != WeightFormat::kPlain && !weight.is_wide;
+}
+
 // What a product of bytes keeps in the workspace, one after the other.
 struct ByteWorkspace {
   int64_t scales = 0;    // bytes, of x's rows
@@ -68,7 +73,7 @@ Status run_bytes(const LinearArgs& args, Product product, Finish to, Stream stre
 }  // namespace
 
 int64_t linear_workspace(const LinearArgs& args) {
-  if (args.weight.format == WeightFormat::kPlain) return 0;
+  if (!has_byte_product(args.weight)) return 0;
   const ByteWorkspace layout(args);
   return layout.expanded_begin(args.num_rows) + layout.expanded;
 }
@@ -79,7 +84,7 @@ Status linear(const LinearArgs& args, Stream stream) {
   product.x = static_cast<const unsigned char*>(args.x);
   product.num_rows = static_cast<int>(args.num_rows);
   const Finish to = finish_of(args);
-  if (args.weight.format != WeightFormat::kPlain) return run_bytes(args, product, to, stream);
+  if (has_byte_product(args.weight)) return run_bytes(args, product, to, stream);
   product.row_bytes = args.weight.columns * size_of(args.weight.type);
   const bool is_few = args.num_rows <= kFewRows || product.row_bytes % 16 != 0;
   const int32_t multiprocessors = args.num_multiprocessors;

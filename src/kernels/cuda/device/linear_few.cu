@@ -24,21 +24,27 @@ Status run_fitting(const Product& product, const Finish& to, Stream stream) {
   return run<T, Pairs, 8>(product, to, stream);
 }
 
-template <typename T>
-Status run_plain(const Product& product, const Finish& to, Stream stream) {
+template <typename T, typename Pairs>
+Status run_any_length(const Product& product, const Finish& to, Stream stream) {
   // No published model has such rows: they need to be right, not fast.
-  if (product.row_bytes % 16 != 0) return run<T, PlainPairs, 2, false>(product, to, stream);
-  return run_fitting<T, PlainPairs>(product, to, stream);
+  if (product.row_bytes % 16 != 0) return run<T, Pairs, 2, false>(product, to, stream);
+  return run_fitting<T, Pairs>(product, to, stream);
+}
+
+template <typename T>
+Status run_floats(const Product& product, const Finish& to, Stream stream) {
+  return product.is_wide ? run_any_length<T, WidePairs<T>>(product, to, stream)
+                         : run_any_length<T, PlainPairs>(product, to, stream);
 }
 
 }  // namespace
 
 Status multiply_few_halves(const Product& product, const Finish& to, Stream stream) {
-  return run_plain<Half>(product, to, stream);
+  return run_floats<Half>(product, to, stream);
 }
 
 Status multiply_few_bfloats(const Product& product, const Finish& to, Stream stream) {
-  return run_plain<BFloat16>(product, to, stream);
+  return run_floats<BFloat16>(product, to, stream);
 }
 
 Status multiply_few_bytes(const Product& product, const Finish& to, Stream stream) {

@@ -9,8 +9,6 @@ namespace sluice::kernels::cuda {
 
 inline constexpr int kFewWarps = 8;
 inline constexpr int kFewThreads = kFewWarps * kWarpThreads;
-// Pairs that a warp has on their way from memory: 4 KiB.
-inline constexpr int kFewBatch = 4;
 // Sums of 16 x 8 products in the block's memory lie by columns, so far apart that neither writing
 // fragments nor reading columns meets a bank twice.
 inline constexpr int kSumPitch = 20;
@@ -21,25 +19,9 @@ constexpr size_t few_memory_bytes() {
   return sizeof(float) * kFewWarps * kTokenTiles * kTokenTileSums;
 }
 
-// How a lane gets its words of a pair of tiles: as they lie in memory, or, of int4, out of codes.
-struct PlainPairs {
-  static constexpr int kBytes = static_cast<int>(kPairBytes);
-  struct Raw {
-    uint4 tiles[2];
-  };
-  static __device__ void load(Raw& raw, const Product& product, int64_t row_of_tiles, int pair) {
-    const unsigned char* from = product.tiles + (row_of_tiles * product.num_pairs + pair) * kBytes +
-                                threadIdx.x % kWarpThreads * 16;
-    raw.tiles[0] = load_once(from);
-    raw.tiles[1] = load_once(from + kTileBytes);
-  }
-  static __device__ void expand(const Raw& raw, uint4 (&tiles)[2]) {
-    tiles[0] = raw.tiles[0];
-    tiles[1] = raw.tiles[1];
-  }
-};
-
+// int4's codes, as PlainPairs and WidePairs.
 struct CodePairs {
+  static constexpr int kBatch = 4;
   static constexpr int kBytes = static_cast<int>(kPairBytes) / 2;
   struct Raw {
     uint4 codes;
@@ -70,10 +52,10 @@ struct CodePairs {
 };
 
 template <typename Pairs>
-__device__ inline void load_pairs(typename Pairs::Raw (&raw)[kFewBatch], const Product& product,
+__device__ inline void load_pairs(typename Pairs::Raw (&raw)[Pairs::kBatch], const Product& product,
                                   int64_t row_of_tiles, int pair, int end_pair) {
 #pragma unroll
-  for (int i = 0; i < kFewBatch; ++i) {
+  for (int i = 0; i < Pairs::kBatch; ++i) {
     if (pair + i >= end_pair) break;
     Pairs::load(raw[i], product, row_of_tiles, pair + i);
   }
@@ -86,15 +68,15 @@ __device__ inline void multiply_segment(typename Math<T>::Sum (&sum)[kTokenTiles
                                         int end_pair) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int row = first_row + lane / 4;
-  typename Pairs::Raw next[kFewBatch];
+  typename Pairs::Raw next[Pairs::kBatch];
   load_pairs<Pairs>(next, product, blockIdx.x, pair, end_pair);
-  for (; pair < end_pair; pair += kFewBatch) {
-    typename Pairs::Raw raw[kFewBatch];
+  for (; pair < end_pair; pair += Pairs::kBatch) {
+    typename Pairs::Raw raw[Pairs::kBatch];
 #pragma unroll
-    for (int i = 0; i < kFewBatch; ++i) raw[i] = next[i];
-    load_pairs<Pairs>(next, product, blockIdx.x, pair + kFewBatch, end_pair);
+    for (int i = 0; i < Pairs::kBatch; ++i) raw[i] = next[i];
+    load_pairs<Pairs>(next, product, blockIdx.x, pair + Pairs::kBatch, end_pair);
 #pragma unroll
-    for (int i = 0; i < kFewBatch; ++i) {
+    for (int i = 0; i < Pairs::kBatch; ++i) {
       if (pair + i >= end_pair) break;
       uint4 weights[2];
       Pairs::expand(raw[i], weights);

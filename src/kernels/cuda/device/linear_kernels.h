@@ -11,8 +11,8 @@ struct Finish;
 // Up to so many rows a block of multiply_few_*() takes all of them, and reads the weight once.
 inline constexpr int64_t kFewRows = 64;
 
-// Any number of rows. Halves and bfloats: rows of any length; bytes: int8 weights and int4's codes,
-// rows of x a multiple of 16 bytes.
+// Any number of rows. Halves and bfloats: rows of any length, and wide int8 weights too; bytes:
+// int8 weights and int4's codes, rows of x a multiple of 16 bytes.
 Status multiply_few_halves(const Product& product, const Finish& to, Stream stream);
 Status multiply_few_bfloats(const Product& product, const Finish& to, Stream stream);
 Status multiply_few_bytes(const Product& product, const Finish& to, Stream stream);

@@ -5,41 +5,48 @@
 namespace sluice::kernels::cuda {
 namespace {
 
-template <typename T, int kRowTiles, int kTokenTiles>
+template <typename T, typename Pairs, int kRowTiles, int kTokenTiles>
 Status run(const Product& product, const Finish& to, Stream stream) {
-  using Shape = ManyShape<kRowTiles, kTokenTiles>;
+  using Shape = ManyShape<Pairs, kRowTiles, kTokenTiles>;
   Grid grid;
   grid.blocks = dim3(static_cast<unsigned>(divide_up(product.num_rows, Shape::kM)),
                      static_cast<unsigned>(divide_up(product.num_columns, Shape::kN)));
   grid.threads = kManyThreads;
   grid.block_memory_bytes = Shape::kMemoryBytes;
-  return launch(multiply_many<T, kRowTiles, kTokenTiles>, grid, stream, product, to);
+  return launch(multiply_many<T, Pairs, kRowTiles, kTokenTiles>, grid, stream, product, to);
 }
 
 // The largest blocks that still give every multiprocessor one.
-template <typename T>
+template <typename T, typename Pairs>
 Status run_fitting(const Product& product, const Finish& to, int num_multiprocessors,
                    Stream stream) {
   const int64_t large = divide_up(product.num_rows, 128) * divide_up(product.num_columns, 128);
-  if (large >= num_multiprocessors) return run<T, 2, 8>(product, to, stream);
-  return run<T, 1, 4>(product, to, stream);
+  if (large >= num_multiprocessors) return run<T, Pairs, 2, 8>(product, to, stream);
+  return run<T, Pairs, 1, 4>(product, to, stream);
+}
+
+template <typename T>
+Status run_floats(const Product& product, const Finish& to, int num_multiprocessors,
+                  Stream stream) {
+  return product.is_wide ? run_fitting<T, WidePairs<T>>(product, to, num_multiprocessors, stream)
+                         : run_fitting<T, PlainPairs>(product, to, num_multiprocessors, stream);
 }
 
 }  // namespace
 
 Status multiply_many_halves(const Product& product, const Finish& to, int num_multiprocessors,
                             Stream stream) {
-  return run_fitting<Half>(product, to, num_multiprocessors, stream);
+  return run_floats<Half>(product, to, num_multiprocessors, stream);
 }
 
 Status multiply_many_bfloats(const Product& product, const Finish& to, int num_multiprocessors,
                              Stream stream) {
-  return run_fitting<BFloat16>(product, to, num_multiprocessors, stream);
+  return run_floats<BFloat16>(product, to, num_multiprocessors, stream);
 }
 
 Status multiply_many_bytes(const Product& product, const Finish& to, int num_multiprocessors,
                            Stream stream) {
-  return run_fitting<int8_t>(product, to, num_multiprocessors, stream);
+  return run_fitting<int8_t, PlainPairs>(product, to, num_multiprocessors, stream);
 }
 
 }  // namespace sluice::kernels::cuda

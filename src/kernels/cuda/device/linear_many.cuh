@@ -13,11 +13,12 @@ inline constexpr int kStagePairs = 2;  // of K, in a stage
 
 // Four warps side by side over the weight's rows, two over x's; kRowTiles and kTokenTiles: of a
 // warp.
-template <int kRowTiles, int kTokenTiles>
+template <typename Pairs, int kRowTiles, int kTokenTiles>
 struct ManyShape {
+  static constexpr int kTilesBytes = Pairs::kBytes;  // of a pair and 16 rows
   static constexpr int kN = 4 * kRowTiles * static_cast<int>(kTileRows);
   static constexpr int kM = 2 * kTokenTiles * 8;
-  static constexpr int kWeightBytes = 4 * kRowTiles * static_cast<int>(kPairBytes);  // of a pair
+  static constexpr int kWeightBytes = 4 * kRowTiles * kTilesBytes;  // of a pair
   static constexpr int kPairMemory = kWeightBytes + kM * static_cast<int>(kRowPairBytes);
   static constexpr int kSumPitch = kN + 4;  // no two of a fragment's sums in one bank
   static constexpr size_t kStageBytes = size_t{kStages} * kStagePairs * kPairMemory;
@@ -37,13 +38,13 @@ __device__ inline void copy_stage(const Product& product, unsigned char* memory,
   for (int p = 0; p < kStagePairs; ++p, memory += Shape::kPairMemory) {
     const int pair = first_pair + p;
     if (pair >= product.num_pairs) break;
-    constexpr int kPairChunks = static_cast<int>(kPairBytes) / 16;
+    constexpr int kPairChunks = Shape::kTilesBytes / 16;
     for (int chunk = thread; chunk < Shape::kWeightBytes / 16; chunk += kManyThreads) {
       const int tile = first_tile + chunk / kPairChunks;
       const bool is_valid = tile < num_tiles;
       const unsigned char* from =
           product.tiles +
-          (is_valid ? (static_cast<int64_t>(tile) * product.num_pairs + pair) * kPairBytes +
+          (is_valid ? (static_cast<int64_t>(tile) * product.num_pairs + pair) * Shape::kTilesBytes +
                           chunk % kPairChunks * 16
                     : 0);
       copy_16_bytes(memory + chunk * 16, from, is_valid);
@@ -60,14 +61,15 @@ __device__ inline void copy_stage(const Product& product, unsigned char* memory,
 }
 
 // sum += the warp's part of a pair.
-template <typename T, int kRowTiles, int kTokenTiles>
+template <typename T, typename Pairs, int kRowTiles, int kTokenTiles>
 __device__ inline void multiply_pair(typename Math<T>::Sum (&sum)[kRowTiles][kTokenTiles][4],
                                      const unsigned char* weights, const unsigned char* x) {
   uint4 w[kRowTiles][2];
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r) {
-    w[r][0] = *reinterpret_cast<const uint4*>(weights + r * kPairBytes);
-    w[r][1] = *reinterpret_cast<const uint4*>(weights + r * kPairBytes + kTileBytes);
+    typename Pairs::Raw raw;
+    Pairs::read(raw, weights + r * Pairs::kBytes);
+    Pairs::expand(raw, w[r]);
   }
 #pragma unroll
   for (int t = 0; t < kTokenTiles; ++t) {
@@ -125,9 +127,9 @@ __device__ inline void finish_sums(const Product& product, const Finish& to, con
 }
 
 // Grid: tiles of kM tokens x tiles of kN weight rows, so that blocks side by side share a weight.
-template <typename T, int kRowTiles, int kTokenTiles>
+template <typename T, typename Pairs, int kRowTiles, int kTokenTiles>
 __global__ void __launch_bounds__(kManyThreads) multiply_many(Product product, Finish to) {
-  using Shape = ManyShape<kRowTiles, kTokenTiles>;
+  using Shape = ManyShape<Pairs, kRowTiles, kTokenTiles>;
   using Sum = typename Math<T>::Sum;
   constexpr int kStageMemory = kStagePairs * Shape::kPairMemory;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
@@ -152,8 +154,8 @@ __global__ void __launch_bounds__(kManyThreads) multiply_many(Product product, F
 #pragma unroll
     for (int p = 0; p < kStagePairs; ++p, from += Shape::kPairMemory) {
       if (pair + p >= product.num_pairs) break;
-      multiply_pair<T, kRowTiles, kTokenTiles>(
-          sum, from + tile * kPairBytes + lane * 16,
+      multiply_pair<T, Pairs, kRowTiles, kTokenTiles>(
+          sum, from + tile * Pairs::kBytes + lane * 16,
           from + Shape::kWeightBytes + (token + lane / 4) * kRowPairBytes + lane % 4 * 16);
       if (--left_in_segment == 0) {
         fold(total, sum);

@@ -44,6 +44,18 @@ __global__ void pack_tiles(Source source, uint4* tiles) {
   tiles[chunk] = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
+// A lane's half of a pair of int8 that becomes 16 bits.
+__global__ void pack_wide(Source source, uint4* tiles) {
+  const int64_t chunk = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (chunk >= source.num_chunks) return;
+  const int64_t lane = chunk % kWarpThreads;
+  const int64_t pair = chunk / kWarpThreads;
+  const int64_t row = pair / source.num_pairs * kTileRows + lane / 4;
+  const int64_t word = pair % source.num_pairs * 8 + lane % 4 * 2;
+  tiles[chunk] = make_uint4(word_at(source, row, word), word_at(source, row + 8, word),
+                            word_at(source, row, word + 1), word_at(source, row + 8, word + 1));
+}
+
 // Four codes of a row, of element k on: each in the low half of a byte.
 __device__ uint32_t codes_at(const Source& source, int64_t row, int64_t k) {
   if (row >= source.num_rows) return 0;
@@ -102,8 +114,8 @@ Status pack(const PackArgs& args, Stream stream) {
     return launch(pack_codes, grid_over(source.num_chunks), stream, source,
                   static_cast<uint4*>(args.tiles));
   }
-  return launch(pack_tiles, grid_over(source.num_chunks), stream, source,
-                static_cast<uint4*>(args.tiles));
+  return launch(weight.is_wide ? pack_wide : pack_tiles, grid_over(source.num_chunks), stream,
+                source, static_cast<uint4*>(args.tiles));
 }
 
 }  // namespace sluice::kernels::cuda

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/device/intrinsics.cuh"
+#include "kernels/cuda/device/byte_numbers.cuh"
 #include "kernels/cuda/device_api.h"
 #include "kernels/cuda/layout.h"
 
@@ -37,6 +37,7 @@ struct Math<int8_t> {
 
 struct Product {
   const unsigned char* tiles = nullptr;
+  bool is_wide = false;                  // int8 that becomes x's type
   const uint8_t* multipliers = nullptr;  // int4: [rows of tiles][groups of K][16]
   int group_size = 0;                    // int4
   int num_groups = 0;                    // int4
@@ -50,6 +51,7 @@ struct Product {
 inline Product product_of(const Weight& weight) {
   Product product;
   product.tiles = static_cast<const unsigned char*>(weight.tiles);
+  product.is_wide = weight.is_wide;
   product.multipliers = weight.multipliers;
   product.group_size = static_cast<int>(weight.group_size);
   product.num_columns = static_cast<int>(weight.rows);
@@ -57,6 +59,60 @@ inline Product product_of(const Weight& weight) {
   product.num_groups = static_cast<int>(num_groups(weight.columns, weight.group_size));
   return product;
 }
+
+// How a lane gets its words of a pair of tiles: as they lie in memory, or out of fewer bits. load()
+// is from the device's memory, read() from the block's, at the lane's first word. A warp of the
+// kernel for few rows has kBatch pairs on their way: 4 KiB.
+struct PlainPairs {
+  static constexpr int kBatch = 4;
+  static constexpr int kBytes = static_cast<int>(kPairBytes);
+  struct Raw {
+    uint4 tiles[2];
+  };
+  static __device__ void load(Raw& raw, const Product& product, int64_t row_of_tiles, int pair) {
+    const unsigned char* from = product.tiles + (row_of_tiles * product.num_pairs + pair) * kBytes +
+                                threadIdx.x % kWarpThreads * 16;
+    raw.tiles[0] = load_once(from);
+    raw.tiles[1] = load_once(from + kTileBytes);
+  }
+  static __device__ void read(Raw& raw, const unsigned char* at) {
+    raw.tiles[0] = *reinterpret_cast<const uint4*>(at);
+    raw.tiles[1] = *reinterpret_cast<const uint4*>(at + kTileBytes);
+  }
+  static __device__ void expand(const Raw& raw, uint4 (&tiles)[2]) {
+    tiles[0] = raw.tiles[0];
+    tiles[1] = raw.tiles[1];
+  }
+};
+
+// int8 as T.
+template <typename T>
+struct WidePairs {
+  static constexpr int kBatch = 8;
+  static constexpr int kBytes = static_cast<int>(kPairBytes) / 2;
+  struct Raw {
+    uint4 numbers;
+  };
+  static __device__ void load(Raw& raw, const Product& product, int64_t row_of_tiles, int pair) {
+    raw.numbers = load_once(product.tiles + (row_of_tiles * product.num_pairs + pair) * kBytes +
+                            threadIdx.x % kWarpThreads * 16);
+  }
+  static __device__ void read(Raw& raw, const unsigned char* at) {
+    raw.numbers = *reinterpret_cast<const uint4*>(at);
+  }
+  static __device__ void expand(const Raw& raw, uint4 (&tiles)[2]) {
+    tiles[0] = tile(raw.numbers.x, raw.numbers.y);
+    tiles[1] = tile(raw.numbers.z, raw.numbers.w);
+  }
+
+ private:
+  // Four numbers of the lane's row and of row + 8.
+  static __device__ uint4 tile(uint32_t row, uint32_t row_8) {
+    const uint2 first = widen_bytes<T, int8_t>(row);
+    const uint2 second = widen_bytes<T, int8_t>(row_8);
+    return make_uint4(first.x, second.x, first.y, second.y);
+  }
+};
 
 // int4's group of K that a lane's quarter of a pair is in: a pair has two groups of 32, or half a
 // one of 128.
@@ -80,7 +136,7 @@ struct Finish {
   const void* residual = nullptr;
   void* output = nullptr;
   const float* row_scales = nullptr;     // of x, with int8 sums
-  const float* column_scales = nullptr;  // of the weight, with int8 sums
+  const float* column_scales = nullptr;  // of the weight, with int8 sums or a wide weight
   Activation activation = Activation::kNone;
   bool float_output = false;
 };
@@ -133,7 +189,11 @@ template <typename Sum>
 __device__ inline void finish(const Finish& to, const Product& product, int row, int column,
                               Sum sum) {
   float y = static_cast<float>(sum);
-  if constexpr (__is_same(Sum, int32_t)) y *= to.row_scales[row] * to.column_scales[column];
+  if constexpr (__is_same(Sum, int32_t)) {
+    y *= to.row_scales[row] * to.column_scales[column];
+  } else if (to.column_scales != nullptr) {
+    y *= to.column_scales[column];
+  }
   if (to.bias != nullptr) y += number_at(to.bias, to.type, column);
   y = activate(y, to.activation);
   const int64_t place = static_cast<int64_t>(row) * product.num_columns + column;

@@ -119,7 +119,8 @@ Status embed_tiles(const EmbedArgs& args, Stream stream) {
 __device__ inline int value_at(const Weight& weight, int64_t row, int64_t k) {
   const auto* tiles = static_cast<const uint8_t*>(weight.tiles);
   if (weight.format == WeightFormat::kInt8) {
-    return static_cast<int8_t>(tiles[number_offset(row, k, weight.columns, 8)]);
+    return static_cast<int8_t>(tiles[weight.is_wide ? wide_offset(row, k, weight.columns)
+                                                    : number_offset(row, k, weight.columns, 8)]);
   }
   const int64_t pair = row / kTileRows * num_pairs(weight.columns, 8) + k / 64;
   const int64_t lane = row % 8 * 4 + k % 64 / 16;

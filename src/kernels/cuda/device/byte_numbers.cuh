@@ -2,8 +2,8 @@
 
 #include "kernels/cuda/device/intrinsics.cuh"
 
-// What a KV cache may hold beside a model's own numbers, and how that becomes numbers for the
-// matrix units.
+// Numbers of 8 bits in KV caches and weights, and how they become those that 16-bit matrix units
+// multiply.
 namespace sluice::kernels::cuda {
 
 // A cache of numbers C: T, or of 8 bits with scales (kv_int8.h, kv_float8.h). `Scales` are a slot's
@@ -56,7 +56,7 @@ __device__ inline uint32_t widen_float8(uint32_t pair) {
   return multiply_pairs<T>(pair << kShift & kMask, kFactor);
 }
 
-// Four numbers of the cache, int8 or Float8, as pairs of T; exact.
+// Four numbers C, int8 or Float8, as pairs of T; exact.
 template <typename T, typename C>
 __device__ inline uint2 widen_bytes(uint32_t bytes) {
   if constexpr (__is_same(C, Float8) && kFloat8UnitsWiden<T>) {
