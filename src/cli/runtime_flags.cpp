@@ -15,6 +15,12 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
                     "Of the weights: f32, f16, bf16, int8 or int4 (these two compute in bf16)",
                     "as the model has it"},
                    options.dtype, {"f32", "f16", "bf16", "int8", "int4"});
+  flags.add_choice(
+      {"--activation-dtype", "DTYPE",
+       "What activations become beside int8 or int4 weights: int8, or (beside int8, on "
+       "a GPU) auto, the model's dtype; part of the profile in answers",
+       ""},
+      options.activation_dtype, {"int8", "auto"});
   flags.add_int({"--num-threads", "N", "Compute threads", "one per core"}, options.num_threads, 1,
                 1024);
   flags.add_int({"--max-num-seqs", "N", "Most sequences in one step", ""}, options.max_num_seqs, 1,

@@ -161,6 +161,7 @@ class ServiceBuilder final {
     load_options.max_model_len = options_.max_model_len;
     load_options.block_size = options_.block_size;
     load_options.kv_cache_dtype = options_.kv_cache_dtype;
+    load_options.activation_dtype = options_.activation_dtype;
     load_options.dtype = options_.dtype;
     if (options_.progress) {
       load_options.progress = [this, &info](int64_t done, int64_t all) {
@@ -175,7 +176,8 @@ class ServiceBuilder final {
     info.family = config.family;
     info.digest = config.digest;
     info.dtype = config.encoding.is_plain() ? config.dtype : format_name(config.encoding);
-    info.profile = device_->profile() + model::profile_suffix((*runner)->kv_format());
+    info.profile = device_->profile() + model::profile_suffix((*runner)->kv_format()) +
+                   ((*runner)->keeps_activations() ? "+a16" : "");
     info.num_parameters = config.num_parameters;
     info.vocabulary_size = config.vocabulary_size;
     info.context_length =

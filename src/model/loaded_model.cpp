@@ -143,6 +143,24 @@ Result<void> apply_dtype(const LoadOptions& options, ModelConfig& config) {
   return {};
 }
 
+// Whether quantized weights are to meet activations of the model's dtype, and can.
+Result<bool> keep_activations(const LoadOptions& options, const ModelConfig& config,
+                              const kernels::Device& device) {
+  const std::string& name = options.activation_dtype;
+  if (name.empty() || name == "int8") return false;
+  const auto refuse = [&](const std::string& why) {
+    return invalid_argument("activation dtype is \"" + name.substr(0, 32) + "\"" + why +
+                            " (--activation-dtype)");
+  };
+  if (name != "auto") return refuse(", supported are int8 and auto");
+  if (config.encoding.is_plain()) return false;  // they are
+  if (config.encoding.format == kernels::WeightFormat::kInt4) {
+    return refuse(", but the weights are int4: these are multiplied with int8 only");
+  }
+  if (device.is_cpu()) return refuse(", which needs a GPU: the CPU multiplies int8 with int8 only");
+  return true;
+}
+
 // Shortens the context to what the user asked for.
 Result<void> limit_context(const LoadOptions& options, ModelConfig& config) {
   if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
@@ -307,8 +325,12 @@ Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& opti
   model.dtype = find_dtype(model.config.dtype)->scalar_type;
   const bool is_quantized = !manifest->config.encoding.is_plain();
   const WeightEncoding still_to_quantize = is_quantized ? WeightEncoding{} : model.config.encoding;
+  const auto keeps_activations = keep_activations(options, model.config, **device);
+  if (!keeps_activations) return std::unexpected(keeps_activations.error());
+  model.keeps_activations = *keeps_activations;
   auto loader = WeightLoader::create(
-      model.program, {**device, manifest->aliases, model.dtype, still_to_quantize}, pool);
+      model.program,
+      {**device, manifest->aliases, model.dtype, still_to_quantize, model.keeps_activations}, pool);
   if (!loader) return std::unexpected(loader.error());
   auto loaded = use_packed ? load_packed(folder, model.config, **loader,
                                          [&progress](size_t bytes) { progress.add(bytes); })
@@ -363,8 +385,13 @@ Result<LoadedModel> load_source(const fs::path& folder, const LoadOptions& optio
   model.config.digest = *std::move(digest);
   auto device = device_of(options);
   if (!device) return std::unexpected(device.error());
+  const auto keeps_activations = keep_activations(options, model.config, **device);
+  if (!keeps_activations) return std::unexpected(keeps_activations.error());
+  model.keeps_activations = *keeps_activations;
   auto loader = WeightLoader::create(
-      model.program, {**device, source->aliases(), model.dtype, model.config.encoding}, pool);
+      model.program,
+      {**device, source->aliases(), model.dtype, model.config.encoding, model.keeps_activations},
+      pool);
   if (!loader) return std::unexpected(loader.error());
   CountingSink sink(**loader, progress);
   auto loaded = source->send_weights(sink);

@@ -208,6 +208,10 @@ kernels::KvFormat ModelRunner::kv_format() const {
   return state_->kv_format;
 }
 
+bool ModelRunner::keeps_activations() const {
+  return state_->model.keeps_activations;
+}
+
 int64_t ModelRunner::kv_bytes_per_block() const {
   const ModelConfig& config = state_->model.config;
   return kv_bytes(state_->kv_format, state_->model.dtype, config.num_kv_heads, config.head_size) *

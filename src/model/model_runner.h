@@ -32,6 +32,7 @@ struct LoadOptions {
   int32_t block_size = 16;            // S, tokens per KV block
   std::string dtype;           // "f32", "f16", "bf16", "int8", "int4"; empty: as the files have it
   std::string kv_cache_dtype;  // "auto" or empty, "int8", "fp8", or the model's own (kv_format.h)
+  std::string activation_dtype;  // beside int8 weights: "int8" or empty, or "auto": the model's own
   std::filesystem::path families;  // family files for a Hugging Face folder; empty: the built-in
   // Called while files are checked and weights packed: bytes done, bytes in all.
   std::function<void(int64_t, int64_t)> progress;
@@ -52,6 +53,7 @@ class ModelRunner final {
 
   const ModelConfig& config() const;
   kernels::KvFormat kv_format() const;
+  bool keeps_activations() const;  // beside int8 weights, in place of rounding them to int8
   int64_t kv_bytes_per_block() const;
   int64_t weight_bytes() const;
 

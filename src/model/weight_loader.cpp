@@ -69,7 +69,9 @@ Result<void> WeightLoader::add(const std::string& path, const std::vector<at::Te
 Result<void> WeightLoader::add_quantized(const std::string& path,
                                          const kernels::QuantizedWeight& weight) {
   try {
-    const auto packed = options_.device.pack(weight, options_.dtype);
+    kernels::QuantizedWeight own = weight;
+    own.keeps_activations = options_.keeps_activations;
+    const auto packed = options_.device.pack(own, options_.dtype);
     if (!packed) return invalid_argument("weight '" + path + "': " + packed.error().message);
     return add_packed(path, *packed);
   } catch (const std::exception& exception) {
@@ -99,9 +101,10 @@ Result<void> WeightLoader::expect(const std::string& path) {
 // From the checkpoint's own numbers, as the importer does it: the bits are the package's.
 Result<at::Tensor> WeightLoader::quantize_and_pack(const std::vector<at::Tensor>& parts) const {
   const at::Tensor weight = parts.size() == 1 ? parts[0].contiguous() : at::cat(parts);
-  const auto quantized =
+  auto quantized =
       kernels::quantize(weight, options_.encoding.format, options_.encoding.group_size);
   if (!quantized) return std::unexpected(quantized.error());
+  quantized->keeps_activations = options_.keeps_activations;
   return options_.device.pack(*quantized, options_.dtype);
 }
 

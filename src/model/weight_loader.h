@@ -34,6 +34,7 @@ class WeightLoader final : public WeightSink {
     std::map<std::string, std::string> aliases;  // all that will come, path -> target
     at::ScalarType dtype = at::kFloat;
     WeightEncoding encoding;  // what products' weights become; how they come, if add_quantized()
+    bool keeps_activations = false;  // kernels/quantize.h, of all quantized weights
   };
   static Result<std::unique_ptr<WeightLoader>> create(const torch::jit::Module& program,
                                                       Options options, kernels::ThreadPool& pool);

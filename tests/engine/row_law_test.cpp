@@ -76,12 +76,15 @@ struct Setting {
   int64_t kv_tokens;  // 0: plenty
 };
 
-// A model's folder, the dtype of its KV cache, and the dtype that it is imported as first (empty:
-// it is served as it is).
+// A model's folder, the dtype of its KV cache, the dtype that it is imported as first (empty: it is
+// served as it is), and the activations' beside quantized weights.
 struct Subject {
   std::string folder;
   std::string kv_cache_dtype = "auto";
   std::string dtype = "";
+  std::string activation_dtype = "int8";
+
+  bool needs_gpu() const { return kv_cache_dtype == "fp8" || activation_dtype == "auto"; }
 };
 
 std::unique_ptr<Service> make_service(const Subject& subject, const Setting& setting,
@@ -92,6 +95,7 @@ std::unique_ptr<Service> make_service(const Subject& subject, const Setting& set
     options.models.push_back({"second", fs::path(SLUICE_SOURCE_DIR) / second_folder});
   }
   options.kv_cache_dtype = subject.kv_cache_dtype;
+  options.activation_dtype = subject.activation_dtype;
   options.device = test_device::name();
   options.num_threads = setting.num_threads;
   options.block_size = 16;
@@ -138,9 +142,7 @@ class RowLawTest : public testing::TestWithParam<Subject> {
     subject_ = GetParam();
     const fs::path folder = fs::path(SLUICE_SOURCE_DIR) / subject_.folder;
     if (!fs::exists(folder)) GTEST_SKIP() << "there is no " << subject_.folder;
-    if (subject_.kv_cache_dtype == "fp8" && test_device::name() == "cpu") {
-      GTEST_SKIP() << "an fp8 KV cache needs a GPU";
-    }
+    if (subject_.needs_gpu() && test_device::name() == "cpu") GTEST_SKIP() << "it needs a GPU";
     if (subject_.dtype.empty()) return;
     package_ = fs::temp_directory_path() /
                ("sluice-row-law-" + std::to_string(::getpid()) + "-" + subject_.dtype);
@@ -230,29 +232,31 @@ TEST(TwoModelsTest, NeitherDisturbsTheOther) {
 // The variants, packages with quantized weights, a user's own program, the default packages, and a
 // model of the caller's own.
 std::vector<Subject> models() {
-  std::vector<Subject> subjects = {{"tests/golden/variants/llama_mha_untied_f32"},
-                                   {"tests/golden/variants/llama_gqa_tied_bf16"},
-                                   {"tests/golden/variants/bloom_3_heads_f32"},
-                                   {"tests/golden/variants/llama_gqa_tied_bf16", "auto", "int8"},
-                                   {"tests/golden/variants/llama_mha_untied_f32", "auto", "int4"},
-                                   {"tests/golden/variants/bloom_4_heads_bf16", "auto", "int8"},
-                                   {"tests/golden/scripted"},
-                                   {"tests/golden/variants/bloom_4_heads_bf16"},
-                                   {"tests/golden/variants/llama_dynamic_rope_f32"},
-                                   {"tests/golden/variants/mistral_window_bf16"},
-                                   {"tests/golden/variants/qwen3_layer_types_biased_f32"},
-                                   {"tests/golden/variants/qwen3_tied_bf16"},
-                                   {"tests/golden/variants/gpt2_tied_f32"},
-                                   {"tests/golden/variants/gpt_neox_parallel_f32"},
-                                   {"models/llama-tiny"},
-                                   {"models/bloom-tiny"},
-                                   {"tests/golden/variants/llama_mha_untied_f32", "int8"},
-                                   {"tests/golden/variants/mistral_window_bf16", "int8"},
-                                   {"tests/golden/variants/bloom_4_heads_bf16", "int8"},
-                                   {"models/llama-tiny", "int8"},
-                                   {"tests/golden/variants/llama_gqa_tied_bf16", "fp8"},
-                                   {"tests/golden/variants/bloom_4_heads_bf16", "fp8"},
-                                   {"models/llama-tiny", "fp8"}};
+  std::vector<Subject> subjects = {
+      {"tests/golden/variants/llama_mha_untied_f32"},
+      {"tests/golden/variants/llama_gqa_tied_bf16"},
+      {"tests/golden/variants/bloom_3_heads_f32"},
+      {"tests/golden/variants/llama_gqa_tied_bf16", "auto", "int8"},
+      {"tests/golden/variants/llama_mha_untied_f32", "auto", "int4"},
+      {"tests/golden/variants/bloom_4_heads_bf16", "auto", "int8"},
+      {"tests/golden/scripted"},
+      {"tests/golden/variants/bloom_4_heads_bf16"},
+      {"tests/golden/variants/llama_dynamic_rope_f32"},
+      {"tests/golden/variants/mistral_window_bf16"},
+      {"tests/golden/variants/qwen3_layer_types_biased_f32"},
+      {"tests/golden/variants/qwen3_tied_bf16"},
+      {"tests/golden/variants/gpt2_tied_f32"},
+      {"tests/golden/variants/gpt_neox_parallel_f32"},
+      {"models/llama-tiny"},
+      {"models/bloom-tiny"},
+      {"tests/golden/variants/llama_mha_untied_f32", "int8"},
+      {"tests/golden/variants/mistral_window_bf16", "int8"},
+      {"tests/golden/variants/bloom_4_heads_bf16", "int8"},
+      {"models/llama-tiny", "int8"},
+      {"tests/golden/variants/llama_gqa_tied_bf16", "fp8"},
+      {"tests/golden/variants/bloom_4_heads_bf16", "fp8"},
+      {"models/llama-tiny", "fp8"},
+      {"tests/golden/variants/bloom_4_heads_bf16", "auto", "int8", "auto"}};
   const char* own = std::getenv("SLUICE_ROW_LAW_MODEL");
   if (own != nullptr) subjects.push_back({own});
   return subjects;
@@ -262,6 +266,7 @@ INSTANTIATE_TEST_SUITE_P(Models, RowLawTest, testing::ValuesIn(models()), [](con
   std::string name = fs::path(info.param.folder).filename().string();
   if (info.param.kv_cache_dtype != "auto") name += "_kv_" + info.param.kv_cache_dtype;
   if (!info.param.dtype.empty()) name += "_" + info.param.dtype;
+  if (info.param.activation_dtype == "auto") name += "_a16";
   std::ranges::replace_if(name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
   return name;
 });
