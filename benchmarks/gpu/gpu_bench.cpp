@@ -34,6 +34,7 @@ using OrderedJson = nlohmann::ordered_json;
 
 constexpr const char* kUsage =
     "usage: gpu_bench --model FOLDER [--device auto|cpu|cuda[:N]] [--kv-cache-dtype NAME]\n"
+    "                 [--activation-dtype int8|auto]\n"
     "                 [--runs STREAMSxPROMPT+OUTPUT[*REPETITIONS],...] [--profile]\n"
     "                 [--max-num-batched-tokens N] [--first-token | --import PACKAGE]\n";
 constexpr int32_t kCheckedStreams = 8;
@@ -52,6 +53,7 @@ struct Options {
   std::filesystem::path package;
   std::string device = "cuda";
   std::string kv_cache_dtype = "auto";
+  std::string activation_dtype = "int8";
   std::vector<Run> runs;
   int32_t max_num_batched_tokens = 8192;
   bool profile = false;
@@ -107,6 +109,8 @@ bool set_value(Options& options, std::string_view name, const std::string& value
     options.device = value;
   } else if (name == "--kv-cache-dtype") {
     options.kv_cache_dtype = value;
+  } else if (name == "--activation-dtype") {
+    options.activation_dtype = value;
   } else if (name == "--runs") {
     return parse_runs(value, options.runs);
   } else if (name == "--max-num-batched-tokens") {
@@ -249,6 +253,7 @@ RuntimeOptions runtime_options(const Options& options) {
   runtime.models = {{"", options.model}};
   runtime.device = options.device;
   runtime.kv_cache_dtype = options.kv_cache_dtype;
+  runtime.activation_dtype = options.activation_dtype;
   runtime.profile = options.profile;
   runtime.library_messages = true;
   runtime.max_num_seqs = kCheckedStreams;
