@@ -315,7 +315,7 @@ OrderedJson measure_sampling(CudaDevice& device, const SampleCase& shape, double
   const at::Tensor results = device.allocate({bytes_of(sizeof(SampleResult))}, at::kByte);
   SampleArgs args;
   args.logits = logits.const_data_ptr<float>();
-  args.rows = static_cast<const SampleRow*>(row_bytes.const_data_ptr());
+  args.rows = static_cast<SampleRow*>(row_bytes.mutable_data_ptr());
   args.results = static_cast<SampleResult*>(results.data_ptr());
   args.num_rows = shape.rows;
   args.vocabulary_size = kVocabulary;

@@ -140,7 +140,9 @@ Result<void> measure(kernels::cuda::CudaDevice& device, int64_t num_sequences, i
   auto pool = std::make_shared<kernels::ThreadPool>(1);
   const std::filesystem::path folder =
       std::filesystem::path(SLUICE_SOURCE_DIR) / "tests/golden/variants/llama_gqa_tied_bf16";
-  auto runner = model::ModelRunner::load(folder, {.device = &device}, *pool);
+  model::LoadOptions loading;
+  loading.device = &device;
+  auto runner = model::ModelRunner::load(folder, loading, *pool);
   if (!runner) return std::unexpected(runner.error());
   const int64_t most = context + kSettlingSteps + 2 * kMeasuredSteps;
   const auto num_blocks = static_cast<int32_t>((most / kBlockSize + 2) * num_sequences);
