@@ -142,8 +142,9 @@ class ToolTest(CommandLineTest):
             self.assertEqual(list(run)[:6], FIGURES)
             for name in FIGURES[1:3]:
                 self.assertGreater(run[name], 0)
+            # Where others compute too, most tokens may come joined in a message, with nothing between.
             for name in FIGURES[3:]:
-                self.assertGreater(run[name]["p50"], 0)
+                self.assertGreater(run[name]["p99"], 0)
                 self.assertGreaterEqual(run[name]["p99"], run[name]["p50"])
         self.assertIn("machine", report)
         self.assertTrue(report["profile"])
