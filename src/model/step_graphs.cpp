@@ -89,8 +89,9 @@ at::Tensor StepGraphs::run(const StepShape& shape, c10::function_ref<at::Tensor(
   if (device_.memory_changes() != memory_changes_) forget_all_but(nullptr);
   Entry& entry = entry_for(shape);
   entry.last_step = ++num_steps_;
-  if (!std::exchange(entry.has_run, true)) {
+  if (!entry.has_run) {
     at::Tensor result = program();
+    entry.has_run = true;
     if (device_.memory_changes() != memory_changes_) forget_all_but(&shape);
     return result;
   }

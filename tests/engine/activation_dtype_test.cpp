@@ -5,11 +5,12 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sluice/runtime.h"
 #include "tests/device/test_device.h"
-#include "tests/engine/waiting_observer.h"
+#include "tests/engine/scored_answer.h"
 
 namespace sluice::engine {
 namespace {
@@ -27,41 +28,19 @@ Result<std::unique_ptr<Service>> load(const std::string& dtype,
   return create_service(std::move(options));
 }
 
-struct Answer {
-  std::string profile;
-  std::vector<double> logprobs;  // of the prompt's tokens
-};
-
-Answer answer(Service& service) {
-  GenerateRequest request;
-  request.token_ids.emplace();
-  for (int64_t i = 0; i < 40; ++i) request.token_ids->push_back((i * 37 + 11) % 90);
-  request.max_tokens = 1;
-  request.temperature = 0;
-  request.ignore_eos = true;
-  request.prompt_logprobs = 0;
-  const auto observer = std::make_shared<WaitingObserver>();
-  EXPECT_TRUE(service.generate(std::move(request), observer).has_value());
-  const auto& summary = observer->wait();
-  EXPECT_TRUE(summary.has_value());
-  Answer answer{.profile = summary->profile, .logprobs = {}};
-  for (const GenerateChunk& chunk : observer->chunks()) {
-    if (!chunk.is_prompt) continue;
-    for (const PositionLogprobs& position : chunk.logprobs) {
-      if (std::isfinite(position.token.logprob)) answer.logprobs.push_back(position.token.logprob);
-    }
-  }
-  EXPECT_GE(answer.logprobs.size(), 39u);
-  return answer;
+ScoredAnswer answer(Service& service) {
+  std::vector<int64_t> prompt;
+  for (int64_t i = 0; i < 40; ++i) prompt.push_back((i * 37 + 11) % 90);
+  return score(service, std::move(prompt), 1);
 }
 
 // Root mean square.
-double difference(const Answer& a, const Answer& b) {
+double difference(const ScoredAnswer& a, const ScoredAnswer& b) {
   double sum = 0;
-  for (size_t i = 0; i < a.logprobs.size(); ++i) {
-    sum += std::pow(a.logprobs[i] - b.logprobs[i], 2);
+  for (size_t i = 0; i < a.prompt_logprobs.size(); ++i) {
+    sum += std::pow(a.prompt_logprobs[i] - b.prompt_logprobs[i], 2);
   }
-  return std::sqrt(sum / static_cast<double>(a.logprobs.size()));
+  return std::sqrt(sum / static_cast<double>(a.prompt_logprobs.size()));
 }
 
 TEST(ActivationDtype, KeptActivationsAreNearerToThePlainModel) {
@@ -72,9 +51,9 @@ TEST(ActivationDtype, KeptActivationsAreNearerToThePlainModel) {
   ASSERT_TRUE(plain.has_value()) << plain.error().message;
   ASSERT_TRUE(rounded.has_value()) << rounded.error().message;
   ASSERT_TRUE(kept.has_value()) << kept.error().message;
-  const Answer expected = answer(**plain);
-  const Answer with_int8 = answer(**rounded);
-  const Answer with_bf16 = answer(**kept);
+  const ScoredAnswer expected = answer(**plain);
+  const ScoredAnswer with_int8 = answer(**rounded);
+  const ScoredAnswer with_bf16 = answer(**kept);
   EXPECT_EQ(with_int8.profile, expected.profile);
   EXPECT_EQ(with_bf16.profile, expected.profile + "+a16");
   RecordProperty("rounded", std::to_string(difference(with_int8, expected)));

@@ -4,12 +4,15 @@
 #include <cmath>
 #include <filesystem>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "sluice/runtime.h"
 #include "tests/device/test_device.h"
-#include "tests/engine/waiting_observer.h"
+#include "tests/engine/scored_answer.h"
 
 namespace sluice::engine {
 namespace {
@@ -63,33 +66,13 @@ class KvCacheDtypeTest : public testing::TestWithParam<Model> {
   }
 
   static Answer answer(Service& service) {
-    GenerateRequest request;
-    request.token_ids.emplace(GetParam().text.begin(), GetParam().text.end());
-    request.max_tokens = 32;
-    request.temperature = 0;
-    request.ignore_eos = true;
-    request.prompt_logprobs = 0;
-    const auto observer = std::make_shared<WaitingObserver>();
-    EXPECT_TRUE(service.generate(std::move(request), observer).has_value());
-    const auto& summary = observer->wait();
-    EXPECT_TRUE(summary.has_value());
-    Answer answer{.tokens = {}, .profile = summary->profile};
-    double sum = 0;
-    int count = 0;
-    for (const GenerateChunk& chunk : observer->chunks()) {
-      if (!chunk.is_prompt) {
-        answer.tokens.insert(answer.tokens.end(), chunk.token_ids.begin(), chunk.token_ids.end());
-        continue;
-      }
-      for (const PositionLogprobs& position : chunk.logprobs) {
-        if (!std::isfinite(position.token.logprob)) continue;  // the first token has none
-        sum += position.token.logprob;
-        ++count;
-      }
-    }
-    EXPECT_GT(count, 40);
-    answer.mean_logprob = sum / std::max(count, 1);
-    return answer;
+    ScoredAnswer scored = score(service, {GetParam().text.begin(), GetParam().text.end()}, 32);
+    const auto& logprobs = scored.prompt_logprobs;
+    EXPECT_GT(logprobs.size(), 40u);
+    const double sum = std::accumulate(logprobs.begin(), logprobs.end(), 0.0);
+    return {.mean_logprob = sum / static_cast<double>(logprobs.size()),
+            .tokens = std::move(scored.tokens),
+            .profile = std::move(scored.profile)};
   }
 };
 
