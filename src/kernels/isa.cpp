@@ -88,9 +88,9 @@ Result<std::string> cpu_profile() {
     case Isa::kAmx:
       return "cpu-amx/2";
     case Isa::kAvx512:
-      return "cpu-avx512/3";
+      return "cpu-avx512/4";
     case Isa::kAvx512Vnni:
-      return "cpu-avx512vnni/1";
+      return "cpu-avx512vnni/2";
     case Isa::kAvx2:
       break;
   }

@@ -1,53 +1,20 @@
 #include "kernels/cpu/amx/attention.h"
 #include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/avx512/fixed_attention.h"
 #include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/simd/query_tile.h"
-#include "kernels/cpu/simd/write_kv.h"
 
-// bfloat16 attention over an int8 cache on AMX's tile registers, without widening the cache.
+// Attention over an int8 cache on AMX's tile registers.
 //
-// A query becomes whole numbers of 15 bits with a scale of its own, v = 128 high + low with high
-// and low in int8; so a score is two integer sums. A split's weights, times their positions' value
-// scales, become whole numbers of 16 bits, 256 high + low, of the row's largest one. Both are finer
-// than bfloat16, all sums are exact in int32, and so no order of additions matters.
-//
-// High and low parts are rows of tiles: both in one tile for up to eight query rows, which is as
-// fast as one part alone where the tile would be mostly empty.
+// A query's levels are v = 128 high + low with high and low in int8, a weight's 256 high + low in
+// uint8. High and low parts are rows of tiles: both in one tile for up to eight query rows, which
+// is as fast as one part alone where the tile would be mostly empty.
 namespace sluice::kernels::cpu::amx {
 namespace {
 
 using avx512::Vec;
-using simd::kAhead, simd::kGroup, simd::kGroupsAtOnce, simd::kSplitGroups, simd::kTileRows;
-using simd::prefetch, simd::prefetch_first, simd::prefetch_starts;
-using simd::QueryTile, simd::TiledCache, simd::TileSplit;
+using simd::kGroup, simd::kGroupsAtOnce, simd::kSplitGroups, simd::kTileRows;
 
 constexpr int64_t kScoreBytes = simd::kScoreStride * sizeof(int32_t);
-constexpr float kQueryLevels = 127 * 128;
-constexpr float kWeightLevels = 65535;
-
-// Keys [D / 4][slots][4], values [S / 4][D][4].
-struct QuadLayout {
-  using Query = float;
-
-  static void write(const simd::SlotRows<int8_t>& rows, int64_t count, int64_t slot, int64_t width,
-                    int64_t head_size, int8_t* group, int8_t* values) {
-    const int64_t lane = slot % kGroup;
-    simd::scatter_words(rows.key, count, lane, width, head_size, group);
-    for (int64_t i = 0; i < count;) {
-      const int8_t* value = rows.value[i];
-      int8_t* quad = values + (lane + i) / 4 * 4 * head_size;
-      if ((lane + i) % 4 == 0 && i + 3 < count) {
-        for (int64_t d = 0; d < head_size; d += 16) {
-          simd::interleave(rows.value + i, d, quad + 4 * d);
-        }
-        i += 4;
-      } else {
-        for (int64_t d = 0; d < head_size; ++d) quad[4 * d + (lane + i) % 4] = value[d];
-        i += 1;
-      }
-    }
-  }
-};
 
 // The depth of a tile of keys: D in the fewest equal parts that are multiples of 4 and at most 64.
 int64_t depth_of_tiles(int64_t head_size) {
@@ -201,203 +168,86 @@ void mix_double(const uint8_t* weights, const int8_t* const* values, int64_t num
   memory_fence();
 }
 
-// high * factor + low, sixteen numbers.
-Vec joined(const int32_t* high, const int32_t* low, int shift) {
-  const __m512i sum =
-      _mm512_add_epi32(_mm512_slli_epi32(_mm512_loadu_si512(high), shift), _mm512_loadu_si512(low));
-  return {_mm512_cvtepi32_ps(sum)};
-}
-
-// A tile's queries, scores and weights, each as high and low parts: rows [0, rows) high and
-// [rows, 2 rows) low in one tile, or [0, 16) high and [16, 32) low in two.
-class FixedTile {
+// A Product (avx512/fixed_attention.h): rows [0, rows) high and [rows, 2 rows) low in one tile, or
+// [0, 16) high and [16, 32) low in two.
+class TileParts {
  public:
-  FixedTile(const AttentionArgs& args, const AttentionBlock& block)
-      : args_(args),
-        head_(args, block),
-        depth_(depth_of_tiles(args.head_size)),
-        reads_once_(block.num_rows == 1) {}
+  static constexpr bool kReadsAhead = false;
 
-  void start(const QueryTile<Vec>& tile) {
-    rows_ = tile.rows;
-    context_ = tile.last[tile.rows - 1];
+  explicit TileParts(int64_t head_size)
+      : head_size_(head_size), depth_(depth_of_tiles(head_size)) {}
+
+  void start(int64_t rows) {
+    rows_ = rows;
     is_single_ = 2 * rows_ <= kTileRows;
     low_ = is_single_ ? rows_ : kTileRows;
-    for (int64_t r = 0; r < rows_; ++r) {
-      fix_query(static_cast<const float*>(args_.queries) + tile.offset[r], r);
+  }
+
+  void set_query(int64_t r, int64_t d, __m512i levels) {
+    const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(levels, _mm512_set1_epi32(64)), 7);
+    const __m512i low = _mm512_sub_epi32(levels, _mm512_slli_epi32(high, 7));
+    avx512::store_low_bytes(high, queries_ + r * head_size_ + d);
+    avx512::store_low_bytes(low, queries_ + (low_ + r) * head_size_ + d);
+  }
+
+  void set_weights(int64_t r, int64_t position, __m512i levels) {
+    avx512::store_low_bytes(_mm512_srli_epi32(levels, 8), weights_[r] + position);
+    avx512::store_low_bytes(levels, weights_[low_ + r] + position);
+  }
+
+  void start_scores() { configure_tiles(is_single_ ? 2 * rows_ : kTileRows, depth_); }
+  int64_t groups_at_once() const { return is_single_ ? kGroupsAtOnce : 2; }
+
+  void score(const int8_t* const* keys, int64_t count, int64_t to, const int8_t* const* /*ahead*/) {
+    int32_t* scores = scores_[0] + to;
+    if (!is_single_) return score_pair(queries_, keys, head_size_, depth_, scores);
+    if (count == kGroupsAtOnce) return score_four(queries_, keys, head_size_, depth_, scores);
+    for (int64_t g = 0; g < count; ++g) {
+      score_one(queries_, keys[g], head_size_, depth_, scores + g * kGroup);
     }
   }
 
-  void score(const TileSplit<Vec>& split) {
-    begin_ = split.begin;
-    const int8_t* keys[kSplitGroups + 1];
-    for (int64_t g = 0; g < split.num_groups; ++g) {
-      keys[g] = head_.keys(split.split + split.begin + g * kGroup);
-      values_[g] = keys[g] + head_.block_size * head_.head_size;
-    }
-    keys[split.num_groups] = keys[split.num_groups - 1];
-    configure_tiles(is_single_ ? 2 * rows_ : kTileRows, depth_);
-    int64_t g = 0;
-    if (is_single_) {
-      for (; g + kGroupsAtOnce <= split.num_groups; g += kGroupsAtOnce) {
-        if (reads_once_) prefetch_starts(keys, g + kAhead, split.num_groups);
-        score_four(queries_, keys + g, head_.head_size, depth_, scores(split, g));
-        if (reads_once_) prefetch_values(g);
-      }
-      for (; g < split.num_groups; ++g) {
-        score_one(queries_, keys[g], head_.head_size, depth_, scores(split, g));
-      }
-    } else {
-      for (; g < split.num_groups; g += 2) {
-        score_pair(queries_, keys + g, head_.head_size, depth_, scores(split, g));
-      }
-    }
-    load_scales(split);
+  __m512i raw(int64_t r, int64_t position) const {
+    return avx512::joined(_mm512_loadu_si512(scores_[r] + position),
+                          _mm512_loadu_si512(scores_[low_ + r] + position), 7);
   }
 
-  void weigh(const TileSplit<Vec>& split, const simd::SplitRow& row, bool attends, int64_t r,
-             float& largest, float& total) {
-    const int end = split.begin + static_cast<int>((split.num_groups + 3) / 4 * 4 * kGroup);
-    steps_[r] = 0;
-    if (!attends) return clear_weights(r, split.begin, end);
-    const int32_t* high = scores_[r];
-    const int32_t* low = scores_[low_ + r];
-    const Vec query_scale = Vec::set(query_scales_[r]);
-    alignas(64) float scaled[kSoftmaxSplit];
-    Vec most = Vec::zero();
-    Vec poison = Vec::zero();
-    const auto raw = [&](int p) {
-      return joined(high + p, low + p, 7) * query_scale * Vec::load(key_scales_ + p);
-    };
-    total = simd::weigh<Vec>(
-        row, raw, scaled,
-        [&](Vec weight, int p) {
-          const Vec value = weight * own_scales(row, p);
-          value.store(scaled + p);
-          most = Vec::max(value, most);
-          poison = Vec::fma(value, Vec::zero(), poison);
-        },
-        largest);
-    const float bound = Vec::largest(most);
-    const Vec inverse = Vec::set(bound > 0 ? kWeightLevels / bound : 0);
-    // A NaN or an infinity among the weights or the value scales makes every output number one.
-    steps_[r] = bound / kWeightLevels + Vec::sum(poison);
-    const int first = row.first - row.first % 16;
-    const int last = (row.last + 15) / 16 * 16;
-    clear_weights(r, split.begin, first);
-    for (int p = first; p < last; p += 16) {
-      const __m512i level = _mm512_cvtps_epi32((Vec::load(scaled + p) * inverse).v);
-      store_bytes(_mm512_srli_epi32(level, 8), weights_[r] + (p - begin_));
-      store_bytes(level, weights_[low_ + r] + (p - begin_));
-    }
-    clear_weights(r, last, end);
+  void mix(const int8_t** values, int64_t num_groups, const int8_t** /*ahead*/) {
+    is_single_ ? mix_in_one(values, num_groups) : mix_in_two(values, num_groups);
   }
 
-  void mix(const TileSplit<Vec>& split) {
-    if (reads_once_) prefetch_first(head_, split.split + kSoftmaxSplit, context_);
-
-    is_single_ ? mix_in_one(split) : mix_in_two(split);
-    for (int64_t r = 0; r < rows_; ++r) {
-      const Vec step = Vec::set(steps_[r]);
-      for (int64_t d = 0; d < head_.head_size; d += 16) {
-        const int32_t* sum = sums_ + r * head_.head_size + d;
-        (joined(sum, sum + low_ * head_.head_size, 8) * step)
-            .store(part_ + r * head_.head_size + d);
-      }
-    }
+  __m512i mixed(int64_t r, int64_t d) const {
+    const int32_t* sum = sums_ + r * head_size_ + d;
+    return avx512::joined(_mm512_loadu_si512(sum), _mm512_loadu_si512(sum + low_ * head_size_), 8);
   }
-
-  const float* part(int64_t r) const { return part_ + r * head_.head_size; }
 
  private:
-  void fix_query(const float* query, int64_t r) {
-    Vec most = Vec::zero();
-    Vec poison = Vec::zero();
-    for (int64_t d = 0; d < head_.head_size; d += 16) {
-      const Vec x = Vec::load(query + d);
-      most = Vec::max(Vec::abs(x), most);
-      poison = poison + x * Vec::zero();
-    }
-    const float largest = Vec::largest(most) + Vec::sum(poison);
-    query_scales_[r] = largest / kQueryLevels;
-    const Vec inverse = Vec::set(largest >= kSmallestQuantized ? kQueryLevels / largest : 0);
-    for (int64_t d = 0; d < head_.head_size; d += 16) {
-      const __m512i level = _mm512_cvtps_epi32((Vec::load(query + d) * inverse).v);
-      const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(level, _mm512_set1_epi32(64)), 7);
-      const __m512i low = _mm512_sub_epi32(level, _mm512_slli_epi32(high, 7));
-      store_bytes(high, queries_ + r * head_.head_size + d);
-      store_bytes(low, queries_ + (low_ + r) * head_.head_size + d);
-    }
-  }
-
-  // The lowest byte of each number.
-  static void store_bytes(__m512i x, void* bytes) {
-    _mm_storeu_si128(static_cast<__m128i*>(bytes), _mm512_cvtepi32_epi8(x));
-  }
-
-  // Value scales of the row's own positions; 0 for the others, which may hold anything.
-  Vec own_scales(const simd::SplitRow& row, int position) const {
-    const Vec scales = Vec::load(value_scales_ + position);
-    if (position >= row.first && position + 16 <= row.last) return scales;
-    return Vec::keep(scales, row.first - position, row.last - position, Vec::zero());
-  }
-
-  void clear_weights(int64_t r, int begin, int end) {
-    for (int p = begin; p < end; p += 16) {
-      const int64_t i = p - begin_;
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(weights_[r] + i), _mm_setzero_si128());
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(weights_[low_ + r] + i), _mm_setzero_si128());
-    }
-  }
-
-  // Reads ahead the values of four groups, and the scales behind them.
-  void prefetch_values(int64_t group) const {
-    for (int64_t g = group; g < group + kGroupsAtOnce; ++g) {
-      prefetch(values_[g], kGroup * (head_.head_size + kInt8SlotScaleBytes));
-    }
-  }
-
-  void load_scales(const TileSplit<Vec>& split) {
-    for (int64_t g = 0; g < split.num_groups; ++g) {
-      const int64_t position = split.split + split.begin + g * kGroup;
-      const float* scales =
-          simd::scales_of(head_.block(position), head_.block_size, head_.head_size) +
-          position % head_.block_size;
-      Vec::load(scales).store(key_scales_ + split.begin + g * kGroup);
-      Vec::load(scales + head_.block_size).store(value_scales_ + split.begin + g * kGroup);
-    }
-  }
-
-  int32_t* scores(const TileSplit<Vec>& split, int64_t group) {
-    return scores_[0] + split.begin + group * kGroup;
-  }
-
   // Sixteen positions at a time, straight from the cache.
-  void mix_in_one(const TileSplit<Vec>& split) {
+  void mix_in_one(const int8_t** values, int64_t num_groups) {
     configure_tiles(2 * rows_, kGroup);
     int64_t d = 0;
     const auto advance = [&](int64_t columns) {
       d += columns;
-      for (int64_t g = 0; g < split.num_groups; ++g) values_[g] += 4 * columns;
+      for (int64_t g = 0; g < num_groups; ++g) values[g] += 4 * columns;
     };
-    while (d + 64 <= head_.head_size) {
-      mix_single<kGroupsAtOnce>(weights_[0], values_, split.num_groups, head_.head_size, sums_ + d);
+    while (d + 64 <= head_size_) {
+      mix_single<kGroupsAtOnce>(weights_[0], values, num_groups, head_size_, sums_ + d);
       advance(64);
     }
-    while (d < head_.head_size) {
-      mix_single<1>(weights_[0], values_, split.num_groups, head_.head_size, sums_ + d);
+    while (d < head_size_) {
+      mix_single<1>(weights_[0], values, num_groups, head_size_, sums_ + d);
       advance(16);
     }
   }
 
   // Sixty-four positions at a time, from four groups brought together: a tile of sixteen rows takes
   // as long with a quarter of the depth. Groups past the split's last meet weights of zero.
-  void mix_in_two(const TileSplit<Vec>& split) {
-    const int64_t group_bytes = kGroup * head_.head_size;
-    for (int64_t g = 0; g < split.num_groups; ++g) {
-      __builtin_memcpy(staged_ + g * group_bytes, values_[g], group_bytes);
+  void mix_in_two(const int8_t* const* groups, int64_t num_groups) {
+    const int64_t group_bytes = kGroup * head_size_;
+    for (int64_t g = 0; g < num_groups; ++g) {
+      __builtin_memcpy(staged_ + g * group_bytes, groups[g], group_bytes);
     }
-    const int64_t num_tiles = (split.num_groups + 3) / 4;
+    const int64_t num_tiles = (num_groups + 3) / 4;
     const int8_t* values[kSplitGroups / 4];
     for (int64_t t = 0; t < num_tiles; ++t) values[t] = staged_ + 4 * t * group_bytes;
     configure_tiles(kTileRows, 4 * kGroup);
@@ -406,34 +256,24 @@ class FixedTile {
       d += columns;
       for (int64_t t = 0; t < num_tiles; ++t) values[t] += 4 * columns;
     };
-    while (d + 32 <= head_.head_size) {
-      mix_double<2>(weights_[0], values, num_tiles, head_.head_size, sums_ + d);
+    while (d + 32 <= head_size_) {
+      mix_double<2>(weights_[0], values, num_tiles, head_size_, sums_ + d);
       advance(32);
     }
-    if (d < head_.head_size) {
-      mix_double<1>(weights_[0], values, num_tiles, head_.head_size, sums_ + d);
+    if (d < head_size_) {
+      mix_double<1>(weights_[0], values, num_tiles, head_size_, sums_ + d);
     }
   }
 
-  const AttentionArgs& args_;
-  TiledCache<Vec, int8_t> head_;
+  int64_t head_size_;
   int64_t depth_;
-  bool reads_once_;
   bool is_single_ = false;
   int64_t rows_ = 0;
   int64_t low_ = 0;  // the row of the first low part
-  int64_t context_ = 0;
-  int begin_ = 0;  // the first position of `weights_`
-  const int8_t* values_[kSplitGroups];
-  float query_scales_[kTileRows];
-  float steps_[kTileRows];
-  alignas(64) float key_scales_[kSoftmaxSplit];
-  alignas(64) float value_scales_[kSoftmaxSplit];
   alignas(64) int8_t queries_[2 * kTileRows * kMaxHeadSize];
   alignas(64) int32_t scores_[2 * kTileRows][simd::kScoreStride];
   alignas(64) uint8_t weights_[2 * kTileRows][kSoftmaxSplit];
   alignas(64) int32_t sums_[2 * kTileRows * kMaxHeadSize];
-  alignas(64) float part_[kTileRows * kMaxHeadSize];
   alignas(64) int8_t staged_[kSoftmaxSplit * kMaxHeadSize];
 };
 
@@ -441,14 +281,11 @@ class FixedTile {
 
 void write_int8_kv_tiled(const AttentionArgs& args, int64_t sequence, int64_t first_row,
                          int64_t num_rows) {
-  simd::write_kv<Vec, Brain, int8_t, QuadLayout>(args, sequence, first_row, num_rows);
+  avx512::write_fixed<Vec>(args, sequence, first_row, num_rows);
 }
 
 void attend_int8_tiled(const AttentionArgs& args, const AttentionBlock& block) {
-  FixedTile tile(args, block);
-  for (int64_t i = 0; i < block.num_rows * block.num_heads; i += kTileRows) {
-    simd::attend_tile<Vec, FixedTile, Brain>(args, block, i, tile);
-  }
+  avx512::attend_fixed<Vec, TileParts>(args, block);
   _tile_release();
 }
 

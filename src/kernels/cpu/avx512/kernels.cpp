@@ -1,3 +1,4 @@
+#include "kernels/cpu/avx512/byte_attention.h"
 #include "kernels/cpu/avx512/byte_product.h"
 #include "kernels/cpu/avx512/pair_attention.h"
 #include "kernels/cpu/avx512/pair_product.h"
@@ -7,21 +8,18 @@
 namespace sluice::kernels::cpu {
 namespace avx512 {
 
-static bool has_paired_attention(const AttentionArgs& args) {
-  return simd::is_paired(args) && !args.int8_cache;
-}
-
 static void write_kv(const AttentionArgs& args, int64_t sequence, int64_t first_row,
                      int64_t num_rows) {
-  const auto write = has_paired_attention(args)
-                         ? simd::write_kv<Vec, Brain, Brain, simd::PairedLayout>
-                         : simd::write_kv_any<Vec>;
+  const auto write = !simd::is_paired(args) ? simd::write_kv_any<Vec>
+                     : args.int8_cache      ? write_fixed<Vec>
+                                            : simd::write_kv<Vec, Brain, Brain, simd::PairedLayout>;
   write(args, sequence, first_row, num_rows);
 }
 
 static void attend(const AttentionArgs& args, const AttentionBlock& block) {
-  const auto attend =
-      has_paired_attention(args) ? simd::attend_paired<Vec, PairTiles> : simd::attend_any<Vec>;
+  const auto attend = !simd::is_paired(args) ? simd::attend_any<Vec>
+                      : args.int8_cache      ? attend_fixed<Vec, ByteTiles<Vec>>
+                                             : simd::attend_paired<Vec, PairTiles>;
   attend(args, block);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cpu/avx512/pair_product.h"
+#include "kernels/cpu/avx512/with_rows.h"
 #include "kernels/cpu/simd/brain_attention.h"
 
 namespace sluice::kernels::cpu::avx512 {
@@ -15,7 +16,7 @@ struct PairTiles {
   template <int kCount>
   static void score_groups(int64_t rows, const Brain* queries, const Brain* const* keys,
                            int64_t head_size, float* scores, const Brain* const* ahead) {
-    with_rows(rows, [&](auto r) {
+    with_rows<simd::kTileRows>(rows, [&](auto r) {
       for (int c = 0; c < kCount; ++c, scores += simd::kGroup) {
         if (ahead == nullptr) {
           score_group<r.value, false>(queries, keys[c], head_size, scores, nullptr);
@@ -30,7 +31,7 @@ struct PairTiles {
   static void mix_columns(int64_t rows, const Brain* weights, const Brain* const* values,
                           int64_t num_groups, int64_t head_size, float* part,
                           const Brain* const* ahead) {
-    with_rows(rows, [&](auto r) {
+    with_rows<simd::kTileRows>(rows, [&](auto r) {
       constexpr int kColumns = r.value * kCount <= kMostSums ? kCount : 1;
       for (int c = 0; c < kCount; c += kColumns) {
         const MixedValues mixed{weights, values, ahead, 32 * c, num_groups, head_size};
@@ -53,19 +54,6 @@ struct PairTiles {
     int64_t head_size;
   };
   static constexpr int kMostSums = 24;
-  template <int N>
-  struct Number {
-    static constexpr int value = N;
-  };
-
-  template <typename Visit, int R = simd::kTileRows>
-  static void with_rows(int64_t rows, Visit visit) {
-    if constexpr (R > 1) {
-      if (rows < R) return with_rows<Visit, R - 1>(rows, visit);
-    }
-    visit(Number<R>{});
-  }
-
   static __m512bh pair(const Brain* p) {
     uint32_t two;
     __builtin_memcpy(&two, p, sizeof(two));

@@ -16,15 +16,9 @@
 //   score_groups<C>  scores[row][c * 16 ..] = query[row] . keys[c] for C groups of positions
 //   mix_columns<C>   part[row][0 .. 16 C) = sum of weight[row] * value over groups of positions
 // Queries are [rows][D], scores [rows][kScoreStride], weights [rows][kSoftmaxSplit], part
-// [rows][D]. One that kReadsAhead gets, for each group, another group or nullptr for all, whose
-// lines it prefetches one by one meanwhile: blocks lie anywhere, so that the processor cannot guess
-// them, and memory that is asked for many lines at once keeps the loads behind them waiting.
+// [rows][D]. One that kReadsAhead gets, for each group, one of NextGroups or nullptr for all, whose
+// lines it prefetches one by one meanwhile.
 namespace sluice::kernels::cpu::simd {
-
-// Whether D and S are whole groups, so that pairs of positions and of numbers are side by side.
-static inline bool is_paired(const AttentionArgs& args) {
-  return args.type == DType::kBF16 && args.head_size % 16 == 0 && args.block_size % kGroup == 0;
-}
 
 // Values of two positions side by side, as TDPBF16PS takes them. The rest of a group is cleared
 // with its first position: what an earlier user left there, perhaps NaN, meets a weight of zero.
@@ -60,8 +54,8 @@ class BrainTile {
  public:
   BrainTile(const AttentionArgs& args, const AttentionBlock& block)
       : args_(args),
-        block_(block),
         head_(args, block),
+        next_(args, block),
         reads_once_(args.starts[block.sequence + 1] - args.starts[block.sequence] == 1) {}
 
   void start(const QueryTile<V>& tile) {
@@ -82,7 +76,7 @@ class BrainTile {
       keys[g] = head_.keys(split.split + split.begin + g * kGroup);
       values_[g] = keys[g] + value_offset();
     }
-    find_next(split);
+    if (reads_ahead()) next_.find(split, keys, first_split_, context_);
     int64_t g = 0;
     for (; g + kGroupsAtOnce <= split.num_groups; g += kGroupsAtOnce) {
       if (prefetches()) prefetch_starts(keys, g + kAhead, split.num_groups);
@@ -115,13 +109,13 @@ class BrainTile {
 
   void mix(const TileSplit<V>& split) {
     if (prefetches()) prefetch_first(head_, split.split + kSoftmaxSplit, context_);
-    const Brain* const* ahead = next_values(split.num_groups);
+    const Brain** ahead = reads_ahead() ? next_.values() : nullptr;
     int64_t d = 0;
     const auto advance = [&](int64_t columns) {
       d += columns;
       for (int64_t g = 0; g < split.num_groups; ++g) {
         values_[g] += 2 * columns;
-        if (ahead != nullptr) next_[g] += 2 * columns;
+        if (ahead != nullptr) ahead[g] += 2 * columns;
       }
     };
     while (d + 64 <= head_.head_size) {
@@ -140,46 +134,12 @@ class BrainTile {
 
  private:
   bool prefetches() const { return reads_once_ && !Product::kReadsAhead; }
+  bool reads_ahead() const { return reads_once_ && Product::kReadsAhead; }
 
-  // Where the groups lie that are read after a split's: of the next split, of the next KV head, or
-  // of the next sequence, since a thread takes its tasks in this order. What this split has no
-  // groups for is read ahead at once.
-  void find_next(const TileSplit<V>& split) {
-    if (!reads_once_ || !Product::kReadsAhead) return;
-    AttentionBlock block = block_;
-    int64_t position = split.split + kSoftmaxSplit;
-    int64_t context = context_;
-    if (position >= context && block.kv_head + 1 < args_.num_kv_heads) {
-      ++block.kv_head;
-      position = first_split_;
-    } else if (position >= context && block.sequence + 1 < args_.num_sequences) {
-      block.kv_head = 0;
-      context = args_.contexts[++block.sequence];
-      position = args_.window > 0 && context > args_.window ? context - args_.window : 0;
-      position -= position % kSoftmaxSplit;
-    }
-    const TiledCache<V, Brain> head(args_, block);
-    const int64_t group_bytes = kGroup * head_.head_size * static_cast<int64_t>(sizeof(Brain));
-    for (int64_t g = 0; g < kSplitGroups; ++g, position += kGroup) {
-      if (position >= context) {
-        next_[g] = values_[g < split.num_groups ? g : 0] - value_offset();  // near anyway
-        continue;
-      }
-      next_[g] = head.keys(position);
-      if (g < split.num_groups) continue;
-      prefetch(next_[g], group_bytes);
-      prefetch(next_[g] + value_offset(), group_bytes);
-    }
-  }
   int64_t value_offset() const { return head_.block_size * head_.head_size; }
 
   const Brain* const* next_keys(int64_t group) const {
-    return reads_once_ && Product::kReadsAhead ? next_ + group : nullptr;
-  }
-  const Brain* const* next_values(int64_t num_groups) {
-    if (!reads_once_ || !Product::kReadsAhead) return nullptr;
-    for (int64_t g = 0; g < num_groups; ++g) next_[g] += value_offset();
-    return next_;
+    return reads_ahead() ? next_.keys() + group : nullptr;
   }
 
   // Reads ahead the values of four groups.
@@ -194,14 +154,13 @@ class BrainTile {
   }
 
   const AttentionArgs& args_;
-  const AttentionBlock& block_;
   TiledCache<V, Brain> head_;
+  NextGroups<V, Brain> next_;
   bool reads_once_;
   int64_t rows_ = 0;
   int64_t first_split_ = 0;
   int64_t context_ = 0;
   const Brain* values_[kSplitGroups];
-  const Brain* next_[kSplitGroups];  // keys, then values, that are read after this split's
   alignas(64) Brain queries_[kTileRows * kMaxHeadSize];
   alignas(64) float scores_[kTileRows][kScoreStride];
   alignas(64) Brain weights_[kTileRows][kSoftmaxSplit];

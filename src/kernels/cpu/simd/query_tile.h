@@ -13,6 +13,12 @@ inline constexpr int64_t kGroup = 16;        // positions of a tile
 inline constexpr int64_t kGroupsAtOnce = 4;  // tiles of sums
 inline constexpr int64_t kSplitGroups = kSoftmaxSplit / kGroup;
 
+// Whether D and S are whole groups, so that pairs (int8: fours) of positions and of numbers are
+// side by side.
+static inline bool is_paired(const AttentionArgs& args) {
+  return args.type == DType::kBF16 && args.head_size % 16 == 0 && args.block_size % kGroup == 0;
+}
+
 // Up to sixteen query rows of one KV head, their positions ascending.
 template <typename V>
 struct QueryTile {
@@ -113,6 +119,64 @@ inline void prefetch_first(const TiledCache<V, C>& head, int64_t position, int64
     prefetch(head.keys(position), kBeginningBytes);
   }
 }
+
+// Where the groups lie that are read after a split's: of the next split, of the next KV head, or of
+// the next sequence, since a thread takes its tasks in this order. For products that prefetch
+// these, a line for each that they read: blocks lie anywhere, so that the processor cannot guess
+// them, and memory that is asked for many lines at once keeps the loads behind them waiting.
+template <typename V, typename C>
+class NextGroups {
+ public:
+  NextGroups(const AttentionArgs& args, const AttentionBlock& block) : args_(args), block_(block) {}
+
+  // Groups of this split lie at `keys`; `first_split` and `context` are where the tile's rows
+  // begin and end. What the split has no groups for is read ahead at once, and an int8 cache's
+  // scales.
+  void find(const TileSplit<V>& split, const C* const* keys, int64_t first_split, int64_t context) {
+    AttentionBlock block = block_;
+    int64_t position = split.split + kSoftmaxSplit;
+    if (position >= context && block.kv_head + 1 < args_.num_kv_heads) {
+      ++block.kv_head;
+      position = first_split;
+    } else if (position >= context && block.sequence + 1 < args_.num_sequences) {
+      block.kv_head = 0;
+      context = args_.contexts[++block.sequence];
+      position = args_.window > 0 && context > args_.window ? context - args_.window : 0;
+      position -= position % kSoftmaxSplit;
+    }
+    const TiledCache<V, C> head(args_, block);
+    const int64_t group_bytes = kGroup * args_.head_size * static_cast<int64_t>(sizeof(C));
+    for (int64_t g = 0; g < kSplitGroups; ++g, position += kGroup) {
+      if (position >= context) {
+        keys_[g] = keys[g < split.num_groups ? g : 0];  // near anyway
+      } else {
+        keys_[g] = head.keys(position);
+        if constexpr (__is_same(C, int8_t)) prefetch_scales(head, position);
+      }
+      values_[g] = keys_[g] + args_.block_size * args_.head_size;
+      if (position >= context || g < split.num_groups) continue;
+      prefetch(keys_[g], group_bytes);
+      prefetch(values_[g], group_bytes);
+    }
+  }
+
+  const C* const* keys() const { return keys_; }
+  // A product may move them on as it goes through the columns.
+  const C** values() { return values_; }
+
+ private:
+  void prefetch_scales(const TiledCache<V, C>& head, int64_t position) const {
+    const float* scales = scales_of(head.block(position), args_.block_size, args_.head_size) +
+                          position % args_.block_size;
+    prefetch_far_line(scales);
+    prefetch_far_line(scales + args_.block_size);
+  }
+
+  const AttentionArgs& args_;
+  const AttentionBlock& block_;
+  const C* keys_[kSplitGroups];
+  const C* values_[kSplitGroups];
+};
 
 // Runs a format's steps over all splits of a tile, and merges or keeps what they give.
 //   Format: score(split), weigh(split, r, largest, total), mix(split) into part(r) [D]
