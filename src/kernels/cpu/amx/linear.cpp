@@ -24,10 +24,10 @@ constexpr int64_t kSumBytes = 4 * kTileBytes;
 // Depth of a panel's part: 16 KiB.
 constexpr int64_t kPartTiles = simd::kPassTiles;
 constexpr int64_t kPartBytes = kPartTiles * 2 * kTileBytes;
-// Fewer rows are faster without tiles: one in int8, and in int4 those whose weights AVX-512 unpacks
-// in registers.
+// Fewer rows are faster without tiles: one in int8, and in int4 a few, whose weights AVX-512
+// unpacks in registers.
 constexpr int64_t kMinInt8Rows = 2;
-constexpr int64_t kMinInt4Rows = simd::kCodeRows + 1;
+constexpr int64_t kMinInt4Rows = 5;
 // Prepared rows of a block: with the panels on the way they fit in the second-level cache.
 constexpr int64_t kRowBlockBytes = 5 << 18;
 // Input blocks of a block of rows. Fewer would read the weight again and again, more gain nothing.

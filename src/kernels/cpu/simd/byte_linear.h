@@ -103,12 +103,13 @@ inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t f
 }
 
 // Adds the products of a tile's codes of sixteen columns, unpacked in registers, to the sums of its
-// even and odd fours.
-template <typename P, int R>
+// even and odd fours, which are the same ones with one chain.
+template <typename P, int R, int kChains>
 __attribute__((always_inline)) inline void add_code_tile(const CodePanel<P>& panel, int64_t tile,
                                                          int half, const typename P::Operand* input,
-                                                         typename P::Sum* even_sums,
-                                                         typename P::Sum* odd_sums) {
+                                                         typename P::Sum (*sums)[R]) {
+  typename P::Sum* even_sums = sums[0];
+  typename P::Sum* odd_sums = sums[kChains - 1];
 #pragma GCC unroll 2
   for (int64_t part = tile * kCodeParts; part < (tile + 1) * kCodeParts; ++part) {
     const CodePlace place = panel.at(part, half);
@@ -128,41 +129,52 @@ __attribute__((always_inline)) inline void add_code_tile(const CodePanel<P>& pan
   }
 }
 
-// A few rows times an int4 panel, tile by tile in the order of memory.
+// The rows of a micro-kernel times an int4 panel, tile by tile nearly in the order of memory. Few
+// rows have two chains of sums for each column, so that none waits for the one before.
 // Input [steps][R], sums [R][32].
 template <typename P, int R>
 inline void multiply_codes(const CodePanel<P>& panel, int64_t depth_tiles,
                            const typename P::Operand* input, int32_t* sums) {
-  constexpr int kColumns = 4 * R <= P::kSums ? 2 : 1;
-  for (int first = 0; first < 2; first += kColumns) {
-    typename P::Sum even_sums[kColumns][R], odd_sums[kColumns][R];
-#pragma GCC unroll 2
-    for (int c = 0; c < kColumns; ++c) {
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) even_sums[c][r] = odd_sums[c][r] = P::Sum::zero();
-    }
-    const typename P::Operand* operands = input;
-    for (int64_t tile = 0; tile < depth_tiles; ++tile) {
+  constexpr int kChains = R <= 4 ? 2 : 1;
+  constexpr int kColumns = 2 * kChains * R <= P::kSums ? 2 : 1;
+  const int64_t turn = kColumns == 2 ? depth_tiles : kTurnTiles;
+  for (int64_t begin = 0; begin < depth_tiles; begin += turn) {
+    const int64_t end = depth_tiles - begin < turn ? depth_tiles : begin + turn;
+    for (int first = 0; first < 2; first += kColumns) {
+      int32_t* to = sums + first * 16;
+      typename P::Sum acc[kColumns][kChains][R];
 #pragma GCC unroll 2
       for (int c = 0; c < kColumns; ++c) {
-        add_code_tile<P, R>(panel, tile, first + c, operands, even_sums[c], odd_sums[c]);
-      }
-      operands += kStepsPerTile * R;
-    }
-#pragma GCC unroll 2
-    for (int c = 0; c < kColumns; ++c) {
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        (even_sums[c][r] + odd_sums[c][r]).store(sums + r * kPanelColumns + (first + c) * 16);
+        for (int r = 0; r < R; ++r) {
+          acc[c][kChains - 1][r] = P::Sum::zero();
+          acc[c][0][r] = begin > 0 ? P::Sum::load(to + r * kPanelColumns + c * 16) : P::Sum::zero();
+        }
+      }
+      const typename P::Operand* operands = input + begin * kStepsPerTile * R;
+      for (int64_t tile = begin; tile < end; ++tile) {
+#pragma GCC unroll 2
+        for (int c = 0; c < kColumns; ++c) {
+          add_code_tile<P, R, kChains>(panel, tile, first + c, operands, acc[c]);
+        }
+        operands += kStepsPerTile * R;
+      }
+#pragma GCC unroll 2
+      for (int c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+          typename P::Sum sum = acc[c][0][r];
+          if constexpr (kChains == 2) sum = sum + acc[c][1][r];
+          sum.store(to + r * kPanelColumns + c * 16);
+        }
       }
     }
   }
 }
 
-// Rows whose weights are unpacked in registers: more of them would not fit beside the sums.
-inline constexpr int kCodeRows = 4;
-
-template <typename P, int R = kCodeRows>
+// Rows of one micro-kernel: an int4 panel is unpacked in registers for them. More of them share
+// what is unpacked once.
+template <typename P, int R = P::kRows>
 inline void multiply_few_rows(const LinearArgs& args, const LinearBlock& block, int64_t panel,
                               int32_t* sums) {
   if constexpr (R > 1) {
@@ -190,7 +202,7 @@ template <typename V, typename P, typename T>
 inline void linear_bytes(const LinearArgs& args, const LinearBlock& block, void* scratch) {
   auto* sums = static_cast<int32_t*>(scratch);
   auto* unpacked = static_cast<int8_t*>(scratch) + kSumBytes;
-  const bool is_few = args.format == WeightFormat::kInt4 && block.num_rows <= kCodeRows;
+  const bool is_few = args.format == WeightFormat::kInt4 && block.num_rows <= P::kRows;
   for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
     if (is_few) {
       multiply_few_rows<P>(args, block, panel, sums);
