@@ -35,6 +35,13 @@ class Recording {
   virtual ~Recording() = default;
 };
 
+// How a device multiplies fp8 weights with fp8 activations (quantize.h).
+enum class Float8Product : uint8_t {
+  kNone,
+  kConverted,  // as two products of float16, which is no faster than to keep the activations
+  kNative,
+};
+
 // Where a model computes: the memory of its tensors, the layout of its weights, the name of its
 // arithmetic. One object a device and process; it lives to the process's end.
 //
@@ -57,6 +64,8 @@ class Device {
 
   // A contiguous tensor with undefined content. Throws c10::Error or std::bad_alloc without memory.
   virtual at::Tensor allocate(at::IntArrayRef sizes, at::ScalarType dtype) = 0;
+
+  virtual Float8Product float8_product() const = 0;
 
   // packed_weight.h: a weight of the CPU's memory, packed for this device.
   virtual Result<at::Tensor> pack(const at::Tensor& weight) = 0;

@@ -31,8 +31,8 @@ Result<void> check_kind(const PackedKind& kind) {
   const bool has_group = kind.format == WeightFormat::kInt4
                              ? kind.group_size == 32 || kind.group_size == 128
                              : kind.group_size == 0;
-  if (!has_dtype || !has_group || kind.rows < 1 || kind.columns < 1 ||
-      kind.rows > kMostElements / kind.columns) {
+  if (kind.format == WeightFormat::kFloat8 || !has_dtype || !has_group || kind.rows < 1 ||
+      kind.columns < 1 || kind.rows > kMostElements / kind.columns) {
     return invalid_argument("a packed weight of " + std::to_string(kind.rows) + " x " +
                             std::to_string(kind.columns) + " in groups of " +
                             std::to_string(kind.group_size) + " is not possible");

@@ -59,9 +59,7 @@ struct Place {
   uint8_t& multiplier(int64_t group) const { return panel[group * kPanelColumns + column]; }
 };
 
-// False for -128, which has no magnitude in int8.
-bool pack_row_int8(const PackedWeight& weight, int64_t row, const int8_t* values) {
-  if (std::memchr(values, -128, weight.columns) != nullptr) return false;
+void pack_row_int8(const PackedWeight& weight, int64_t row, const int8_t* values) {
   const Place place(weight, row);
   int32_t sum = 0;
   for (int64_t k = 0; k < weight.columns; k += 4) {
@@ -70,7 +68,6 @@ bool pack_row_int8(const PackedWeight& weight, int64_t row, const int8_t* values
     for (int64_t i = 0; i < count; ++i) sum += values[k + i];
   }
   static_cast<int32_t*>(weight.sums.data())[row] = sum;
-  return true;
 }
 
 void pack_row_int4(const PackedWeight& weight, int64_t row, const uint8_t* values,
@@ -96,11 +93,10 @@ void pack_row_int4(const PackedWeight& weight, int64_t row, const uint8_t* value
 PackedWeight describe(const QuantizedWeight& weight, at::ScalarType activations) {
   PackedWeight packed;
   packed.type = dtype_of(activations);
-  const bool is_int8 = weight.group_size == 0;
-  packed.format = is_int8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
+  packed.format = format_of(weight);
   packed.group_size = weight.group_size;
   packed.rows = weight.values.size(0);
-  packed.columns = weight.values.size(1) * (is_int8 ? 1 : 2);
+  packed.columns = weight.values.size(1) * (packed.format == WeightFormat::kInt4 ? 2 : 1);
   set_geometry(packed);
   return packed;
 }
@@ -127,7 +123,9 @@ bool pack_row(const PackedWeight& packed, const QuantizedWeight& weight, int64_t
   float scale = scales[0];
   if (packed.format == WeightFormat::kInt8) {
     const auto* values = weight.values.const_data_ptr<int8_t>() + row * packed.columns;
-    if (!pack_row_int8(packed, row, values)) return false;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(values);
+    if (!are_values(bytes, packed.columns, packed.format)) return false;
+    pack_row_int8(packed, row, values);
   } else {
     scale = base_of(scales, num_scales);
     if (scale < 0.0f) return false;
@@ -162,6 +160,9 @@ Result<at::Tensor> pack_weight(const QuantizedWeight& weight, at::ScalarType act
   }
   if (weight.keeps_activations) {
     return invalid_argument("a quantized weight that keeps its activations is for GPUs");
+  }
+  if (format_of(weight) == WeightFormat::kFloat8) {
+    return invalid_argument("an fp8 weight is for GPUs");
   }
   auto packed = std::make_shared<PackedWeight>(describe(weight, activations));
   if (const Result<void> allocated = allocate(*packed); !allocated) {

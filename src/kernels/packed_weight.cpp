@@ -104,6 +104,8 @@ void set_geometry(PackedWeight& weight) {
       weight.panel_bytes = cpu::multiplier_bytes(weight.depth_tiles, weight.group_size) +
                            weight.depth_tiles * cpu::kByteTileBytes;
       return;
+    case WeightFormat::kFloat8:
+      return;  // on GPUs only
   }
 }
 

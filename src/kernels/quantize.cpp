@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "kernels/compute.h"
+#include "kernels/float8.h"
 
 namespace sluice::kernels {
 namespace {
@@ -60,17 +61,28 @@ float largest_magnitude(const float* row, int64_t count) {
   return magnitude;
 }
 
-// Returns the row's scale.
-float quantize_row_int8(const float* row, int64_t columns, int8_t* values) {
-  const float scale = largest_magnitude(row, columns) / 127.0f;
+// A row with one scale, which is returned: it makes the row's largest number `largest`. `round`
+// turns a number of at most that into its byte; what division has made larger too.
+template <typename Round>
+float quantize_row(const float* row, int64_t columns, float largest, uint8_t* values, Round round) {
+  const float scale = largest_magnitude(row, columns) / largest;
   if (scale < std::numeric_limits<float>::min()) {
     std::memset(values, 0, columns);
     return 0.0f;
   }
-  for (int64_t k = 0; k < columns; ++k) {
-    values[k] = static_cast<int8_t>(std::clamp(round_even(row[k] / scale), -127.0f, 127.0f));
-  }
+  for (int64_t k = 0; k < columns; ++k) values[k] = round(row[k] / scale);
   return scale;
+}
+
+float quantize_row_int8(const float* row, int64_t columns, uint8_t* values) {
+  return quantize_row(row, columns, 127.0f, values, [](float x) {
+    return static_cast<uint8_t>(static_cast<int8_t>(std::clamp(round_even(x), -127.0f, 127.0f)));
+  });
+}
+
+float quantize_row_float8(const float* row, int64_t columns, uint8_t* values) {
+  return quantize_row(row, columns, kFloat8Largest, values,
+                      [](float x) { return to_float8(x).bits; });
 }
 
 inline float code_of(float x, float inverse) {
@@ -162,9 +174,10 @@ Result<void> check(const at::Tensor& weight, WeightFormat format, int64_t group_
                             ", expected at least 1 x 1 and at most " +
                             std::to_string(kMaxQuantizedColumns) + " columns");
   }
-  if (format == WeightFormat::kPlain)
-    return invalid_argument("format is plain, expected int8 or int4");
-  if (format == WeightFormat::kInt8) return {};
+  if (format == WeightFormat::kPlain) {
+    return invalid_argument("format is plain, expected int8, int4 or fp8");
+  }
+  if (format != WeightFormat::kInt4) return {};
   if (group_size != 32 && group_size != 128) {
     return invalid_argument("group size is " + std::to_string(group_size) + ", expected 32 or 128");
   }
@@ -182,13 +195,14 @@ Result<QuantizedWeight> make_result(const at::Tensor& weight, WeightFormat forma
   const auto options = at::TensorOptions().dtype(at::kFloat);
   QuantizedWeight result;
   try {
-    if (format == WeightFormat::kInt8) {
-      result.values = at::empty({n, k}, options.dtype(at::kChar));
-      result.scales = at::empty({n, 1}, options);
-    } else {
+    if (format == WeightFormat::kInt4) {
       result.group_size = group_size;
       result.values = at::empty({n, k / 2}, options.dtype(at::kByte));
       result.scales = at::empty({n, (k + group_size - 1) / group_size}, options);
+    } else {
+      const bool is_int8 = format == WeightFormat::kInt8;
+      result.values = at::empty({n, k}, options.dtype(is_int8 ? at::kChar : at::kFloat8_e4m3fn));
+      result.scales = at::empty({n, 1}, options);
     }
   } catch (const std::exception&) {
     return fail(ErrorCode::kResourceExhausted, "no memory for a quantized weight of " +
@@ -198,6 +212,19 @@ Result<QuantizedWeight> make_result(const at::Tensor& weight, WeightFormat forma
 }
 
 }  // namespace
+
+WeightFormat format_of(const QuantizedWeight& weight) {
+  switch (weight.values.scalar_type()) {
+    case at::kChar:
+      return WeightFormat::kInt8;
+    case at::kByte:
+      return WeightFormat::kInt4;
+    case at::kFloat8_e4m3fn:
+      return WeightFormat::kFloat8;
+    default:
+      return WeightFormat::kPlain;
+  }
+}
 
 Result<QuantizedWeight> quantize(const at::Tensor& weight, WeightFormat format,
                                  int64_t group_size) {
@@ -222,12 +249,12 @@ Result<QuantizedWeight> quantize(const at::Tensor& weight, WeightFormat format,
       bad_row.store(row);
       return;
     }
-    if (format == WeightFormat::kInt8) {
-      scales[row] = quantize_row_int8(wide.data(), columns,
-                                      reinterpret_cast<int8_t*>(values + row * value_bytes));
+    uint8_t* const to = values + row * value_bytes;
+    if (format == WeightFormat::kInt4) {
+      quantize_row_int4(wide.data(), columns, group_size, to, scales + row * num_scales);
     } else {
-      quantize_row_int4(wide.data(), columns, group_size, values + row * value_bytes,
-                        scales + row * num_scales);
+      scales[row] = format == WeightFormat::kInt8 ? quantize_row_int8(wide.data(), columns, to)
+                                                  : quantize_row_float8(wide.data(), columns, to);
     }
   };
   parallel_for(weight.size(0), std::ref(task));
@@ -239,7 +266,7 @@ Result<QuantizedWeight> quantize(const at::Tensor& weight, WeightFormat format,
 }
 
 at::Tensor dequantize(const QuantizedWeight& weight, at::ScalarType dtype) {
-  if (weight.group_size == 0) {
+  if (format_of(weight) != WeightFormat::kInt4) {
     return (weight.values.to(at::kFloat) * weight.scales).to(dtype);
   }
   const int64_t rows = weight.values.size(0);

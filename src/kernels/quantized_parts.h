@@ -17,6 +17,10 @@ Result<void> check_quantized(const QuantizedWeight& weight, at::ScalarType activ
 // True if all are finite and not negative.
 bool are_scales(const float* scales, int64_t count);
 
+// True if a row's values are what the format has: no -128, which has no magnitude in int8; no NaN
+// of fp8.
+bool are_values(const uint8_t* values, int64_t count, WeightFormat format);
+
 // The number whose multiples, 1 to 15, a row's int4 scales are; negative if there is none.
 float base_of(const float* scales, int64_t count);
 // Which multiple of its row's base a scale is.

@@ -17,6 +17,8 @@ std::string format_name(const WeightEncoding& encoding) {
       return "int8";
     case WeightFormat::kInt4:
       return "int4";
+    case WeightFormat::kFloat8:
+      return "fp8";
   }
   return "";
 }

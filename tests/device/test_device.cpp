@@ -23,6 +23,16 @@ std::atomic<int64_t> num_played{0};
 const DeviceApi& fragile_api() {
   static const DeviceApi api = [] {
     DeviceApi made = kernels::cuda::host_device_api();
+    made.count_devices = [](int32_t* count) -> Status {
+      *count = 2;
+      return kernels::cuda::kSuccess;
+    };
+    made.describe = [](int32_t ordinal, kernels::cuda::DeviceInfo* info) -> Status {
+      const Status status = kernels::cuda::host_device_api().describe(0, info);
+      if (ordinal == 1) info->compute_major = 8;
+      return status;
+    };
+    made.use = [](int32_t) { return kernels::cuda::host_device_api().use(0); };
     made.synchronize = [](Stream stream) -> Status {
       return is_lost ? kLost : kernels::cuda::host_device_api().synchronize(stream);
     };

@@ -16,6 +16,9 @@ std::string name();
 // its bus; or it works again.
 void set_lost(bool is_lost);
 
+// Of "cuda-host": a second device, which says that its compute capability is 8.0.
+inline constexpr const char* kOldDevice = "cuda:1";
+
 // Of "cuda-host": steps that were made from a recording so far.
 int64_t num_recordings_played();
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cuda/plugin.h"
 #include "support.h"
 
 namespace sluice::kernels {
@@ -50,6 +51,22 @@ TEST_F(GpuDeviceTest, CopiesFromStagingMemory) {
     device().copy_to(tensor, staging->room_for(kBytes), kBytes);
   }
   EXPECT_EQ(0, std::memcmp(device().download(tensor).const_data_ptr(), ones.data(), kBytes));
+}
+
+TEST(Float8ProductTest, GoesByTheComputeCapability) {
+  const auto product_of = [](int32_t major, int32_t minor) {
+    cuda::DeviceInfo info;
+    info.compute_major = major;
+    info.compute_minor = minor;
+    return cuda::float8_product_of(info);
+  };
+  for (const int32_t minor : {0, 6, 7}) EXPECT_EQ(product_of(8, minor), Float8Product::kNone);
+  EXPECT_EQ(product_of(8, 9), Float8Product::kNative);
+  EXPECT_EQ(product_of(9, 0), Float8Product::kConverted);
+  EXPECT_EQ(product_of(10, 0), Float8Product::kConverted);
+  EXPECT_EQ(product_of(10, 3), Float8Product::kConverted);
+  EXPECT_EQ(product_of(12, 0), Float8Product::kNative);
+  EXPECT_EQ(product_of(0, 0), Float8Product::kNative) << "the tests' host";
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ class CpuDevice final : public Device {
         data, sizes, [memory = std::move(memory)](void*) {}, at::TensorOptions().dtype(dtype));
   }
 
+  Float8Product float8_product() const override { return Float8Product::kNone; }
   Result<at::Tensor> pack(const at::Tensor& weight) override { return pack_weight(weight); }
   Result<at::Tensor> pack(const QuantizedWeight& weight, at::ScalarType activations) override {
     return pack_weight(weight, activations);

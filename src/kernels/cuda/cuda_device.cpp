@@ -79,10 +79,10 @@ bool take_row(const QuantizedWeight& weight, const Weight& description, int64_t 
   const int64_t num_scales = weight.scales.size(1);
   const float* scales = weight.scales.const_data_ptr<float>() + row * num_scales;
   if (!are_scales(scales, num_scales)) return false;
-  if (description.format == WeightFormat::kInt8) {
+  if (description.format != WeightFormat::kInt4) {
     parts.scales[static_cast<size_t>(row)] = scales[0];
-    const auto* values = weight.values.const_data_ptr<int8_t>() + row * description.columns;
-    return std::memchr(values, -128, static_cast<size_t>(description.columns)) == nullptr;
+    const auto* values = static_cast<const uint8_t*>(weight.values.const_data_ptr());
+    return are_values(values + row * description.columns, description.columns, description.format);
   }
   const float base = base_of(scales, num_scales);
   if (base < 0.0f) return false;
@@ -194,6 +194,10 @@ void CudaDevice::check(Status status) const {
   if (status == kOutOfMemory) was_refused_.store(true, std::memory_order_relaxed);
   TORCH_CHECK_WITH(OutOfMemoryError, status != kOutOfMemory, name_, ": ", api_.error_text(status));
   TORCH_CHECK(status == kSuccess, name_, ": ", api_.error_text(status));
+}
+
+Float8Product CudaDevice::float8_product() const {
+  return float8_product_of(info_);
 }
 
 int64_t CudaDevice::free_bytes() const {
@@ -418,20 +422,26 @@ Result<at::Tensor> CudaDevice::pack(const QuantizedWeight& weight, at::ScalarTyp
   if (const auto checked = check_quantized(weight, activations); !checked) {
     return std::unexpected(checked.error());
   }
-  const bool is_int8 = weight.group_size == 0;
-  if (weight.keeps_activations && (!is_int8 || activations == at::kFloat)) {
+  const WeightFormat format = format_of(weight);
+  const bool is_int4 = format == WeightFormat::kInt4;
+  if (weight.keeps_activations && (is_int4 || activations == at::kFloat)) {
     return invalid_argument(
-        std::string("a quantized weight keeps its activations where it is int8 ") +
-        "and they are float16 or bfloat16");
+        "a quantized weight keeps its activations where it is int8 or fp8 and they are float16 or "
+        "bfloat16");
+  }
+  if (format == WeightFormat::kFloat8 && !weight.keeps_activations &&
+      float8_product() == Float8Product::kNone) {
+    return invalid_argument("an fp8 weight keeps its activations on " + name_ +
+                            ", which does not multiply fp8");
   }
   PackedWeight packed;
   Weight& description = packed.description;
   description.type = dtype_of(activations);
-  description.format = is_int8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
+  description.format = format;
   description.is_wide = weight.keeps_activations;
   description.group_size = weight.group_size;
   description.rows = weight.values.size(0);
-  description.columns = weight.values.size(1) * (is_int8 ? 1 : 2);
+  description.columns = weight.values.size(1) * (is_int4 ? 2 : 1);
   const auto parts = parts_of(weight, description);
   if (!parts) return std::unexpected(parts.error());
   return pack_rows(std::move(packed), weight.values, *parts);

@@ -26,7 +26,7 @@ class CudaDevice final : public Device {
   struct PackedWeight {
     Weight description;
     at::Tensor tiles;
-    at::Tensor scales;       // int8 and int4
+    at::Tensor scales;       // of what is quantized
     at::Tensor multipliers;  // int4
   };
   // What a quantized weight has beside its tiles, in the CPU's memory.
@@ -47,6 +47,7 @@ class CudaDevice final : public Device {
   int64_t free_bytes() const override;
   const DeviceInfo& info() const { return info_; }
 
+  Float8Product float8_product() const override;
   at::Tensor allocate(at::IntArrayRef sizes, at::ScalarType dtype) override;
   Result<at::Tensor> pack(const at::Tensor& weight) override;
   Result<at::Tensor> pack(const QuantizedWeight& weight, at::ScalarType activations) override;

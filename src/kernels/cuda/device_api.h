@@ -26,7 +26,7 @@ using Status = int32_t;  // a cudaError_t
 inline constexpr Status kSuccess = 0;
 inline constexpr Status kOutOfMemory = 2;
 inline constexpr Status kNotSupported = 801;
-inline constexpr int32_t kDeviceApiVersion = 2;
+inline constexpr int32_t kDeviceApiVersion = 3;
 
 constexpr int64_t size_of(DType type) {
   return type == DType::kF32 ? 4 : 2;
@@ -46,19 +46,19 @@ struct DeviceInfo {
 struct Weight {
   DType type = DType::kBF16;  // of the activations that it meets
   WeightFormat format = WeightFormat::kPlain;
-  bool is_wide = false;    // int8: becomes `type` for its products; else x becomes int8
+  bool is_wide = false;    // int8, fp8: becomes `type` for its products; else x becomes as it is
   int64_t rows = 0;        // N
   int64_t columns = 0;     // K
   int64_t group_size = 0;  // int4
   const void* tiles = nullptr;
-  const float* scales = nullptr;         // int8 and int4, one a row
+  const float* scales = nullptr;         // of what is quantized, one a row
   const uint8_t* multipliers = nullptr;  // int4
 };
 
 // Puts a weight's numbers [rows, columns], as files have them, into its tiles.
 struct PackArgs {
   Weight weight;
-  const void* source = nullptr;  // kPlain: weight.type; kInt8: int8; kInt4: two codes a byte
+  const void* source = nullptr;  // kPlain: weight.type; kInt4: two codes a byte; else a byte each
   void* tiles = nullptr;         // weight_bytes(weight)
 };
 

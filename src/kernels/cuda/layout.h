@@ -50,15 +50,15 @@ constexpr bool is_plain_matrix(const Weight& weight) {
 // Bits of a number as the matrix unit multiplies it, and as files and tiles have it. What becomes
 // wider on its way has pairs of half the bytes, 16 a lane. Of int4's codes word i is the lane's
 // word i of K with the codes of its row in the low halves of the bytes and those of row + 8 in the
-// high ones. Of int8 that becomes 16 bits, words 2 i and 2 i + 1 are the lane's numbers 4 i to
+// high ones. Of bytes that become 16 bits, words 2 i and 2 i + 1 are the lane's numbers 4 i to
 // 4 i + 3 of its row and of row + 8.
 constexpr int64_t number_bits(const Weight& weight) {
   return weight.format == WeightFormat::kPlain || weight.is_wide ? size_of(weight.type) * 8 : 8;
 }
 constexpr int64_t file_bits(const Weight& weight) {
   return weight.format == WeightFormat::kPlain  ? number_bits(weight)
-         : weight.format == WeightFormat::kInt8 ? 8
-                                                : 4;
+         : weight.format == WeightFormat::kInt4 ? 4
+                                                : 8;
 }
 
 // Bytes of a weight's tiles.
@@ -96,7 +96,7 @@ constexpr int64_t number_offset(int64_t row, int64_t k, int64_t columns, int64_t
   return word_offset(row, k / numbers, num_pairs(columns, bits)) * numbers + k % numbers;
 }
 
-// The same of int8 that becomes 16 bits.
+// The same of bytes that become 16 bits.
 constexpr int64_t wide_offset(int64_t row, int64_t k, int64_t columns) {
   const int64_t pair = row / kTileRows * num_pairs(columns, 16) + k / 32;
   const int64_t lane = row % 8 * 4 + k % 32 / 8;

@@ -17,6 +17,11 @@ constexpr const char* kDriverFile = "libcuda.so.1";
 
 const DeviceApi* provided = nullptr;
 
+// 0: the tests' host, which has all.
+int32_t compute_of(const DeviceInfo& info) {
+  return info.compute_major * 10 + info.compute_minor;
+}
+
 std::optional<fs::path> find_plugin() {
   std::error_code error;
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
@@ -78,8 +83,16 @@ Result<std::vector<DeviceInfo>> list_devices(const DeviceApi& api) {
   return devices;
 }
 
+// The instruction is there from 8.9 on; 9.0 to 11.0 have other ones for fp8, so that the compiler
+// makes this one of conversions and products of float16.
+Float8Product float8_product_of(const DeviceInfo& info) {
+  const int32_t compute = compute_of(info);
+  if (compute == 0 || compute == 89 || compute >= 120) return Float8Product::kNative;
+  return compute > 89 ? Float8Product::kConverted : Float8Product::kNone;
+}
+
 std::string why_unusable(const DeviceInfo& info) {
-  const int32_t compute = info.compute_major * 10 + info.compute_minor;
+  const int32_t compute = compute_of(info);
   if (compute >= kOldestCompute || compute == 0) return "";
   return "compute capability " + std::to_string(info.compute_major) + "." +
          std::to_string(info.compute_minor) + " is older than " +

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cuda/device_api.h"
+#include "kernels/device.h"
 #include "sluice/error.h"
 
 namespace sluice::kernels::cuda {
@@ -20,6 +21,9 @@ void provide_device_api(const DeviceApi& api);
 // The oldest devices that have what the kernels use: bfloat16 in the matrix units, asynchronous
 // copies.
 inline constexpr int32_t kOldestCompute = 80;
+
+// By what the compiler makes of the kernels' instruction (docs/decisions/0027-fp8-weights.md).
+Float8Product float8_product_of(const DeviceInfo& info);
 
 // All devices that the driver knows, those too old for us too. Requires: an api.
 Result<std::vector<DeviceInfo>> list_devices(const DeviceApi& api);

@@ -8,9 +8,9 @@
 
 #include "kernels/cuda/device/byte_numbers.cuh"
 
-// The numbers of an fp8 KV cache: all codes, and the rounding of all bfloat16 numbers. What is
-// compared with a device's instructions is from their description (PTX ISA, cvt; OCP's 8-bit
-// floating point, E4M3).
+// The numbers of fp8 weights, activations and KV caches: all codes, and the rounding of all
+// bfloat16 numbers. What is compared with a device's instructions is from their description (PTX
+// ISA, cvt; OCP's 8-bit floating point, E4M3).
 namespace sluice::kernels::cuda {
 namespace {
 
@@ -53,6 +53,7 @@ TEST(Float8Numbers, AllCodes) {
   EXPECT_EQ(value_of(126), 448);
   for (int code = 0; code < 256; ++code) {
     const float value = from_float8({static_cast<uint8_t>(code)});
+    EXPECT_EQ(is_float8_nan(static_cast<uint8_t>(code)), is_nan(code)) << code;
     if (is_nan(code)) {
       EXPECT_TRUE(std::isnan(value)) << code;
       continue;
@@ -129,6 +130,7 @@ TEST(Float8Numbers, TheUnitsFormsAreThese) {
     EXPECT_EQ(pairs.y, pair_of<Half>(half(code ^ 2), half(code)));
   }
   EXPECT_EQ(round_to_float8(-0.3f).bits, code_of(-0.3f));
+  EXPECT_EQ(nearest_float8(-0.3f).bits, code_of(-0.3f));
 }
 
 TEST(Float8Scales, BringTheLargestToTheirRange) {

@@ -151,7 +151,8 @@ TEST_P(Units, AProductsNaNStaysInItsRowAndColumn) {
 
 // mma.m16n8k32: a lane's register has four numbers of K in a row, 4 p + {0..3}; the second half of
 // registers is 16 further.
-__global__ void multiply_bytes_kernel(const int8_t* a, const int8_t* b, int32_t* sum) {
+template <typename Number, typename Sum>
+__global__ void multiply_bytes_kernel(const Number* a, const Number* b, Sum* sum) {
   const int lane = static_cast<int>(threadIdx.x);
   const int g = lane / 4;
   const int p = lane % 4;
@@ -163,14 +164,19 @@ __global__ void multiply_bytes_kernel(const int8_t* a, const int8_t* b, int32_t*
   const auto of_b = [&](int k) {
     uint32_t bits = 0;
     for (int i = 0; i < 4; ++i) {
-      bits |= static_cast<uint32_t>(static_cast<uint8_t>(b[(k + i) * 8 + g])) << 8 * i;
+      bits |= uint32_t{std::bit_cast<uint8_t>(b[(k + i) * 8 + g])} << 8 * i;
     }
     return bits;
   };
   const uint4 left =
       make_uint4(of_a(g, 4 * p), of_a(g + 8, 4 * p), of_a(g, 4 * p + 16), of_a(g + 8, 4 * p + 16));
-  int32_t own[4] = {1, 2, 3, 4};
-  warp_multiply_bytes(own, left, make_uint2(of_b(4 * p), of_b(4 * p + 16)));
+  const uint2 right = make_uint2(of_b(4 * p), of_b(4 * p + 16));
+  Sum own[4] = {1, 2, 3, 4};
+  if constexpr (__is_same(Number, Float8)) {
+    warp_multiply_float8(own, left, right);
+  } else {
+    warp_multiply_bytes(own, left, right);
+  }
   for (int i = 0; i < 4; ++i) sum[(g + i / 2 * 8) * 8 + 2 * p + i % 2] = own[i];
 }
 
@@ -182,15 +188,45 @@ TEST_P(Units, MultipliesBytes) {
   for (int8_t& value : b) value = static_cast<int8_t>(random());
   a[0] = b[0] = -128;
   std::vector<int32_t> sum(16 * 8);
-  ASSERT_EQ(launch(&multiply_bytes_kernel, {.blocks = dim3(1), .threads = 32}, nullptr,
-                   static_cast<const int8_t*>(a.data()), static_cast<const int8_t*>(b.data()),
-                   sum.data()),
+  ASSERT_EQ(launch(&multiply_bytes_kernel<int8_t, int32_t>, {.blocks = dim3(1), .threads = 32},
+                   nullptr, static_cast<const int8_t*>(a.data()),
+                   static_cast<const int8_t*>(b.data()), sum.data()),
             kSuccess);
   for (int row = 0; row < 16; ++row) {
     for (int column = 0; column < 8; ++column) {
       int32_t expected = 1 + row / 8 * 2 + column % 2;
       for (int k = 0; k < 32; ++k) expected += a[row * 32 + k] * b[k * 8 + column];
       EXPECT_EQ(sum[row * 8 + column], expected);
+    }
+  }
+}
+
+// Of any codes: a double holds every sum, of which each lane's is rounded once.
+TEST_P(Units, MultipliesFloat8) {
+  std::mt19937 random(12);
+  std::vector<Float8> a(16 * 32);
+  std::vector<Float8> b(32 * 8);
+  for (auto* numbers : {&a, &b}) {
+    for (Float8& number : *numbers) {
+      do {
+        number.bits = static_cast<uint8_t>(random());
+      } while (is_float8_nan(number.bits));
+    }
+  }
+  a[0] = b[0] = to_float8(kFloat8Largest);
+  a[1] = b[8] = to_float8(0x1p-9f);
+  std::vector<float> sum(16 * 8);
+  ASSERT_EQ(launch(&multiply_bytes_kernel<Float8, float>, {.blocks = dim3(1), .threads = 32},
+                   nullptr, static_cast<const Float8*>(a.data()),
+                   static_cast<const Float8*>(b.data()), sum.data()),
+            kSuccess);
+  for (int row = 0; row < 16; ++row) {
+    for (int column = 0; column < 8; ++column) {
+      double expected = 1 + row / 8 * 2 + column % 2;
+      for (int k = 0; k < 32; ++k) {
+        expected += double{from_float8(a[row * 32 + k])} * from_float8(b[k * 8 + column]);
+      }
+      EXPECT_EQ(sum[row * 8 + column], static_cast<float>(expected)) << row << ", " << column;
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "fibers.h"
+#include "kernels/float8.h"
 #include "numbers.h"
 
 // Fragments of the PTX ISA, "Matrix Fragments for mma.m16n8k16" and "mma.m16n8k32". With group
@@ -73,16 +74,21 @@ void multiply(const Operands<Number, kDepth>& operands, Number (&product)[kRows]
   }
 }
 
-// Products are exact in double, and 16 of them are summed in K's order.
-template <typename T>
-void multiply_halves(void* const* lanes) {
-  Operands<double, 16> operands;
-  read_fragments<Multiply>(lanes, operands, [](unsigned bits, int i) {
-    return static_cast<double>(to_float(T{static_cast<uint16_t>(bits >> 16 * i)}));
-  });
+// Products are exact in double, and kDepth of them are summed in K's order.
+template <int kDepth, typename Decode>
+void multiply_floats(void* const* lanes, Decode decode) {
+  Operands<double, kDepth> operands;
+  read_fragments<Multiply>(lanes, operands, decode);
   double product[kRows][kColumns];
   multiply(operands, product);
   add_to_sums<Multiply>(lanes, product);
+}
+
+template <typename T>
+void multiply_halves(void* const* lanes) {
+  multiply_floats<16>(lanes, [](unsigned bits, int i) {
+    return static_cast<double>(to_float(T{static_cast<uint16_t>(bits >> 16 * i)}));
+  });
 }
 
 }  // namespace
@@ -93,6 +99,12 @@ void multiply_half(void* const* operands) {
 
 void multiply_bfloat16(void* const* operands) {
   multiply_halves<BFloat16>(operands);
+}
+
+void multiply_float8(void* const* lanes) {
+  multiply_floats<32>(lanes, [](unsigned bits, int i) {
+    return static_cast<double>(from_float8({static_cast<uint8_t>(bits >> 8 * i)}));
+  });
 }
 
 void multiply_bytes(void* const* lanes) {

@@ -15,6 +15,8 @@ struct Multiply {
 };
 void multiply_half(void* const* operands);
 void multiply_bfloat16(void* const* operands);
+// mma.sync.m16n8k32 of Float8, which is Multiply with b [32, 8].
+void multiply_float8(void* const* operands);
 
 // mma.sync.m16n8k32 of int8.
 struct MultiplyBytes {

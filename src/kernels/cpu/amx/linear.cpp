@@ -345,6 +345,8 @@ bool has_tiled_linear(DType type, WeightFormat format, int64_t rows) {
       return type == DType::kBF16;
     case WeightFormat::kInt8:
       return rows >= kMinInt8Rows;
+    case WeightFormat::kFloat8:
+      return false;  // on GPUs only
     case WeightFormat::kInt4:
       break;
   }

@@ -46,12 +46,7 @@ __device__ inline void quantize_head(const T* head, const float2* angles, int ha
   if constexpr (__is_same(C, Float8)) {
     const uint8_t scale = float8_scale(largest);
     for (int i = lane; i < size; i += kWarpThreads) {
-      const float x = unscaled_float8(rotated(head, angles, half, i), scale);
-      if constexpr (kHasFloat8Units) {
-        numbers[i] = round_to_float8(x);
-      } else {
-        numbers[i] = to_float8(x);
-      }
+      numbers[i] = nearest_float8(unscaled_float8(rotated(head, angles, half, i), scale));
     }
     if (lane == 0) static_cast<uint8_t*>(scales)[scale_index] = scale;
   } else {

@@ -2,8 +2,8 @@
 
 #include "kernels/cuda/device/intrinsics.cuh"
 
-// Numbers of 8 bits in KV caches and weights, and how they become those that 16-bit matrix units
-// multiply.
+// Numbers of 8 bits in KV caches, weights and activations, and how they become those that 16-bit
+// matrix units multiply.
 namespace sluice::kernels::cuda {
 
 // A cache of numbers C: T, or of 8 bits with scales (kv_int8.h, kv_float8.h). `Scales` are a slot's
@@ -38,6 +38,15 @@ struct CacheNumbers<Float8> {
     return static_cast<const Scales*>(all)[slot];
   }
 };
+
+// to_float8, by the device's instruction where there is one.
+__device__ inline Float8 nearest_float8(float x) {
+  if constexpr (kHasFloat8Units) {
+    return round_to_float8(x);
+  } else {
+    return to_float8(x);
+  }
+}
 
 // Whether the device has an instruction that makes T of a Float8. It would take bfloat16 more of
 // them than widen_float8.

@@ -161,6 +161,20 @@ inline constexpr bool kHasFloat8Units = true;
 inline constexpr bool kHasFloat8Units = false;
 #endif
 
+// warp_multiply of Float8: a [16, 32], b [32, 8] (mma.sync.m16n8k32). A device may add the products
+// in fewer bits than float32 has. One without the units stops here: no weight is packed for it.
+__device__ inline void warp_multiply_float8(float (&sum)[4], const uint4& a, const uint2& b) {
+  if constexpr (kHasFloat8Units) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y));
+  } else {
+    __trap();
+  }
+}
+
 // to_float8's bits.
 __device__ inline Float8 round_to_float8(float x) {
   uint16_t pair;

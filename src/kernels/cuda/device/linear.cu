@@ -12,7 +12,7 @@ constexpr int64_t aligned(int64_t bytes) {
   return divide_up(bytes, kAlignment) * kAlignment;
 }
 
-// Whether x becomes int8.
+// Whether x becomes bytes.
 bool has_byte_product(const Weight& weight) {
   return weight.format != WeightFormat::kPlain && !weight.is_wide;
 }
@@ -51,12 +51,12 @@ Status run_bytes(const LinearArgs& args, Product product, Finish to, Stream stre
   const ByteWorkspace layout(args);
   auto* workspace = static_cast<unsigned char*>(args.workspace);
   auto* scales = reinterpret_cast<float*>(workspace);
-  auto* rows = reinterpret_cast<int8_t*>(workspace + layout.rows_begin());
+  uint8_t* rows = workspace + layout.rows_begin();
   if (const Status status = quantize_rows(args, rows, layout.row, scales, stream);
       status != kSuccess) {
     return status;
   }
-  product.x = reinterpret_cast<const unsigned char*>(rows);
+  product.x = rows;
   product.row_bytes = layout.row;
   to.row_scales = scales;
   if (args.num_rows <= kFewRows) return multiply_few_bytes(product, to, stream);

@@ -2,7 +2,7 @@
 #include "kernels/cuda/device/linear_kernels.h"
 #include "kernels/cuda/device/vectors.cuh"
 
-// What int8 products need before them: rows of x as int8, and int4's weights for many rows.
+// What products of bytes need before them: rows of x as bytes, and int4's weights for many rows.
 namespace sluice::kernels::cuda {
 namespace {
 
@@ -23,10 +23,20 @@ __device__ float largest_of_block(float value, float* memory) {
   return value;
 }
 
+// What the numbers of a row become: the largest one, and the byte of a number of at most that.
+struct Int8Codes {
+  static constexpr float kLargest = 127.0f;
+  static __device__ uint8_t of(float x) { return static_cast<uint8_t>(round_to_int(x)); }
+};
+struct Float8Codes {
+  static constexpr float kLargest = kFloat8Largest;
+  static __device__ uint8_t of(float x) { return nearest_float8(x).bits; }
+};
+
 // A block a row. The largest magnitude does not depend on an order.
-template <typename T>
+template <typename T, typename Codes>
 __global__ void __launch_bounds__(kThreads)
-    quantize_row(const T* x, int64_t columns, int8_t* rows, int64_t row_bytes, float* scales) {
+    quantize_row(const T* x, int64_t columns, uint8_t* rows, int64_t row_bytes, float* scales) {
   x += blockIdx.x * columns;
   rows += blockIdx.x * row_bytes;
   float magnitude = 0.0f;
@@ -38,24 +48,24 @@ __global__ void __launch_bounds__(kThreads)
   magnitude = largest_of_block(magnitude, reinterpret_cast<float*>(block_memory()));
   const bool is_zero = magnitude < kSmallestRow;
   const bool is_finite = magnitude < INFINITY;
-  const float inverse = is_zero || !is_finite ? 0.0f : 127.0f / magnitude;
+  const float inverse = is_zero || !is_finite ? 0.0f : Codes::kLargest / magnitude;
   for (int64_t k = threadIdx.x; k < row_bytes; k += kThreads) {
     const float value = k < columns && is_finite ? to_float(x[k]) * inverse : 0.0f;
-    rows[k] = static_cast<int8_t>(round_to_int(value));
+    rows[k] = Codes::of(value);
   }
   if (threadIdx.x != 0) return;
-  scales[blockIdx.x] = is_zero ? 0.0f : is_finite ? magnitude / 127.0f : NAN;
+  scales[blockIdx.x] = is_zero ? 0.0f : is_finite ? magnitude / Codes::kLargest : NAN;
 }
 
-template <typename T>
-Status quantize(const LinearArgs& args, int8_t* rows, int64_t row_bytes, float* scales,
+template <typename T, typename Codes>
+Status quantize(const LinearArgs& args, uint8_t* rows, int64_t row_bytes, float* scales,
                 Stream stream) {
   Grid grid;
   grid.blocks = dim3(static_cast<unsigned>(args.num_rows));
   grid.threads = kThreads;
   grid.block_memory_bytes = kWarps * sizeof(float);
-  return launch(quantize_row<T>, grid, stream, static_cast<const T*>(args.x), args.weight.columns,
-                rows, row_bytes, scales);
+  return launch(quantize_row<T, Codes>, grid, stream, static_cast<const T*>(args.x),
+                args.weight.columns, rows, row_bytes, scales);
 }
 
 // A warp a pair of tiles.
@@ -75,10 +85,12 @@ __global__ void __launch_bounds__(kThreads) expand_pairs(Product product, uint4*
 
 }  // namespace
 
-Status quantize_rows(const LinearArgs& args, int8_t* rows, int64_t row_bytes, float* scales,
+Status quantize_rows(const LinearArgs& args, uint8_t* rows, int64_t row_bytes, float* scales,
                      Stream stream) {
   return with_type(args.weight.type, [&]<typename T>() {
-    return quantize<T>(args, rows, row_bytes, scales, stream);
+    return args.weight.format == WeightFormat::kFloat8
+               ? quantize<T, Float8Codes>(args, rows, row_bytes, scales, stream)
+               : quantize<T, Int8Codes>(args, rows, row_bytes, scales, stream);
   });
 }
 

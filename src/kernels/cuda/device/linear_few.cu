@@ -33,8 +33,10 @@ Status run_any_length(const Product& product, const Finish& to, Stream stream) {
 
 template <typename T>
 Status run_floats(const Product& product, const Finish& to, Stream stream) {
-  return product.is_wide ? run_any_length<T, WidePairs<T>>(product, to, stream)
-                         : run_any_length<T, PlainPairs>(product, to, stream);
+  if (!product.is_wide) return run_any_length<T, PlainPairs>(product, to, stream);
+  return product.format == WeightFormat::kFloat8
+             ? run_any_length<T, WidePairs<T, Float8>>(product, to, stream)
+             : run_any_length<T, WidePairs<T, int8_t>>(product, to, stream);
 }
 
 }  // namespace
@@ -48,8 +50,14 @@ Status multiply_few_bfloats(const Product& product, const Finish& to, Stream str
 }
 
 Status multiply_few_bytes(const Product& product, const Finish& to, Stream stream) {
-  if (product.multipliers != nullptr) return run_fitting<int8_t, CodePairs>(product, to, stream);
-  return run_fitting<int8_t, PlainPairs>(product, to, stream);
+  switch (product.format) {
+    case WeightFormat::kInt4:
+      return run_fitting<int8_t, CodePairs>(product, to, stream);
+    case WeightFormat::kFloat8:
+      return run_fitting<Float8, PlainPairs>(product, to, stream);
+    default:
+      return run_fitting<int8_t, PlainPairs>(product, to, stream);
+  }
 }
 
 }  // namespace sluice::kernels::cuda

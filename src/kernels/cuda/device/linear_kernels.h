@@ -11,8 +11,8 @@ struct Finish;
 // Up to so many rows a block of multiply_few_*() takes all of them, and reads the weight once.
 inline constexpr int64_t kFewRows = 64;
 
-// Any number of rows. Halves and bfloats: rows of any length, and wide int8 weights too; bytes:
-// int8 weights and int4's codes, rows of x a multiple of 16 bytes.
+// Any number of rows. Halves and bfloats: rows of any length, and wide int8 and fp8 weights too;
+// bytes: int8 and fp8 weights and int4's codes, rows of x a multiple of 16 bytes.
 Status multiply_few_halves(const Product& product, const Finish& to, Stream stream);
 Status multiply_few_bfloats(const Product& product, const Finish& to, Stream stream);
 Status multiply_few_bytes(const Product& product, const Finish& to, Stream stream);
@@ -28,9 +28,10 @@ Status multiply_many_bytes(const Product& product, const Finish& to, int num_mul
 // float32, without a matrix unit.
 Status multiply_floats(const Product& product, const Finish& to, Stream stream);
 
-// Rows of x [num_rows, columns] as int8 [num_rows, row_bytes], zeros behind them, and their scales:
-// max|row| / 127, NaN for a row that is not finite.
-Status quantize_rows(const LinearArgs& args, int8_t* rows, int64_t row_bytes, float* scales,
+// Rows of x [num_rows, columns] as bytes [num_rows, row_bytes], zeros behind them, and their
+// scales: int8 with max|row| / 127, or beside an fp8 weight fp8 with max|row| / 448; NaN for a row
+// that is not finite.
+Status quantize_rows(const LinearArgs& args, uint8_t* rows, int64_t row_bytes, float* scales,
                      Stream stream);
 
 // int4's codes as the int8 numbers that they stand for, in int8's tiles.

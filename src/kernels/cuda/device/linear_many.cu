@@ -28,8 +28,10 @@ Status run_fitting(const Product& product, const Finish& to, int num_multiproces
 template <typename T>
 Status run_floats(const Product& product, const Finish& to, int num_multiprocessors,
                   Stream stream) {
-  return product.is_wide ? run_fitting<T, WidePairs<T>>(product, to, num_multiprocessors, stream)
-                         : run_fitting<T, PlainPairs>(product, to, num_multiprocessors, stream);
+  if (!product.is_wide) return run_fitting<T, PlainPairs>(product, to, num_multiprocessors, stream);
+  return product.format == WeightFormat::kFloat8
+             ? run_fitting<T, WidePairs<T, Float8>>(product, to, num_multiprocessors, stream)
+             : run_fitting<T, WidePairs<T, int8_t>>(product, to, num_multiprocessors, stream);
 }
 
 }  // namespace
@@ -46,7 +48,9 @@ Status multiply_many_bfloats(const Product& product, const Finish& to, int num_m
 
 Status multiply_many_bytes(const Product& product, const Finish& to, int num_multiprocessors,
                            Stream stream) {
-  return run_fitting<int8_t, PlainPairs>(product, to, num_multiprocessors, stream);
+  return product.format == WeightFormat::kFloat8
+             ? run_fitting<Float8, PlainPairs>(product, to, num_multiprocessors, stream)
+             : run_fitting<int8_t, PlainPairs>(product, to, num_multiprocessors, stream);
 }
 
 }  // namespace sluice::kernels::cuda

@@ -19,7 +19,7 @@ __host__ __device__ constexpr int segment_pairs(int num_pairs) {
   return eighth < 4 ? 4 : eighth > 16 ? 16 : eighth;
 }
 
-// The matrix units' types: 16-bit floats with float32 sums, and int8 with int32 sums.
+// The matrix units' types: 16-bit floats and Float8 with float32 sums, and int8 with int32 sums.
 template <typename T>
 struct Math {
   using Sum = float;
@@ -34,10 +34,18 @@ struct Math<int8_t> {
     warp_multiply_bytes(sum, weights, x);
   }
 };
+template <>
+struct Math<Float8> {
+  using Sum = float;
+  static __device__ void multiply(float (&sum)[4], const uint4& weights, const uint2& x) {
+    warp_multiply_float8(sum, weights, x);
+  }
+};
 
 struct Product {
   const unsigned char* tiles = nullptr;
-  bool is_wide = false;                  // int8 that becomes x's type
+  WeightFormat format = WeightFormat::kPlain;
+  bool is_wide = false;                  // bytes that become x's type
   const uint8_t* multipliers = nullptr;  // int4: [rows of tiles][groups of K][16]
   int group_size = 0;                    // int4
   int num_groups = 0;                    // int4
@@ -51,6 +59,7 @@ struct Product {
 inline Product product_of(const Weight& weight) {
   Product product;
   product.tiles = static_cast<const unsigned char*>(weight.tiles);
+  product.format = weight.format;
   product.is_wide = weight.is_wide;
   product.multipliers = weight.multipliers;
   product.group_size = static_cast<int>(weight.group_size);
@@ -85,8 +94,8 @@ struct PlainPairs {
   }
 };
 
-// int8 as T.
-template <typename T>
+// Bytes C, int8 or Float8, as T.
+template <typename T, typename C>
 struct WidePairs {
   static constexpr int kBatch = 8;
   static constexpr int kBytes = static_cast<int>(kPairBytes) / 2;
@@ -108,8 +117,8 @@ struct WidePairs {
  private:
   // Four numbers of the lane's row and of row + 8.
   static __device__ uint4 tile(uint32_t row, uint32_t row_8) {
-    const uint2 first = widen_bytes<T, int8_t>(row);
-    const uint2 second = widen_bytes<T, int8_t>(row_8);
+    const uint2 first = widen_bytes<T, C>(row);
+    const uint2 second = widen_bytes<T, C>(row_8);
     return make_uint4(first.x, second.x, first.y, second.y);
   }
 };
@@ -135,8 +144,8 @@ struct Finish {
   const void* bias = nullptr;
   const void* residual = nullptr;
   void* output = nullptr;
-  const float* row_scales = nullptr;     // of x, with int8 sums
-  const float* column_scales = nullptr;  // of the weight, with int8 sums or a wide weight
+  const float* row_scales = nullptr;     // of x, where it was rounded
+  const float* column_scales = nullptr;  // of a quantized weight
   Activation activation = Activation::kNone;
   bool float_output = false;
 };
@@ -189,7 +198,7 @@ template <typename Sum>
 __device__ inline void finish(const Finish& to, const Product& product, int row, int column,
                               Sum sum) {
   float y = static_cast<float>(sum);
-  if constexpr (__is_same(Sum, int32_t)) {
+  if (to.row_scales != nullptr) {
     y *= to.row_scales[row] * to.column_scales[column];
   } else if (to.column_scales != nullptr) {
     y *= to.column_scales[column];

@@ -115,19 +115,21 @@ Status embed_tiles(const EmbedArgs& args, Stream stream) {
                 tiles, args.weight.rows, columns, args.tokens, static_cast<uint16_t*>(args.output));
 }
 
-// The int8 number that a quantized weight has at [row, k], without its row's scale.
-__device__ inline int value_at(const Weight& weight, int64_t row, int64_t k) {
+// The number that a quantized weight has at [row, k], without its row's scale.
+__device__ inline float value_at(const Weight& weight, int64_t row, int64_t k) {
   const auto* tiles = static_cast<const uint8_t*>(weight.tiles);
-  if (weight.format == WeightFormat::kInt8) {
-    return static_cast<int8_t>(tiles[weight.is_wide ? wide_offset(row, k, weight.columns)
-                                                    : number_offset(row, k, weight.columns, 8)]);
+  if (weight.format != WeightFormat::kInt4) {
+    const uint8_t byte = tiles[weight.is_wide ? wide_offset(row, k, weight.columns)
+                                              : number_offset(row, k, weight.columns, 8)];
+    return weight.format == WeightFormat::kFloat8 ? from_float8({byte}) : static_cast<int8_t>(byte);
   }
   const int64_t pair = row / kTileRows * num_pairs(weight.columns, 8) + k / 64;
   const int64_t lane = row % 8 * 4 + k % 64 / 16;
   const int byte = tiles[(pair * 32 + lane) * 16 + k % 16];
   const int code = row % kTileRows < 8 ? byte & 15 : byte >> 4;
   const int64_t groups = num_groups(weight.columns, weight.group_size);
-  return (code - 8) * weight.multipliers[multiplier_offset(row, k / weight.group_size, groups)];
+  return static_cast<float>(
+      (code - 8) * weight.multipliers[multiplier_offset(row, k / weight.group_size, groups)]);
 }
 
 template <typename T>
@@ -136,8 +138,7 @@ __global__ void embed_quantized_kernel(Weight weight, const int32_t* tokens, T* 
   const bool is_known = row >= 0 && row < weight.rows;
   T* to = output + blockIdx.x * weight.columns;
   for (int64_t k = first_piece(); k < weight.columns; k += piece_step()) {
-    const float value =
-        is_known ? static_cast<float>(value_at(weight, row, k)) * weight.scales[row] : NAN;
+    const float value = is_known ? value_at(weight, row, k) * weight.scales[row] : NAN;
     to[k] = from_float<T>(value);
   }
 }

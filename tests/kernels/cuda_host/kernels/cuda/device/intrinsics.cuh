@@ -78,6 +78,12 @@ inline void warp_multiply_bytes(int32_t (&sum)[4], const uint4& a, const uint2& 
   host::meet_warp("warp_multiply_bytes", &host::multiply_bytes, &operand);
 }
 
+// More exact than a device, whose units may keep 13 bits behind the point of the largest product.
+inline void warp_multiply_float8(float (&sum)[4], const uint4& a, const uint2& b) {
+  host::Multiply operand{a, b, sum};
+  host::meet_warp("warp_multiply_float8", &host::multiply_float8, &operand);
+}
+
 inline uint4 warp_load_transposed(const void* row_in_block_memory) {
   host::LoadTransposed operand{row_in_block_memory, {}};
   host::meet_warp("warp_load_transposed", &host::load_transposed, &operand);
