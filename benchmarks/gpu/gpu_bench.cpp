@@ -34,7 +34,7 @@ using OrderedJson = nlohmann::ordered_json;
 
 constexpr const char* kUsage =
     "usage: gpu_bench --model FOLDER [--device auto|cpu|cuda[:N]] [--kv-cache-dtype NAME]\n"
-    "                 [--activation-dtype int8|auto]\n"
+    "                 [--activation-dtype int8|fp8|auto]\n"
     "                 [--runs STREAMSxPROMPT+OUTPUT[*REPETITIONS],...] [--profile]\n"
     "                 [--max-num-batched-tokens N] [--first-token | --import PACKAGE]\n";
 constexpr int32_t kCheckedStreams = 8;
@@ -53,7 +53,7 @@ struct Options {
   std::filesystem::path package;
   std::string device = "cuda";
   std::string kv_cache_dtype = "auto";
-  std::string activation_dtype = "int8";
+  std::string activation_dtype;
   std::vector<Run> runs;
   int32_t max_num_batched_tokens = 8192;
   bool profile = false;

@@ -12,14 +12,15 @@ namespace sluice {
 struct ImportOptions {
   std::filesystem::path source;   // a Hugging Face folder
   std::filesystem::path package;  // made; must not exist, or `overwrite`
-  std::string dtype;       // "f32", "f16", "bf16", "int8", "int4"; empty: as the checkpoint has it
+  std::string dtype;       // "f32", "f16", "bf16", "int8", "int4", "fp8"; empty: as the checkpoint
   int64_t group_size = 0;  // of int4: weights that share a scale, 32 or 128; 0: 32
   std::filesystem::path families;  // folder of NAME.py family files; empty: the built-in ones
   bool overwrite = false;
   bool packed = false;  // the weights once more, as the kernels hold them: they are used mapped
   // Loads the package once more and keeps some logits beside it, which every load compares with its
   // own: a machine, a driver or a build that computes something else is found at start-up. Left out
-  // for a model that needs more than half of the free memory, or whose logits are not finite.
+  // for a model that needs more than half of the free memory, whose logits are not finite, or whose
+  // weights are fp8, which this CPU does not multiply.
   bool golden = true;
   std::function<void(const std::string&)> notice;  // one line for the user
   // Bytes written so far and in all; called on the importing thread. Returning false stops the

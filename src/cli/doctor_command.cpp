@@ -112,8 +112,10 @@ int run_doctor(Arguments arguments) {
   } else {
     text = machine_text(machine);
     if (!model.empty()) text += "\n" + plan_text(model, *plan);
-    if (!model.empty() && kv_cache_dtype == "fp8") {
-      text += "an fp8 KV cache needs a GPU, and what is free above is the machine's own memory\n";
+    const bool has_float8_weights = !model.empty() && plan->dtype == "fp8";
+    if (!model.empty() && (kv_cache_dtype == "fp8" || has_float8_weights)) {
+      text += std::string(has_float8_weights ? "fp8 weights need" : "an fp8 KV cache needs") +
+              " a GPU, and what is free above is the machine's own memory\n";
     }
   }
   return write_stdout(text) ? kExitDone : kExitFailed;

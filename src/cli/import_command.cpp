@@ -23,10 +23,12 @@ int run_import(Arguments arguments) {
   flags.add_positional("HF_DIR", "The folder to read, or the ORG/NAME of a downloaded model",
                        source);
   flags.add_positional("PACKAGE", "The folder to make", package);
-  flags.add_choice({"--dtype", "DTYPE",
-                    "Of the weights: f32, f16, bf16, int8 or int4 (these two compute in bf16)",
-                    "as the checkpoint"},
-                   options.dtype, {"f32", "f16", "bf16", "int8", "int4"});
+  flags.add_choice(
+      {"--dtype", "DTYPE",
+       "Of the weights: f32, f16, bf16, int8, int4 or, for GPUs, fp8 (these three compute "
+       "in bf16)",
+       "as the checkpoint"},
+      options.dtype, {"f32", "f16", "bf16", "int8", "int4", "fp8"});
   flags.add({"--group-size", "N", "Weights that share a scale in int4: 32 or 128", "32"},
             [&options](const std::string& text) -> Result<void> {
               if (text != "32" && text != "128") {

@@ -11,16 +11,18 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
   flags.add_text(
       {"--device", "DEVICE", "auto, cpu or cuda[:N]; auto takes a GPU if there is one", ""},
       options.device);
-  flags.add_choice({"--dtype", "DTYPE",
-                    "Of the weights: f32, f16, bf16, int8 or int4 (these two compute in bf16)",
-                    "as the model has it"},
-                   options.dtype, {"f32", "f16", "bf16", "int8", "int4"});
+  flags.add_choice(
+      {"--dtype", "DTYPE",
+       "Of the weights: f32, f16, bf16, int8, int4 or, on a GPU, fp8 (these three compute "
+       "in bf16)",
+       "as the model has it"},
+      options.dtype, {"f32", "f16", "bf16", "int8", "int4", "fp8"});
   flags.add_choice(
       {"--activation-dtype", "DTYPE",
-       "What activations become beside int8 or int4 weights: int8, or (beside int8, on "
-       "a GPU) auto, the model's dtype; part of the profile in answers",
-       ""},
-      options.activation_dtype, {"int8", "auto"});
+       "What activations become beside quantized weights: int8, fp8 beside fp8, or (beside int8 "
+       "and fp8, on a GPU) auto, the model's dtype; part of the profile in answers",
+       "the weights'; auto where a GPU has no units for fp8"},
+      options.activation_dtype, {"int8", "fp8", "auto"});
   flags.add_int({"--num-threads", "N", "Compute threads", "one per core"}, options.num_threads, 1,
                 1024);
   flags.add_int({"--max-num-seqs", "N", "Most sequences in one step", ""}, options.max_num_seqs, 1,

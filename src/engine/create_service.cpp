@@ -143,6 +143,13 @@ class ServiceBuilder final {
     return {};
   }
 
+  // Where that is the device's choice and not the user's.
+  void tell_kept_activations(const model::ModelRunner& runner, const std::string& name) const {
+    if (!runner.keeps_activations() || !options_.activation_dtype.empty()) return;
+    notice("model " + name + ": activations stay " + runner.config().dtype +
+           " beside its fp8 weights, as this GPU has no units for fp8 ones (--activation-dtype)");
+  }
+
   Result<LoadedSource> load(const ModelSource& source) {
     LoadedSource loaded;
     ModelInfo& info = loaded.served.info;
@@ -178,6 +185,7 @@ class ServiceBuilder final {
     info.dtype = config.encoding.is_plain() ? config.dtype : format_name(config.encoding);
     info.profile = device_->profile() + model::profile_suffix((*runner)->kv_format()) +
                    ((*runner)->keeps_activations() ? "+a16" : "");
+    tell_kept_activations(**runner, info.name);
     info.num_parameters = config.num_parameters;
     info.vocabulary_size = config.vocabulary_size;
     info.context_length =

@@ -80,9 +80,10 @@ Error missing_weights(const fs::path& folder) {
 at::Tensor mapped_tensor(const SafetensorsFile& file, const TensorEntry& entry) {
   const auto bytes = file.bytes(entry);
   const auto plain = find_dtype(entry.dtype);
-  const auto options = at::TensorOptions().dtype(plain                 ? plain->scalar_type
-                                                 : entry.dtype == "I8" ? at::kChar
-                                                                       : at::kByte);
+  const auto options = at::TensorOptions().dtype(plain                      ? plain->scalar_type
+                                                 : entry.dtype == "I8"      ? at::kChar
+                                                 : entry.dtype == "F8_E4M3" ? at::kFloat8_e4m3fn
+                                                                            : at::kByte);
   auto* data = const_cast<std::byte*>(bytes.data());
   if (reinterpret_cast<uintptr_t>(data) % dtype_bytes(entry.dtype) != 0) {
     at::Tensor copy = at::empty(entry.shape, options);

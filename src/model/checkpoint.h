@@ -62,7 +62,7 @@ Error missing_weights(const std::filesystem::path& folder);
 
 // A tensor that reads a mapped file's bytes in place and keeps the mapping alive. A tensor whose
 // bytes are not aligned to its element is copied.
-// Requires: dtype F32, F16, BF16, I8 or U8.
+// Requires: dtype F32, F16, BF16, I8, U8 or F8_E4M3.
 at::Tensor mapped_tensor(const SafetensorsFile& file, const TensorEntry& entry);
 
 }  // namespace sluice::model

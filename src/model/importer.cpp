@@ -192,6 +192,10 @@ Result<void> write_manifest(const SourceModel& source, const fs::path& folder,
   return model::sync_folder(folder);
 }
 
+bool is_float8(const SourceModel& source) {
+  return source.config().encoding.format == kernels::WeightFormat::kFloat8;
+}
+
 // What the package in `folder` answers here, for the machines that will serve it. Left out, with a
 // notice, where the model cannot run here, or where its answers are no numbers.
 Result<void> write_golden_file(const ImportOptions& options, const SourceModel& source,
@@ -204,6 +208,7 @@ Result<void> write_golden_file(const ImportOptions& options, const SourceModel& 
   if (const auto profile = kernels::cpu_profile(); !profile) {
     return leave_out(profile.error().message);
   }
+  if (is_float8(source)) return leave_out("fp8 weights are for GPUs");
   const int64_t needed_bytes = options.packed ? 0 : weight_bytes(source);
   if (needed_bytes > base::machine_memory().free_bytes / 2) {
     return leave_out("the model needs " + std::to_string(needed_bytes) +
@@ -258,6 +263,10 @@ Result<void> import_model(const ImportOptions& options) {
     auto source =
         SourceModel::open(options.source, {options.families, options.dtype, options.group_size});
     if (!source) return std::unexpected(source.error());
+    if (options.packed && is_float8(*source)) {
+      return invalid_argument(
+          "packed weights are the CPU's, but fp8 ones are for GPUs; leave out --packed");
+    }
     return write_package(options, *source);
   } catch (const std::exception& exception) {
     return fail(ErrorCode::kInternal, "the import failed: " + model::one_line(exception));

@@ -23,6 +23,7 @@ namespace sluice::model {
 namespace {
 
 namespace fs = std::filesystem;
+using kernels::Float8Product;
 
 constexpr size_t kMaxManifestBytes = 16 << 20;
 
@@ -147,18 +148,37 @@ Result<void> apply_dtype(const LoadOptions& options, ModelConfig& config) {
 Result<bool> keep_activations(const LoadOptions& options, const ModelConfig& config,
                               const kernels::Device& device) {
   const std::string& name = options.activation_dtype;
-  if (name.empty() || name == "int8") return false;
+  const std::string format = format_name(config.encoding);
+  const bool is_float8 = config.encoding.format == kernels::WeightFormat::kFloat8;
+  const Float8Product product = device.float8_product();
+  if (is_float8 && device.is_cpu()) {
+    return invalid_argument(
+        "the weights are fp8, which needs a GPU: for the CPU import the original model with "
+        "--dtype "
+        "int8");
+  }
+  if (name.empty()) return is_float8 && product != Float8Product::kNative;
   const auto refuse = [&](const std::string& why) {
     return invalid_argument("activation dtype is \"" + name.substr(0, 32) + "\"" + why +
                             " (--activation-dtype)");
   };
-  if (name != "auto") return refuse(", supported are int8 and auto");
-  if (config.encoding.is_plain()) return false;  // they are
-  if (config.encoding.format == kernels::WeightFormat::kInt4) {
-    return refuse(", but the weights are int4: these are multiplied with int8 only");
+  if (name == "auto") {
+    if (config.encoding.is_plain()) return false;  // they are
+    if (config.encoding.format == kernels::WeightFormat::kInt4) {
+      return refuse(", but the weights are int4: these are multiplied with int8 only");
+    }
+    if (!device.is_cpu()) return true;
+    return refuse(", which needs a GPU: the CPU multiplies int8 with int8 only");
   }
-  if (device.is_cpu()) return refuse(", which needs a GPU: the CPU multiplies int8 with int8 only");
-  return true;
+  if (name != "int8" && name != "fp8") return refuse(", supported are int8, fp8 and auto");
+  // Plain weights have always let int8 pass, which was the default.
+  if (name == "fp8" ? !is_float8 : is_float8) {
+    return refuse(", but the weights are " + (format.empty() ? config.dtype : format));
+  }
+  if (is_float8 && product == Float8Product::kNone) {
+    return refuse(", which needs compute capability 8.9; take auto");
+  }
+  return false;
 }
 
 // Shortens the context to what the user asked for.
@@ -187,10 +207,8 @@ class FileLoader final {
       return loader_.add(entry.name, {mapped_tensor(file_, entry)}, is_table);
     }
     const auto scales = entries_.find(entry.name + kScaleSuffix);
-    const bool is_int8 = config_.encoding.format == kernels::WeightFormat::kInt8;
-    const char* dtype = is_int8 ? "I8" : "U8";
-    if (config_.encoding.is_plain() || entry.dtype != dtype || scales == entries_.end() ||
-        scales->second->dtype != "F32") {
+    if (config_.encoding.is_plain() || entry.dtype != values_dtype(config_.encoding.format) ||
+        scales == entries_.end() || scales->second->dtype != "F32") {
       return invalid_argument(file_.file_name() + ": weight '" + entry.name + "' is " +
                               entry.dtype + (scales == entries_.end() ? " without scales" : ""));
     }
@@ -292,9 +310,12 @@ Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& opti
   if (auto applied = apply_dtype(options, model.config); !applied) {
     return std::unexpected(applied.error());
   }
-  // Of the same weights in two forms only those that are used are read, and so checked.
   auto device = device_of(options);
   if (!device) return std::unexpected(device.error());
+  const auto keeps_activations = keep_activations(options, model.config, **device);
+  if (!keeps_activations) return std::unexpected(keeps_activations.error());
+  model.keeps_activations = *keeps_activations;
+  // Of the same weights in two forms only those that are used are read, and so checked.
   const bool use_packed = (*device)->is_cpu() && manifest->files.contains(packed_path()) &&
                           model.config.dtype == manifest->config.dtype &&
                           model.config.encoding == manifest->config.encoding;
@@ -325,9 +346,6 @@ Result<LoadedModel> load_package(const fs::path& folder, const LoadOptions& opti
   model.dtype = find_dtype(model.config.dtype)->scalar_type;
   const bool is_quantized = !manifest->config.encoding.is_plain();
   const WeightEncoding still_to_quantize = is_quantized ? WeightEncoding{} : model.config.encoding;
-  const auto keeps_activations = keep_activations(options, model.config, **device);
-  if (!keeps_activations) return std::unexpected(keeps_activations.error());
-  model.keeps_activations = *keeps_activations;
   auto loader = WeightLoader::create(
       model.program,
       {**device, manifest->aliases, model.dtype, still_to_quantize, model.keeps_activations}, pool);

@@ -19,7 +19,7 @@ struct LoadedModel {
   torch::jit::Function* forward = nullptr;  // the program's
   at::ScalarType dtype = at::kFloat;        // of activations and KV cache
   int64_t weight_bytes = 0;
-  bool keeps_activations = false;      // beside int8 weights (kernels/quantize.h)
+  bool keeps_activations = false;      // beside quantized weights (kernels/quantize.h)
   std::optional<GoldenLogits> golden;  // of a package that has some for its weights as they are
 };
 

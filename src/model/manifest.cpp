@@ -80,13 +80,13 @@ Result<WeightEncoding> parse_encoding(const Json& json) {
   }
   const Json& format = json["weight_format"];
   const bool is_int4 = format == "int4";
-  if (!is_int4 && format != "int8") {
-    return invalid_argument("weight_format is not one of int8, int4");
+  if (!is_int4 && format != "int8" && format != "fp8") {
+    return invalid_argument("weight_format is not one of int8, int4, fp8");
   }
   if (is_int4 != json.contains("group_size")) {
     return invalid_argument(is_int4 ? "lacks group_size" : "group_size goes with int4 only");
   }
-  if (!is_int4) return parse_dtype("int8", 0)->encoding;
+  if (!is_int4) return parse_dtype(format.get<std::string>(), 0)->encoding;
   if (!is_int32(json["group_size"], 1)) return invalid_argument("group_size is no positive number");
   const auto wanted = parse_dtype("int4", json["group_size"].get<int64_t>());
   if (!wanted) return std::unexpected(wanted.error());

@@ -30,9 +30,11 @@ struct LoadOptions {
   kernels::Device* device = nullptr;  // null: the CPU
   int32_t max_model_len = 0;          // 0: the model's context length
   int32_t block_size = 16;            // S, tokens per KV block
-  std::string dtype;           // "f32", "f16", "bf16", "int8", "int4"; empty: as the files have it
+  std::string dtype;           // "f32", "f16", "bf16", "int8", "int4", "fp8"; empty: as the files
   std::string kv_cache_dtype;  // "auto" or empty, "int8", "fp8", or the model's own (kv_format.h)
-  std::string activation_dtype;  // beside int8 weights: "int8" or empty, or "auto": the model's own
+  // Beside quantized weights: "int8", "fp8", or "auto", the model's own. Empty: what the weights
+  // are multiplied with, int8 or fp8; beside fp8 "auto" where the device has no units for it.
+  std::string activation_dtype;
   std::filesystem::path families;  // family files for a Hugging Face folder; empty: the built-in
   // Called while files are checked and weights packed: bytes done, bytes in all.
   std::function<void(int64_t, int64_t)> progress;
@@ -53,7 +55,7 @@ class ModelRunner final {
 
   const ModelConfig& config() const;
   kernels::KvFormat kv_format() const;
-  bool keeps_activations() const;  // beside int8 weights, in place of rounding them to int8
+  bool keeps_activations() const;  // beside quantized weights, in place of rounding
   int64_t kv_bytes_per_block() const;
   int64_t weight_bytes() const;
 

@@ -101,11 +101,9 @@ class PackedWriter final {
   }
 
   void plan_product(const TensorEntry& entry) {
-    const bool is_int4 = entry.dtype == "U8";
     PackedKind kind;
-    kind.format = is_int4               ? WeightFormat::kInt4
-                  : entry.dtype == "I8" ? WeightFormat::kInt8
-                                        : WeightFormat::kPlain;
+    if (!find_dtype(entry.dtype)) kind.format = config_.encoding.format;
+    const bool is_int4 = kind.format == WeightFormat::kInt4;
     kind.group_size = is_int4 ? config_.encoding.group_size : 0;
     kind.activations = find_dtype(config_.dtype)->scalar_type;
     kind.rows = entry.shape.at(0);

@@ -19,7 +19,7 @@ namespace sluice::model {
 
 struct SourceOptions {
   std::filesystem::path families;  // folder of family files; empty: the built-in ones
-  std::string dtype;       // "f32", "f16", "bf16", "int8", "int4"; empty: as the files have it
+  std::string dtype;  // "f32", "f16", "bf16", "int8", "int4", "fp8"; empty: as the files have it
   int64_t group_size = 0;  // of int4; 0: the default
 };
 

@@ -16,17 +16,21 @@ namespace sluice::model {
 inline constexpr int64_t kDefaultGroupSize = 32;
 inline constexpr const char* kScaleSuffix = ".scale";  // the scales' name is the weight's with this
 
-// "int8", "int4"; empty for plain.
+// "int8", "int4", "fp8"; empty for plain.
 std::string format_name(const WeightEncoding& encoding);
 
-// What --dtype asks for. int8 and int4 are bfloat16 with quantized weights, whatever the checkpoint
-// has: rounding to 8 bits outweighs by far what bfloat16 rounds, and its kernels are the fastest.
+// How safetensors headers spell the dtype of a quantized weight's values. Requires: not plain.
+const char* values_dtype(kernels::WeightFormat format);
+
+// What --dtype asks for. int8, int4 and fp8 are bfloat16 with quantized weights, whatever the
+// checkpoint has: rounding to 8 bits outweighs by far what bfloat16 rounds, and its kernels are the
+// fastest.
 struct WantedDType {
   std::optional<at::ScalarType> numbers;  // nothing: as the files have it
   WeightEncoding encoding;
 };
-// `name`: "f32", "f16", "bf16", "int8", "int4" or empty. `group_size`: of int4; 0: the default.
-// kInvalidArgument for another name, or a group size that does not go with it.
+// `name`: "f32", "f16", "bf16", "int8", "int4", "fp8" or empty. `group_size`: of int4; 0: the
+// default. kInvalidArgument for another name, or a group size that does not go with it.
 Result<WantedDType> parse_dtype(const std::string& name, int64_t group_size);
 
 // A quantized weight in a safetensors file: its values' and its scales' dtype and shape.

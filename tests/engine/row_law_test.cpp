@@ -82,9 +82,11 @@ struct Subject {
   std::string folder;
   std::string kv_cache_dtype = "auto";
   std::string dtype = "";
-  std::string activation_dtype = "int8";
+  std::string activation_dtype = "";
 
-  bool needs_gpu() const { return kv_cache_dtype == "fp8" || activation_dtype == "auto"; }
+  bool needs_gpu() const {
+    return kv_cache_dtype == "fp8" || dtype == "fp8" || activation_dtype == "auto";
+  }
 };
 
 std::unique_ptr<Service> make_service(const Subject& subject, const Setting& setting,
@@ -256,6 +258,8 @@ std::vector<Subject> models() {
       {"tests/golden/variants/llama_gqa_tied_bf16", "fp8"},
       {"tests/golden/variants/bloom_4_heads_bf16", "fp8"},
       {"models/llama-tiny", "fp8"},
+      {"tests/golden/variants/llama_gqa_tied_bf16", "auto", "fp8", "fp8"},
+      {"tests/golden/variants/bloom_4_heads_bf16", "auto", "fp8", "auto"},
       {"tests/golden/variants/bloom_4_heads_bf16", "auto", "int8", "auto"}};
   const char* own = std::getenv("SLUICE_ROW_LAW_MODEL");
   if (own != nullptr) subjects.push_back({own});

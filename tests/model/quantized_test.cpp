@@ -1,6 +1,7 @@
-// Packages and folders whose weights are int8 or int4.
+// Packages and folders whose weights are int8, int4 or fp8.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -85,7 +86,8 @@ TEST(QuantizedPackage, HoldsValuesAndScalesOfProductsOnly) {
   const TemporaryFolder folder;
   for (const auto& [dtype, values, width, scales] :
        {std::tuple{"int8", "I8", int64_t{48}, int64_t{1}},
-        std::tuple{"int4", "U8", int64_t{24}, int64_t{2}}}) {
+        std::tuple{"int4", "U8", int64_t{24}, int64_t{2}},
+        std::tuple{"fp8", "F8_E4M3", int64_t{48}, int64_t{1}}}) {
     const fs::path package = folder / dtype;
     ASSERT_TRUE(import_as(dtype, 0, variant("llama_mha_untied_f32"), package).has_value());
     const auto file = SafetensorsFile::open(package / kWeights);
@@ -105,6 +107,60 @@ TEST(QuantizedPackage, HoldsValuesAndScalesOfProductsOnly) {
   }
 }
 
+// What it computes on a GPU: tests/engine/float8_weights_test.cpp.
+TEST(QuantizedPackage, Float8IsForGpus) {
+  const TemporaryFolder folder;
+  const fs::path source = variant("llama_gqa_tied_bf16");
+  ImportOptions options;
+  options.source = source;
+  options.package = folder / "package";
+  options.dtype = "fp8";
+  std::string notice;
+  options.notice = [&notice](const std::string& line) { notice += line; };
+  const auto imported = import_model(options);
+  ASSERT_TRUE(imported.has_value()) << imported.error().message;
+  EXPECT_EQ(notice, "no golden logits are made: fp8 weights are for GPUs");
+  const auto manifest = parse_manifest(read_text(folder / "package" / kManifestFile));
+  ASSERT_TRUE(manifest.has_value()) << manifest.error().message;
+  EXPECT_EQ(format_name(manifest->config.encoding), "fp8");
+  EXPECT_EQ(manifest->config.dtype, "bf16");
+
+  const std::string why =
+      "the weights are fp8, which needs a GPU: for the CPU import the original model with --dtype "
+      "int8";
+  EXPECT_EQ(load_error(folder / "package"), why);
+  EXPECT_EQ(load_error(source, as("fp8")), why);
+  options.package = folder / "packed";
+  options.packed = true;
+  const auto packed = import_model(options);
+  ASSERT_FALSE(packed.has_value());
+  EXPECT_NE(packed.error().message.find("leave out --packed"), std::string::npos);
+  EXPECT_FALSE(fs::exists(folder / "packed"));
+}
+
+// Somebody else's fp8 weights, whose scales lie elsewhere and mean something else.
+TEST(QuantizedPackage, ACheckpointInFloat8IsRefused) {
+  const TemporaryFolder folder;
+  fs::copy(variant("llama_gqa_tied_bf16"), folder / "hf", fs::copy_options::recursive);
+  ASSERT_TRUE(import_as("fp8", 0, folder / "hf", folder / "package").has_value());
+  const auto plain = SafetensorsFile::open(folder / "hf" / "model.safetensors");
+  ASSERT_TRUE(plain.has_value());
+  std::vector<TensorEntry> entries = plain->tensors();
+  for (TensorEntry& entry : entries) {
+    if (entry.shape.size() == 2) entry.dtype = "F8_E4M3";
+  }
+  std::string content = lay_out_safetensors(entries);
+  content.resize(std::max_element(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
+                   return a.end < b.end;
+                 })->end);
+  write_text(folder / "hf" / "model.safetensors", content);
+  const auto imported = import_as("", 0, folder / "hf", folder / "again");
+  ASSERT_FALSE(imported.has_value());
+  EXPECT_NE(imported.error().message.find("has dtype F8_E4M3, supported: F32, F16, BF16"),
+            std::string::npos)
+      << imported.error().message;
+}
+
 TEST(QuantizedPackage, GroupsOf128) {
   const TemporaryFolder folder;
   ASSERT_TRUE(import_as("int4", 128, variant("bloom_3_heads_f32"), folder / "wide").has_value());
@@ -115,7 +171,8 @@ TEST(QuantizedPackage, GroupsOf128) {
   EXPECT_EQ(wide->config().encoding.group_size, 128);
   EXPECT_EQ(fine->config().encoding.group_size, 32);
   EXPECT_NE(prompt_logits(*wide, kTokens), prompt_logits(*fine, kTokens));
-  for (const auto& [dtype, size] : {std::pair{"int4", 64}, std::pair{"int8", 32}}) {
+  for (const auto& [dtype, size] :
+       {std::pair{"int4", 64}, std::pair{"int8", 32}, std::pair{"fp8", 32}}) {
     EXPECT_FALSE(import_as(dtype, size, variant("bloom_3_heads_f32"), folder / "no").has_value());
   }
 }
@@ -255,7 +312,7 @@ struct BadFormat {
 TEST_F(DamagedPackage, AManifestThatSaysAnotherFormatIsRefused) {
   for (const BadFormat& bad :
        {BadFormat{"int8", "\"weight_format\": \"int8\",", "", " is I8"},
-        BadFormat{"int8", "\"int8\"", "\"int3\"", "weight_format is not one of int8, int4"},
+        BadFormat{"int8", "\"int8\"", "\"int3\"", "weight_format is not one of int8, int4, fp8"},
         BadFormat{"int8", "\"int8\"", "8", "weight_format is not one of int8, int4"},
         BadFormat{"int8", "\"int8\"", "\"int4\"", "lacks group_size"},
         BadFormat{"int8", "\"int8\"", "\"int8\", \"group_size\": 32", "goes with int4 only"},

@@ -50,6 +50,21 @@ class QuantizedTest(CommandLineTest):
                     doctor = sluice("doctor", "--model", package, "--json")
                     self.assertEqual(json.loads(doctor.out)["model"]["dtype"], dtype)
 
+    def test_fp8_is_for_gpus(self):
+        source = write_llama(self.folder / "hf", seed=5)
+        package = self.folder / "package"
+        outcome = sluice("import", source, package, "--dtype", "fp8")
+        self.assert_done(outcome)
+        self.assertIn("no golden logits are made: fp8 weights are for GPUs", outcome.err)
+        manifest = json.loads((package / "manifest.json").read_text())
+        self.assertEqual((manifest["dtype"], manifest["weight_format"]), ("bf16", "fp8"))
+        for model, flags in (package, []), (source, ["--dtype", "fp8"]):
+            outcome = sluice("generate", "--model", model, *SMALL, *ASK, "--device", "cpu", *flags)
+            self.assert_refused(outcome, "the weights are fp8, which needs a GPU", "--dtype int8")
+        self.assertIn("fp8 weights need a GPU", sluice("doctor", "--model", package).out)
+        refused = sluice("import", source, self.folder / "packed", "--dtype", "fp8", "--packed")
+        self.assert_refused(refused, "leave out --packed")
+
     def test_group_sizes(self):
         source = write_llama(self.folder / "hf", seed=5)
         package = self.folder / "package"
