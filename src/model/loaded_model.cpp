@@ -153,9 +153,8 @@ Result<bool> keep_activations(const LoadOptions& options, const ModelConfig& con
   const Float8Product product = device.float8_product();
   if (is_float8 && device.is_cpu()) {
     return invalid_argument(
-        "the weights are fp8, which needs a GPU: for the CPU import the original model with "
-        "--dtype "
-        "int8");
+        "the weights are fp8, which needs a GPU; for the CPU import the original model with "
+        "--dtype int8");
   }
   if (name.empty()) return is_float8 && product != Float8Product::kNative;
   const auto refuse = [&](const std::string& why) {

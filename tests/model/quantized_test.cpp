@@ -126,7 +126,7 @@ TEST(QuantizedPackage, Float8IsForGpus) {
   EXPECT_EQ(manifest->config.dtype, "bf16");
 
   const std::string why =
-      "the weights are fp8, which needs a GPU: for the CPU import the original model with --dtype "
+      "the weights are fp8, which needs a GPU; for the CPU import the original model with --dtype "
       "int8";
   EXPECT_EQ(load_error(folder / "package"), why);
   EXPECT_EQ(load_error(source, as("fp8")), why);
