@@ -306,11 +306,8 @@ std::string Multiprocessor::stuck() const {
 }
 
 void Multiprocessor::start_copy(unsigned char* to, const unsigned char* from, bool is_valid) {
-  const auto is_aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  if (!memory.holds(to, 16)) fail("copy_16_bytes writes outside the block's memory");
-  if (!is_aligned(to) || (is_valid && !is_aligned(from))) {
-    fail("copy_16_bytes: an address is no multiple of 16");
-  }
+  expect_block_memory("copy_16_bytes", to);
+  if (is_valid) expect_device_memory("copy_16_bytes", from);
   // Read here too, so that a bad address is found where it is given.
   if (is_valid) static_cast<void>(*static_cast<const volatile unsigned char*>(from));
   if (is_backward()) {
@@ -358,6 +355,26 @@ void meet_block() {
 
 unsigned char* block_memory() {
   return multiprocessor().memory.begin();
+}
+
+namespace {
+void expect_aligned(const char* function, const void* address) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 == 0) return;
+  fail(std::string(function) + ": an address is no multiple of 16");
+}
+bool is_block_memory(const void* address) {
+  return multiprocessor().memory.holds(static_cast<const unsigned char*>(address), 16);
+}
+}  // namespace
+
+void expect_block_memory(const char* function, const void* address) {
+  expect_aligned(function, address);
+  if (!is_block_memory(address)) fail(std::string(function) + " reads outside the block's memory");
+}
+
+void expect_device_memory(const char* function, const void* address) {
+  expect_aligned(function, address);
+  if (is_block_memory(address)) fail(std::string(function) + ": the block's memory is another");
 }
 
 void start_copy(void* to_block_memory, const void* from, bool is_valid) {

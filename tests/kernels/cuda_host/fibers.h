@@ -52,6 +52,11 @@ void meet_block();
 
 unsigned char* block_memory();
 
+// Fails unless 16 bytes there are aligned, and in the block's memory or outside of it: a device's
+// instructions are for one of the two.
+void expect_block_memory(const char* function, const void* address);
+void expect_device_memory(const char* function, const void* address);
+
 void start_copy(void* to_block_memory, const void* from, bool is_valid);
 void commit_copies();
 void wait_for_copies(int num_groups);

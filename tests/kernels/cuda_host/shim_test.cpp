@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "host_memory.h"
@@ -219,6 +220,76 @@ TEST_P(Shim, AnAsynchronousCopyIsThereAfterItsWait) {
   const bool is_late = GetParam() == Schedule::kForwardLateCopies;
   EXPECT_EQ(copied(1), is_late ? (std::array{7, 0, -1}) : (std::array{7, 0, 7}));
   EXPECT_EQ(copied(9), is_late ? (std::array{-1, -1, -1}) : (std::array{7, 0, 7}));
+}
+
+// Which instruction meets which memory.
+enum class Place { kCopyTo, kCopyFrom, kLoad, kStore, kMatrix };
+
+__global__ void misplaced_kernel(Place place, unsigned char* device_memory, bool is_right) {
+  unsigned char* own = block_memory() + threadIdx.x * 16;
+  unsigned char* other = device_memory + threadIdx.x * 16;
+  unsigned char* to_block = is_right ? own : other;
+  unsigned char* to_device = is_right ? other : own;
+  switch (place) {
+    case Place::kCopyTo:
+      return copy_16_bytes(to_block, other, true);
+    case Place::kCopyFrom:
+      return copy_16_bytes(own, to_device, true);
+    case Place::kLoad:
+      static_cast<void>(load_once(to_device));
+      return;
+    case Place::kStore:
+      return store_16_bytes(to_device, uint4{});
+    case Place::kMatrix:
+      static_cast<void>(warp_load_transposed(to_block));
+      return;
+  }
+}
+
+TEST_P(Shim, AnInstructionIsForOneMemory) {
+  void* data = nullptr;
+  ASSERT_EQ(api().allocate(&data, 512), kSuccess);
+  const Grid grid{.blocks = dim3(1), .threads = 32, .block_memory_bytes = 512};
+  for (const Place place :
+       {Place::kCopyTo, Place::kCopyFrom, Place::kLoad, Place::kStore, Place::kMatrix}) {
+    for (const bool is_right : {true, false}) {
+      EXPECT_EQ(launch(&misplaced_kernel, grid, nullptr, place, static_cast<unsigned char*>(data),
+                       is_right),
+                is_right ? kSuccess : host::kLaunchFailure)
+          << static_cast<int>(place);
+    }
+  }
+  EXPECT_EQ(api().release(data), kSuccess);
+}
+
+// CUDA C++ Programming Guide, "Byte Permutation Intrinsics"; PTX ISA, prmt and cvt.
+TEST(HostIntrinsics, AreNoKinderThanTheDevices) {
+  constexpr uint32_t kLow = 0x83f20144;
+  constexpr uint32_t kHigh = 0x7f80ff00;
+  EXPECT_EQ(__byte_perm(kLow, kHigh, 0x7502), 0x7fff44f2u);
+  EXPECT_EQ(__byte_perm(kLow, kHigh, 0xfd8a), 0x7fff44f2u);
+  EXPECT_EQ(permute_bytes(kLow, kHigh, 0x7502), 0x7fff44f2u);
+  EXPECT_EQ(permute_bytes(kLow, kHigh, 0xfd8a), 0x00ff00ffu);
+  EXPECT_EQ(permute_bytes(kLow, kHigh, 0xb3c4), 0xff830000u);
+  EXPECT_EQ(__float2int_rn(2.5f), 2);
+  EXPECT_EQ(__float2int_rn(-3.5f), -4);
+  EXPECT_EQ(__float2int_rn(1e10f), std::numeric_limits<int>::max());
+  EXPECT_EQ(__float2int_rn(-1e10f), std::numeric_limits<int>::min());
+  EXPECT_EQ(__float2int_rn(std::numeric_limits<float>::quiet_NaN()), 0);
+}
+
+__global__ void round_kernel(float number, int32_t* output) {
+  *output = round_to_int(number);
+}
+
+TEST_P(Shim, ANumberThatNoIntHoldsIsNotRounded) {
+  int32_t output = 0;
+  const Grid grid{.blocks = dim3(1), .threads = 32};
+  EXPECT_EQ(launch(&round_kernel, grid, nullptr, -127.5f, &output), kSuccess);
+  EXPECT_EQ(output, -128);
+  for (const float number : {0x1p31f, std::numeric_limits<float>::quiet_NaN()}) {
+    EXPECT_EQ(launch(&round_kernel, grid, nullptr, number, &output), host::kLaunchFailure);
+  }
 }
 
 __global__ void poisoned_kernel(int32_t* all_ones) {

@@ -121,9 +121,7 @@ void load_transposed(void* const* lanes) {
   uint16_t matrices[4][8][8];
   for (int lane = 0; lane < kLanes; ++lane) {
     const void* row = static_cast<const LoadTransposed*>(lanes[lane])->row;
-    if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
-      fail("warp_load_transposed: a row is not aligned to 16 bytes");
-    }
+    expect_block_memory("warp_load_transposed", row);
     std::memcpy(matrices[lane / 8][lane % 8], row, sizeof(matrices[0][0]));
   }
   for (int lane = 0; lane < kLanes; ++lane) {

@@ -71,8 +71,8 @@ __device__ inline uint2 widen_bytes(uint32_t bytes) {
   if constexpr (__is_same(C, Float8) && kFloat8UnitsWiden<T>) {
     return float8_to_half(bytes);
   } else if constexpr (__is_same(C, Float8)) {
-    return make_uint2(widen_float8<T>(__byte_perm(bytes, 0, 0x9180)),
-                      widen_float8<T>(__byte_perm(bytes, 0, 0xb3a2)));
+    return make_uint2(widen_float8<T>(permute_bytes(bytes, 0, 0x9180)),
+                      widen_float8<T>(permute_bytes(bytes, 0, 0xb3a2)));
   } else if constexpr (__is_same(T, Half)) {
     // 0x6400 + u is 1024 + u.
     const uint32_t moved = bytes ^ 0x80808080u;
@@ -94,7 +94,7 @@ template <typename T, typename C>
 __device__ inline uint4 widen_both(uint32_t low, uint32_t high) {
   if constexpr (__is_same(C, Float8) && !kFloat8UnitsWiden<T>) {
     const auto widen = [&](uint32_t selector) {
-      return widen_float8<T>(__byte_perm(low, high, selector));
+      return widen_float8<T>(permute_bytes(low, high, selector));
     };
     return make_uint4(widen(0xc480), widen(0xd591), widen(0xe6a2), widen(0xf7b3));
   } else {

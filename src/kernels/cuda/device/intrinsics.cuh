@@ -154,6 +154,14 @@ __device__ inline uint32_t multiply_pairs(uint32_t a, uint32_t b) {
   return product;
 }
 
+// Byte i of the result is byte (selector's digit i) % 8 of high:low; a digit of 8 and more spreads
+// the byte's sign over all of its bits. CUDA's __byte_perm masks that bit of the digits away.
+__device__ inline uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) {
+  uint32_t result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
 // Whether the device has instructions for Float8's numbers. Those below are theirs alone.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
 inline constexpr bool kHasFloat8Units = true;

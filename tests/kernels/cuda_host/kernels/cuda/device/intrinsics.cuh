@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <tuple>
 
@@ -113,6 +114,20 @@ inline uint32_t multiply_pairs(uint32_t a, uint32_t b) {
   return pair_of<T>(product(0), product(16));
 }
 
+// prmt.b32: byte i of the result is byte (selector's digit i) % 8 of high:low; a digit of 8 and
+// more spreads its sign.
+constexpr uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) {
+  const uint64_t both = static_cast<uint64_t>(high) << 32 | low;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t digit = selector >> 4 * i & 15u;
+    uint32_t byte = static_cast<uint32_t>(both >> 8 * (digit % 8)) & 255u;
+    if (digit >= 8) byte = byte >= 128 ? 255u : 0u;
+    result |= byte << 8 * i;
+  }
+  return result;
+}
+
 // As compute capability 8.0: kernels convert in steps of their own. Tests compare those with these.
 inline constexpr bool kHasFloat8Units = false;
 
@@ -129,14 +144,12 @@ inline uint2 float8_to_half(uint32_t bytes) {
 }
 
 inline uint4 load_once(const void* address) {
-  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) host::fail("load_once: address not aligned");
+  host::expect_device_memory("load_once", address);
   return *static_cast<const uint4*>(address);
 }
 
 inline void store_16_bytes(void* address, const uint4& value) {
-  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) {
-    host::fail("store_16_bytes: address not aligned");
-  }
+  host::expect_device_memory("store_16_bytes", address);
   *static_cast<uint4*>(address) = value;
 }
 
@@ -159,6 +172,7 @@ inline float fast_exp2(float x) {
 }
 
 inline int round_to_int(float x) {
+  if (!(std::fabs(x) < 0x1p31f)) host::fail("round_to_int: no int holds the number");
   return static_cast<int>(std::nearbyintf(x));
 }
 
@@ -205,23 +219,11 @@ inline float min(float a, float b) {
 inline float max(float a, float b) {
   return std::fmax(a, b);
 }
-inline float rsqrtf(float x) {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(x)));
-}
-inline float __expf(float x) {
-  return std::exp(x);
-}
-inline float __logf(float x) {
-  return std::log(x);
-}
-inline float __fdividef(float a, float b) {
-  return a / b;
-}
-inline float __fmaf_rn(float a, float b, float c) {
-  return std::fma(a, b, c);
-}
+// Saturates; a NaN becomes 0.
 inline int __float2int_rn(float x) {
-  return static_cast<int>(std::nearbyint(x));
+  if (x != x) return 0;
+  if (x >= 0x1p31f) return std::numeric_limits<int>::max();
+  return x < -0x1p31f ? std::numeric_limits<int>::min() : static_cast<int>(std::nearbyintf(x));
 }
 constexpr uint32_t __float_as_uint(float x) {
   return std::bit_cast<uint32_t>(x);
@@ -251,17 +253,9 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
   __extension__ using Wide = unsigned __int128;
   return static_cast<unsigned long long>(static_cast<Wide>(a) * b >> 64);
 }
-// Byte i of the result is byte (selector's digit i) % 8 of b:a; digit 8 and more spreads its sign.
+// CUDA masks the digits' highest bit, which spreads a sign in permute_bytes.
 constexpr uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
-  const uint64_t both = static_cast<uint64_t>(b) << 32 | a;
-  uint32_t result = 0;
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t digit = selector >> 4 * i & 15u;
-    uint32_t byte = static_cast<uint32_t>(both >> 8 * (digit % 8)) & 255u;
-    if (digit >= 8) byte = byte >= 128 ? 255u : 0u;
-    result |= byte << 8 * i;
-  }
-  return result;
+  return permute_bytes(a, b, selector & 0x7777u);
 }
 
 // Blocks run one after the other and a thread until it waits: a plain sum is one step.
