@@ -59,7 +59,9 @@ Status run_bytes(const LinearArgs& args, Product product, Finish to, Stream stre
   product.x = rows;
   product.row_bytes = layout.row;
   to.row_scales = scales;
-  if (args.num_rows <= kFewRows) return multiply_few_bytes(product, to, stream);
+  if (args.num_rows <= kFewRows) {
+    return multiply_few_bytes(product, to, args.num_multiprocessors, stream);
+  }
   if (layout.expanded > 0) {
     unsigned char* tiles = workspace + layout.expanded_begin(args.num_rows);
     if (const Status status = expand_codes(args.weight, tiles, stream); status != kSuccess) {
@@ -92,12 +94,12 @@ Status linear(const LinearArgs& args, Stream stream) {
     case DType::kF32:
       return multiply_floats(product, to, stream);
     case DType::kF16:
-      return is_few ? multiply_few_halves(product, to, stream)
+      return is_few ? multiply_few_halves(product, to, multiprocessors, stream)
                     : multiply_many_halves(product, to, multiprocessors, stream);
     case DType::kBF16:
       break;
   }
-  return is_few ? multiply_few_bfloats(product, to, stream)
+  return is_few ? multiply_few_bfloats(product, to, multiprocessors, stream)
                 : multiply_many_bfloats(product, to, multiprocessors, stream);
 }
 

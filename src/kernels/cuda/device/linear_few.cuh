@@ -2,9 +2,13 @@
 
 #include "kernels/cuda/device/linear_parts.cuh"
 
-// `linear` for few rows, where reading the weight is all the work: a block multiplies 16 rows of
-// the weight with up to 64 rows of x. Each of its warps takes a segment of K at a time, straight
-// from device memory into registers; the segments' sums meet in the block's memory.
+// `linear` for few rows, where reading the weight is all the work: a block multiplies 16 kRowTiles
+// rows of the weight with up to 64 rows of x. Each of its warps takes a segment of K at a time,
+// straight from memory into registers; the segments' sums meet in the block's memory.
+//
+// Every block reads all of x, from the second cache: for 32 rows of bfloat16 as many bytes as 32
+// rows of the weight are. So the more tokens there are, the more row tiles a block should have, as
+// long as there are blocks for all multiprocessors (linear_few.cu).
 namespace sluice::kernels::cuda {
 
 inline constexpr int kFewWarps = 8;
@@ -51,96 +55,143 @@ struct CodePairs {
   }
 };
 
-template <typename Pairs>
-__device__ inline void load_pairs(typename Pairs::Raw (&raw)[Pairs::kBatch], const Product& product,
-                                  int64_t row_of_tiles, int pair, int end_pair) {
-#pragma unroll
-  for (int i = 0; i < Pairs::kBatch; ++i) {
-    if (pair + i >= end_pair) break;
-    Pairs::load(raw[i], product, row_of_tiles, pair + i);
-  }
+// Pairs of K, [begin, end).
+struct PairSpan {
+  int begin;
+  int end;
+};
+
+// The pairs of a segment; none past the last one.
+__device__ inline PairSpan pairs_of(const Product& product, int segment) {
+  const int depth = segment_pairs(product.num_pairs);
+  return {min(segment * depth, product.num_pairs), min((segment + 1) * depth, product.num_pairs)};
 }
 
-// sum += x of the tokens from `first_row` on times the weight's pairs [pair, end_pair).
-template <typename T, typename Pairs, int kTokenTiles, bool kAligned>
-__device__ inline void multiply_segment(typename Math<T>::Sum (&sum)[kTokenTiles][4],
-                                        const Product& product, int first_row, int pair,
-                                        int end_pair) {
+// What a warp has on its way of a weight, of kRowTiles rows of tiles: as many bytes for any number
+// of them.
+template <typename Pairs, int kRowTiles>
+struct Batch {
+  static constexpr int kPairs = Pairs::kBatch / kRowTiles;
+  typename Pairs::Raw raw[kPairs][kRowTiles];
+
+  // Pair `index` of those from span's first on. Rows of tiles past the last are the last one again,
+  // and nobody looks at their products.
+  __device__ void load(int index, const Product& product, const PairSpan& span) {
+    if (span.begin + index >= span.end) return;
+    const int last_tile = (product.num_columns - 1) / static_cast<int>(kTileRows);
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+      const int tile = static_cast<int>(blockIdx.x) * kRowTiles + r;
+      Pairs::load(raw[index][r], product, min(tile, last_tile), span.begin + index);
+    }
+  }
+
+  __device__ void load(const Product& product, const PairSpan& span) {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) load(i, product, span);
+  }
+};
+
+// sum += x of the tokens from `first_row` on times the weight's pairs of `span`, whose first ones
+// are in `batch`; the first ones of `next` are on their way then.
+template <typename T, typename Pairs, int kTokenTiles, int kRowTiles, bool kAligned>
+__device__ inline void multiply_segment(typename Math<T>::Sum (&sum)[kRowTiles][kTokenTiles][4],
+                                        Batch<Pairs, kRowTiles>& batch, const Product& product,
+                                        int first_row, PairSpan span, const PairSpan& next) {
+  constexpr int kPairs = Batch<Pairs, kRowTiles>::kPairs;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int row = first_row + lane / 4;
-  typename Pairs::Raw next[Pairs::kBatch];
-  load_pairs<Pairs>(next, product, blockIdx.x, pair, end_pair);
-  for (; pair < end_pair; pair += Pairs::kBatch) {
-    typename Pairs::Raw raw[Pairs::kBatch];
+  while (span.begin < span.end) {
+    const int pair = span.begin;
+    span.begin += kPairs;
+    const PairSpan following = span.begin < span.end ? span : next;
 #pragma unroll
-    for (int i = 0; i < Pairs::kBatch; ++i) raw[i] = next[i];
-    load_pairs<Pairs>(next, product, blockIdx.x, pair + Pairs::kBatch, end_pair);
+    for (int i = 0; i < kPairs; ++i) {
+      if (pair + i < span.end) {
+        uint4 weights[kRowTiles][2];
 #pragma unroll
-    for (int i = 0; i < Pairs::kBatch; ++i) {
-      if (pair + i >= end_pair) break;
-      uint4 weights[2];
-      Pairs::expand(raw[i], weights);
-      const int64_t byte = (pair + i) * kRowPairBytes + lane % 4 * 16;
+        for (int r = 0; r < kRowTiles; ++r) Pairs::expand(batch.raw[i][r], weights[r]);
+        const int64_t byte = (pair + i) * kRowPairBytes + lane % 4 * 16;
 #pragma unroll
-      for (int tile = 0; tile < kTokenTiles; ++tile) {
-        const uint4 x = load_x<kAligned>(product, row + tile * 8, byte);
-        Math<T>::multiply(sum[tile], weights[0], make_uint2(x.x, x.y));
-        Math<T>::multiply(sum[tile], weights[1], make_uint2(x.z, x.w));
+        for (int t = 0; t < kTokenTiles; ++t) {
+          const uint4 x = load_x<kAligned>(product, row + t * 8, byte);
+#pragma unroll
+          for (int r = 0; r < kRowTiles; ++r) {
+            Math<T>::multiply(sum[r][t], weights[r][0], make_uint2(x.x, x.y));
+            Math<T>::multiply(sum[r][t], weights[r][1], make_uint2(x.z, x.w));
+          }
+        }
       }
+      batch.load(i, product, following);
     }
   }
 }
 
-// Grid: rows of tiles x tiles of 8 kTokenTiles tokens.
-template <typename T, typename Pairs, int kTokenTiles, bool kAligned>
+// A fragment of sums to the block's memory; `at`: its warp's.
+template <typename Sum>
+__device__ inline void keep_sums(const Sum (&sum)[4], Sum* at) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  at += lane % 4 * 2 * kSumPitch + lane / 4;
+  at[0] = sum[0];
+  at[kSumPitch] = sum[1];
+  at[8] = sum[2];
+  at[kSumPitch + 8] = sum[3];
+}
+
+// Grid: kRowTiles rows of tiles x tiles of 8 kTokenTiles tokens.
+template <typename T, typename Pairs, int kTokenTiles, int kRowTiles, bool kAligned>
 __global__ void __launch_bounds__(kFewThreads) multiply_few(Product product, Finish to) {
   using Sum = typename Math<T>::Sum;
-  constexpr int kOutputs = kTokenTiles * 8 * static_cast<int>(kTileRows);
+  constexpr int kOutputs = kTokenTiles * 8 * static_cast<int>(kTileRows);  // of a row of tiles
   constexpr int kOwn = (kOutputs + kFewThreads - 1) / kFewThreads;
+  constexpr int kWarpSums = kTokenTiles * kTokenTileSums;
   auto* sums = reinterpret_cast<Sum*>(block_memory());
   const int thread = static_cast<int>(threadIdx.x);
-  const int lane = thread % kWarpThreads;
   const int warp = thread / kWarpThreads;
   const int first_row = static_cast<int>(blockIdx.y) * kTokenTiles * 8;
   const int depth = segment_pairs(product.num_pairs);
   const int num_segments = (product.num_pairs + depth - 1) / depth;
-  Sum total[kOwn] = {};
+  Batch<Pairs, kRowTiles> batch;
+  batch.load(product, pairs_of(product, warp));
+  Sum total[kRowTiles][kOwn] = {};
   for (int round = 0; round < num_segments; round += kFewWarps) {
     const int segment = round + warp;
-    if (segment < num_segments) {
-      Sum sum[kTokenTiles][4] = {};
-      const int begin = segment * depth;
-      const int end = begin + depth < product.num_pairs ? begin + depth : product.num_pairs;
-      multiply_segment<T, Pairs, kTokenTiles, kAligned>(sum, product, first_row, begin, end);
+    const int num_parts = min(num_segments - round, kFewWarps);
+    Sum sum[kRowTiles][kTokenTiles][4] = {};
+    multiply_segment<T, Pairs, kTokenTiles, kRowTiles, kAligned>(
+        sum, batch, product, first_row, pairs_of(product, segment),
+        pairs_of(product, segment + kFewWarps));
 #pragma unroll
-      for (int tile = 0; tile < kTokenTiles; ++tile) {
-        Sum* at = sums + (warp * kTokenTiles + tile) * kTokenTileSums + lane % 4 * 2 * kSumPitch +
-                  lane / 4;
-        at[0] = sum[tile][0];
-        at[kSumPitch] = sum[tile][1];
-        at[8] = sum[tile][2];
-        at[kSumPitch + 8] = sum[tile][3];
+    for (int r = 0; r < kRowTiles; ++r) {
+      if (warp < num_parts) {
+#pragma unroll
+        for (int t = 0; t < kTokenTiles; ++t) {
+          keep_sums(sum[r][t], sums + warp * kWarpSums + t * kTokenTileSums);
+        }
       }
+      block_barrier();
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) {
+        const int output = thread + i * kFewThreads;
+        if (output >= kOutputs) break;
+        const Sum* part =
+            sums + output / 128 * kTokenTileSums + output % 128 / 16 * kSumPitch + output % 16;
+        for (int p = 0; p < num_parts; ++p) total[r][i] += part[p * kWarpSums];
+      }
+      block_barrier();
     }
-    block_barrier();
-    const int num_parts = num_segments - round < kFewWarps ? num_segments - round : kFewWarps;
+  }
+#pragma unroll
+  for (int r = 0; r < kRowTiles; ++r) {
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
       const int output = thread + i * kFewThreads;
-      if (output >= kOutputs) break;
-      const Sum* part =
-          sums + output / 128 * kTokenTileSums + output % 128 / 16 * kSumPitch + output % 16;
-      for (int p = 0; p < num_parts; ++p) total[i] += part[p * kTokenTiles * kTokenTileSums];
+      const int row = first_row + output / 16;
+      const int tile = static_cast<int>(blockIdx.x) * kRowTiles + r;
+      const int column = tile * static_cast<int>(kTileRows) + output % 16;
+      if (output >= kOutputs || row >= product.num_rows || column >= product.num_columns) continue;
+      finish(to, product, row, column, total[r][i]);
     }
-    block_barrier();
-  }
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) {
-    const int output = thread + i * kFewThreads;
-    const int row = first_row + output / 16;
-    const int column = static_cast<int>(blockIdx.x) * static_cast<int>(kTileRows) + output % 16;
-    if (output >= kOutputs || row >= product.num_rows || column >= product.num_columns) continue;
-    finish(to, product, row, column, total[i]);
   }
 }
 

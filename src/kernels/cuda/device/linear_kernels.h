@@ -13,9 +13,12 @@ inline constexpr int64_t kFewRows = 64;
 
 // Any number of rows. Halves and bfloats: rows of any length, and wide int8 and fp8 weights too;
 // bytes: int8 and fp8 weights and int4's codes, rows of x a multiple of 16 bytes.
-Status multiply_few_halves(const Product& product, const Finish& to, Stream stream);
-Status multiply_few_bfloats(const Product& product, const Finish& to, Stream stream);
-Status multiply_few_bytes(const Product& product, const Finish& to, Stream stream);
+Status multiply_few_halves(const Product& product, const Finish& to, int num_multiprocessors,
+                           Stream stream);
+Status multiply_few_bfloats(const Product& product, const Finish& to, int num_multiprocessors,
+                            Stream stream);
+Status multiply_few_bytes(const Product& product, const Finish& to, int num_multiprocessors,
+                          Stream stream);
 
 // Many rows, each a multiple of 16 bytes.
 Status multiply_many_halves(const Product& product, const Finish& to, int num_multiprocessors,
