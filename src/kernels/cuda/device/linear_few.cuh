@@ -25,7 +25,7 @@ constexpr size_t few_memory_bytes() {
 
 // int4's codes, as PlainPairs and WidePairs.
 struct CodePairs {
-  static constexpr int kBatch = 4;
+  static constexpr int kBatch = 8;
   static constexpr int kBytes = static_cast<int>(kPairBytes) / 2;
   struct Raw {
     uint4 codes;
@@ -92,6 +92,23 @@ struct Batch {
   }
 };
 
+// sum += x times the weight's pair; x of the token tiles from `first` on.
+template <typename T, typename Pairs, int kXTiles, int kTokenTiles, int kRowTiles>
+__device__ inline void multiply_pair(typename Math<T>::Sum (&sum)[kRowTiles][kTokenTiles][4],
+                                     const typename Pairs::Raw (&raw)[kRowTiles],
+                                     const uint4 (&x)[kXTiles], int first) {
+#pragma unroll
+  for (int r = 0; r < kRowTiles; ++r) {
+    uint4 weights[2];
+    Pairs::expand(raw[r], weights);
+#pragma unroll
+    for (int t = 0; t < kXTiles; ++t) {
+      Math<T>::multiply(sum[r][first + t], weights[0], make_uint2(x[t].x, x[t].y));
+      Math<T>::multiply(sum[r][first + t], weights[1], make_uint2(x[t].z, x[t].w));
+    }
+  }
+}
+
 // sum += x of the tokens from `first_row` on times the weight's pairs of `span`, whose first ones
 // are in `batch`; the first ones of `next` are on their way then.
 template <typename T, typename Pairs, int kTokenTiles, int kRowTiles, bool kAligned>
@@ -99,6 +116,11 @@ __device__ inline void multiply_segment(typename Math<T>::Sum (&sum)[kRowTiles][
                                         Batch<Pairs, kRowTiles>& batch, const Product& product,
                                         int first_row, PairSpan span, const PairSpan& next) {
   constexpr int kPairs = Batch<Pairs, kRowTiles>::kPairs;
+  // Loads of x on their way together, of which only the first is waited for: eight, or four where
+  // the sums of many tokens leave no registers for more.
+  constexpr int kXTiles = kTokenTiles < 4 ? kTokenTiles : 4;
+  constexpr int kMostXPairs = kTokenTiles < 4 ? 8 / kTokenTiles : 1;
+  constexpr int kXPairs = kPairs < kMostXPairs ? kPairs : kMostXPairs;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int row = first_row + lane / 4;
   while (span.begin < span.end) {
@@ -106,23 +128,24 @@ __device__ inline void multiply_segment(typename Math<T>::Sum (&sum)[kRowTiles][
     span.begin += kPairs;
     const PairSpan following = span.begin < span.end ? span : next;
 #pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      if (pair + i < span.end) {
-        uint4 weights[kRowTiles][2];
+    for (int i = 0; i < kPairs; i += kXPairs) {
 #pragma unroll
-        for (int r = 0; r < kRowTiles; ++r) Pairs::expand(batch.raw[i][r], weights[r]);
-        const int64_t byte = (pair + i) * kRowPairBytes + lane % 4 * 16;
+      for (int first = 0; first < kTokenTiles; first += kXTiles) {
+        uint4 x[kXPairs][kXTiles];
 #pragma unroll
-        for (int t = 0; t < kTokenTiles; ++t) {
-          const uint4 x = load_x<kAligned>(product, row + t * 8, byte);
+        for (int n = 0; n < kXPairs * kXTiles; ++n) {
+          const int64_t byte = (pair + i + n / kXTiles) * kRowPairBytes + lane % 4 * 16;
+          const int t = first + n % kXTiles;
+          x[n / kXTiles][n % kXTiles] = load_x<kAligned>(product, row + t * 8, byte);
+        }
 #pragma unroll
-          for (int r = 0; r < kRowTiles; ++r) {
-            Math<T>::multiply(sum[r][t], weights[r][0], make_uint2(x.x, x.y));
-            Math<T>::multiply(sum[r][t], weights[r][1], make_uint2(x.z, x.w));
+        for (int n = 0; n < kXPairs; ++n) {
+          if (pair + i + n < span.end) {
+            multiply_pair<T, Pairs>(sum, batch.raw[i + n], x[n], first);
           }
+          if (first + kXTiles == kTokenTiles) batch.load(i + n, product, following);
         }
       }
-      batch.load(i, product, following);
     }
   }
 }

@@ -210,14 +210,18 @@ __device__ inline void finish(const Finish& to, const Product& product, int row,
   put_number(to.output, to.float_output ? DType::kF32 : to.type, place, y);
 }
 
-// A quarter's 16 bytes of a row of x in a pair; zeros past the row's end and for rows past the
-// last. kAligned: rows are multiples of 16 bytes.
+// A quarter's 16 bytes of a row of x in a pair; zeros past the row's end. What there is for rows
+// past the last has no meaning: it meets no other row. kAligned: rows are multiples of 16 bytes;
+// there is no branch then, so that many loads are on their way together.
 template <bool kAligned>
 __device__ inline uint4 load_x(const Product& product, int row, int64_t byte) {
-  if (row >= product.num_rows || byte >= product.row_bytes) return make_uint4(0, 0, 0, 0);
-  const unsigned char* from = product.x + row * product.row_bytes + byte;
+  const bool is_inside = byte < product.row_bytes;
+  const unsigned char* from =
+      product.x + min(row, product.num_rows - 1) * product.row_bytes + (is_inside ? byte : 0);
   if constexpr (kAligned) {
-    return *reinterpret_cast<const uint4*>(from);
+    const uint4 x = load_16_bytes(from);
+    return make_uint4(is_inside ? x.x : 0, is_inside ? x.y : 0, is_inside ? x.z : 0,
+                      is_inside ? x.w : 0);
   } else {  // 16-bit numbers, which begin at even addresses
     uint32_t words[4];
     for (int i = 0; i < 4; ++i) {

@@ -148,6 +148,11 @@ inline uint4 load_once(const void* address) {
   return *static_cast<const uint4*>(address);
 }
 
+inline uint4 load_16_bytes(const void* address) {
+  host::expect_device_memory("load_16_bytes", address);
+  return *static_cast<const uint4*>(address);
+}
+
 inline void store_16_bytes(void* address, const uint4& value) {
   host::expect_device_memory("store_16_bytes", address);
   *static_cast<uint4*>(address) = value;
