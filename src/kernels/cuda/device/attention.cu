@@ -7,6 +7,9 @@ namespace {
 
 constexpr int kMergeWarps = 4;
 constexpr int kMergeNumbers = 2 * kWarpThreads;  // of a head, a warp's share
+// Parts whose results a thread has on their way together. No branch lies between their loads: the
+// compiler would put each behind its own.
+constexpr int kMergeParts = 8;
 constexpr int64_t kAlignment = 256;
 // Query vectors of a KV head, at most, that go by parts though their sequences have several.
 constexpr int64_t kFewVectors = 128;
@@ -14,7 +17,8 @@ constexpr int64_t kFewVectors = 128;
 // Grid: rows by parts in x, as AttentionStep counts them; heads in y; kMergeNumbers of a head in z,
 // kMergeWarps of them a block.
 template <typename T>
-__global__ void merge_parts_kernel(const AttentionStep step) {
+__global__ void __launch_bounds__(kMergeWarps* kWarpThreads, 8)
+    merge_parts_kernel(const AttentionStep step) {
   const int row = static_cast<int>(blockIdx.x);
   const int head = static_cast<int>(blockIdx.y);
   const int thread = static_cast<int>(threadIdx.x);
@@ -29,14 +33,25 @@ __global__ void merge_parts_kernel(const AttentionStep step) {
   const float* values = step.part_values + first * step.head_size + number;
   Softmax state;
   float2 merged = make_float2(0, 0);
-#pragma unroll 4
-  for (int i = 0; i < count; ++i) {
-    const float2 softmax = step.part_softmax[first + i];
-    const auto part = *reinterpret_cast<const float2*>(values + int64_t{i} * step.head_size);
-    if (softmax.y == 0.0f) continue;
-    const MergeFactors factors = merge(state, {softmax.x, softmax.y});
-    merged.x = merge_value(merged.x, part.x, factors);
-    merged.y = merge_value(merged.y, part.y, factors);
+  for (int i = 0; i < count; i += kMergeParts) {
+    float2 softmax[kMergeParts];
+    float2 part[kMergeParts];
+#pragma unroll
+    for (int n = 0; n < kMergeParts; ++n) {
+      const int index = min(i + n, count - 1);
+      softmax[n] = step.part_softmax[first + index];
+      part[n] = *reinterpret_cast<const float2*>(values + int64_t{index} * step.head_size);
+    }
+#pragma unroll
+    for (int n = 0; n < kMergeParts; ++n) {
+      const bool counts = i + n < count && softmax[n].y != 0.0f;
+      Softmax next = state;
+      const MergeFactors factors = merge(next, {softmax[n].x, softmax[n].y});
+      const float x = merge_value(merged.x, part[n].x, factors);
+      const float y = merge_value(merged.y, part[n].y, factors);
+      state = {counts ? next.largest : state.largest, counts ? next.total : state.total};
+      merged = make_float2(counts ? x : merged.x, counts ? y : merged.y);
+    }
   }
   const float factor = output_factor(step, state);
   T* output =
