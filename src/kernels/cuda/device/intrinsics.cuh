@@ -128,6 +128,23 @@ __device__ inline uint32_t pair_of(float low, float high) {
   return pair;
 }
 
+// The numbers of such a pair.
+template <typename T>
+__device__ inline float2 numbers_of(uint32_t pair) {
+  if constexpr (__is_same(T, Half)) {
+    float2 numbers;
+    asm("{\n\t.reg .b16 low, high;\n\t"
+        "mov.b32 {low, high}, %2;\n\t"
+        "cvt.f32.f16 %0, low;\n\t"
+        "cvt.f32.f16 %1, high;\n\t}"
+        : "=f"(numbers.x), "=f"(numbers.y)
+        : "r"(pair));
+    return numbers;
+  } else {
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+  }
+}
+
 // a + b of such pairs, each rounded to T.
 template <typename T>
 __device__ inline uint32_t add_pairs(uint32_t a, uint32_t b) {

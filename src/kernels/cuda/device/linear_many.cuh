@@ -118,11 +118,30 @@ __device__ inline void keep_sums(const Sum (&total)[kRowTiles][kTokenTiles][4], 
 // What follows the sums, a row of x after the other, so that lines of the output are written whole.
 template <typename Shape, typename Sum>
 __device__ inline void finish_sums(const Product& product, const Finish& to, const Sum* sums) {
-  for (int i = static_cast<int>(threadIdx.x); i < Shape::kM * Shape::kN; i += kManyThreads) {
-    const int row = static_cast<int>(blockIdx.x) * Shape::kM + i / Shape::kN;
-    const int column = static_cast<int>(blockIdx.y) * Shape::kN + i % Shape::kN;
-    if (row >= product.num_rows || column >= product.num_columns) continue;
-    finish(to, product, row, column, sums[i / Shape::kN * Shape::kSumPitch + i % Shape::kN]);
+  const int first_row = static_cast<int>(blockIdx.x) * Shape::kM;
+  const int first_column = static_cast<int>(blockIdx.y) * Shape::kN;
+  const int num_rows = min(product.num_rows - first_row, Shape::kM);
+  const int num_columns = min(product.num_columns - first_column, Shape::kN);
+  const int thread = static_cast<int>(threadIdx.x);
+  if (!has_eights(to, product)) {
+    for (int i = thread; i < num_rows * Shape::kN; i += kManyThreads) {
+      const int column = i % Shape::kN;
+      if (column >= num_columns) continue;
+      finish(to, product, first_row + i / Shape::kN, first_column + column,
+             sums[i / Shape::kN * Shape::kSumPitch + column]);
+    }
+    return;
+  }
+  constexpr int kEights = Shape::kN / 8;
+  for (int i = thread; i < num_rows * kEights; i += kManyThreads) {
+    const int column = i % kEights * 8;
+    if (column >= num_columns) continue;
+    struct alignas(16) Eight {
+      Sum of[8];
+    };
+    const auto eight =
+        *reinterpret_cast<const Eight*>(sums + i / kEights * Shape::kSumPitch + column);
+    finish_eight(to, product, first_row + i / kEights, first_column + column, eight.of);
   }
 }
 

@@ -194,20 +194,91 @@ __device__ inline void put_number(void* numbers, DType type, int64_t place, floa
   }
 }
 
+// The product of which the matrix units gave `sum`.
 template <typename Sum>
-__device__ inline void finish(const Finish& to, const Product& product, int row, int column,
-                              Sum sum) {
+__device__ inline float scaled(const Finish& to, int row, int column, Sum sum) {
   float y = static_cast<float>(sum);
   if (to.row_scales != nullptr) {
     y *= to.row_scales[row] * to.column_scales[column];
   } else if (to.column_scales != nullptr) {
     y *= to.column_scales[column];
   }
-  if (to.bias != nullptr) y += number_at(to.bias, to.type, column);
-  y = activate(y, to.activation);
+  return y;
+}
+
+template <typename Sum>
+__device__ inline void finish(const Finish& to, const Product& product, int row, int column,
+                              Sum sum) {
   const int64_t place = static_cast<int64_t>(row) * product.num_columns + column;
-  if (to.residual != nullptr) y += number_at(to.residual, to.type, place);
+  // Both on their way before either is waited for.
+  float bias = 0;
+  float residual = 0;
+  if (to.bias != nullptr) bias = number_at(to.bias, to.type, column);
+  if (to.residual != nullptr) residual = number_at(to.residual, to.type, place);
+  float y = scaled(to, row, column, sum);
+  if (to.bias != nullptr) y += bias;
+  if (to.activation != Activation::kNone) y = activate(y, to.activation);
+  if (to.residual != nullptr) y += residual;
   put_number(to.output, to.float_output ? DType::kF32 : to.type, place, y);
+}
+
+// Whether rows of 16-bit numbers, and the output's, can be read and written 16 bytes at a time.
+__device__ inline bool has_eights(const Finish& to, const Product& product) {
+  const auto address = [](const void* p) { return reinterpret_cast<uintptr_t>(p); };
+  return to.type != DType::kF32 && product.num_columns % 8 == 0 &&
+         (address(to.bias) | address(to.residual) | address(to.output)) % 16 == 0;
+}
+
+// y[n] += number n of eight 16-bit ones.
+__device__ inline void add_eight(float (&y)[8], const uint4& numbers, DType type) {
+  const uint32_t words[4] = {numbers.x, numbers.y, numbers.z, numbers.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 pair =
+        type == DType::kF16 ? numbers_of<Half>(words[i]) : numbers_of<BFloat16>(words[i]);
+    y[2 * i] += pair.x;
+    y[2 * i + 1] += pair.y;
+  }
+}
+
+template <typename T>
+__device__ inline uint4 eight_of(const float (&y)[8]) {
+  return make_uint4(pair_of<T>(y[0], y[1]), pair_of<T>(y[2], y[3]), pair_of<T>(y[4], y[5]),
+                    pair_of<T>(y[6], y[7]));
+}
+
+// finish() of eight columns, where has_eights().
+template <typename Sum>
+__device__ inline void finish_eight(const Finish& to, const Product& product, int row, int column,
+                                    const Sum (&sums)[8]) {
+  const int64_t place = static_cast<int64_t>(row) * product.num_columns + column;
+  const auto eight_at = [](const void* numbers, int64_t first) {
+    return *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(numbers) + first);
+  };
+  uint4 bias = make_uint4(0, 0, 0, 0);
+  uint4 residual = bias;
+  if (to.bias != nullptr) bias = eight_at(to.bias, column);
+  if (to.residual != nullptr) residual = eight_at(to.residual, place);
+  float y[8];
+#pragma unroll
+  for (int n = 0; n < 8; ++n) y[n] = scaled(to, row, column + n, sums[n]);
+  if (to.bias != nullptr) add_eight(y, bias, to.type);
+  if (to.activation != Activation::kNone) {
+#pragma unroll
+    for (int n = 0; n < 8; ++n) y[n] = activate(y[n], to.activation);
+  }
+  if (to.residual != nullptr) add_eight(y, residual, to.type);
+  if (to.float_output) {
+    auto* output = static_cast<float*>(to.output) + place;
+#pragma unroll
+    for (int n = 0; n < 8; n += 4) {
+      store_16_bytes(output + n, make_uint4(__float_as_uint(y[n]), __float_as_uint(y[n + 1]),
+                                            __float_as_uint(y[n + 2]), __float_as_uint(y[n + 3])));
+    }
+    return;
+  }
+  store_16_bytes(static_cast<uint16_t*>(to.output) + place,
+                 to.type == DType::kF16 ? eight_of<Half>(y) : eight_of<BFloat16>(y));
 }
 
 // A quarter's 16 bytes of a row of x in a pair; zeros past the row's end. What there is for rows

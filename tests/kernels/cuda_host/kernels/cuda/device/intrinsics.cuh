@@ -97,6 +97,12 @@ inline uint32_t pair_of(float low, float high) {
 }
 
 template <typename T>
+inline float2 numbers_of(uint32_t pair) {
+  return make_float2(to_float(T{static_cast<uint16_t>(pair)}),
+                     to_float(T{static_cast<uint16_t>(pair >> 16)}));
+}
+
+template <typename T>
 inline uint32_t add_pairs(uint32_t a, uint32_t b) {
   const auto sum = [&](int shift) {
     return to_float(T{static_cast<uint16_t>(a >> shift)}) +
