@@ -56,6 +56,8 @@ struct Weight {
 };
 
 // Puts a weight's numbers [rows, columns], as files have them, into its tiles.
+// The host waits for it before it asks for `linear`, which may read tiles before the kernels ahead
+// of it are done (device/awaited.cuh).
 struct PackArgs {
   Weight weight;
   const void* source = nullptr;  // kPlain: weight.type; kInt4: two codes a byte; else a byte each

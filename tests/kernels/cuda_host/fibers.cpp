@@ -97,6 +97,7 @@ class Multiprocessor {
   Schedule schedule = Schedule::kForwardLateCopies;
   std::string failure;
   BlockMemory memory;
+  bool has_waited = false;  // a thread of the launch, for the kernels ahead of it
 
  private:
   static void thread_entry();
@@ -152,6 +153,7 @@ Status Multiprocessor::run(const Launch& launch) {
     return kInvalidConfiguration;
   }
   launch_ = launch;
+  has_waited = false;
   num_threads_ = launch.threads;
   if (threads_.size() < static_cast<size_t>(num_threads_)) threads_.resize(num_threads_);
   warps_.resize(num_threads_ / kLanes);
@@ -165,6 +167,9 @@ Status Multiprocessor::run(const Launch& launch) {
                 static_cast<unsigned>(block % in_plane / gridDim.x),
                 static_cast<unsigned>(block / in_plane)};
     run_block();
+  }
+  if (failure.empty() && launch.waits_itself && !has_waited) {
+    failure = "no thread has waited for the kernels ahead";
   }
   if (failure.empty()) return kSuccess;
   std::fprintf(stderr, "kernel failed in block (%u, %u, %u): %s\n", blockIdx.x, blockIdx.y,
@@ -347,6 +352,10 @@ const std::string& last_failure() {
 
 void meet_warp(const char* function, WarpWork work, void* operand) {
   multiprocessor().meet_warp(function, work, operand);
+}
+
+void wait_for_kernels() {
+  multiprocessor().has_waited = true;
 }
 
 void meet_block() {

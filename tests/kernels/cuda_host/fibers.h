@@ -35,6 +35,7 @@ struct Launch {
   size_t block_memory_bytes = 0;
   void (*thread)(const void* call) = nullptr;
   const void* call = nullptr;
+  bool waits_itself = false;  // a launch in which no thread does fails
 };
 Status run(const Launch& launch);
 
@@ -46,6 +47,9 @@ const std::string& last_failure();
 // Once all lanes are here, one of them calls `work` with every lane's `operand`.
 using WarpWork = void (*)(void* const* operands);
 void meet_warp(const char* function, WarpWork work, void* operand);
+
+// Here a kernel starts when those ahead of it are done.
+void wait_for_kernels();
 
 // Waits for all of the block's threads that have not returned.
 void meet_block();

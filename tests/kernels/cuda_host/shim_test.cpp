@@ -292,6 +292,23 @@ TEST_P(Shim, ANumberThatNoIntHoldsIsNotRounded) {
   }
 }
 
+static_assert(waits_itself<Awaited<int32_t*>, int64_t, Awaited<Grid>>());
+static_assert(!waits_itself<int32_t*, Grid>());
+
+__global__ void awaiting_kernel(const Awaited<int32_t*> output, bool waits) {
+  if (threadIdx.x == 0 && waits) *output.wait() = 3;
+  if (threadIdx.x == 1) static_cast<void>(output.constants());
+}
+
+TEST_P(Shim, AKernelThatMayStartEarlyWaits) {
+  int32_t output = 0;
+  const Grid grid{.blocks = dim3(2), .threads = 32};
+  EXPECT_EQ(launch(&awaiting_kernel, grid, nullptr, &output, true), kSuccess);
+  EXPECT_EQ(output, 3);
+  EXPECT_EQ(launch(&awaiting_kernel, grid, nullptr, &output, false), host::kLaunchFailure);
+  EXPECT_THAT(host::last_failure(), HasSubstr("no thread has waited"));
+}
+
 __global__ void poisoned_kernel(int32_t* all_ones) {
   auto* shared = reinterpret_cast<int32_t*>(block_memory());
   if (shared[threadIdx.x] == -1) atomicAdd(all_ones, 1);

@@ -18,7 +18,8 @@ constexpr int64_t kFewVectors = 128;
 // kMergeWarps of them a block.
 template <typename T>
 __global__ void __launch_bounds__(kMergeWarps* kWarpThreads, 8)
-    merge_parts_kernel(const AttentionStep step) {
+    merge_parts_kernel(const Awaited<AttentionStep> given) {
+  const AttentionStep& step = given.wait();
   const int row = static_cast<int>(blockIdx.x);
   const int head = static_cast<int>(blockIdx.y);
   const int thread = static_cast<int>(threadIdx.x);

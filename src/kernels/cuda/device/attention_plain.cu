@@ -198,7 +198,8 @@ class PlainAttention {
 // Rows by parts. Grid: rows in x, as AttentionStep counts them; heads in y, kPlainWarps a block;
 // parts in z.
 template <typename T, typename C>
-__global__ void plain_parts_kernel(const AttentionStep step) {
+__global__ void plain_parts_kernel(const Awaited<AttentionStep> given) {
+  const AttentionStep& step = given.wait();
   const int row = static_cast<int>(blockIdx.x);
   const int head =
       static_cast<int>(blockIdx.y) * kPlainWarps + static_cast<int>(threadIdx.x) / kWarpThreads;
@@ -223,7 +224,8 @@ __global__ void plain_parts_kernel(const AttentionStep step) {
 
 // Rows of chunks. Grid: rows of the step in x, the last ones first as they see most; heads in y.
 template <typename T, typename C>
-__global__ void plain_chunks_kernel(const AttentionStep step) {
+__global__ void plain_chunks_kernel(const Awaited<AttentionStep> given) {
+  const AttentionStep& step = given.wait();
   const int token = static_cast<int>(gridDim.x - 1 - blockIdx.x);
   const int head =
       static_cast<int>(blockIdx.y) * kPlainWarps + static_cast<int>(threadIdx.x) / kWarpThreads;

@@ -34,7 +34,8 @@ inline constexpr int64_t kPartBlocks = 16384;
 // as all rows may need beyond them; KV heads in y; in z parts, in turns. A block is a warp.
 template <typename Tiles>
 __global__ void __launch_bounds__(Tiles::kThreads)
-    attend_parts_kernel(const AttentionStep step, int num_first) {
+    attend_parts_kernel(const Awaited<AttentionStep> given, int num_first) {
+  const AttentionStep& step = given.wait();
   const int index = static_cast<int>(blockIdx.x);
   const int more = index - step.num_sequences * num_first;
   AttentionWork work;
@@ -64,7 +65,9 @@ __global__ void __launch_bounds__(Tiles::kThreads)
 // Rows of chunks. Grid: blocks of vectors in x, the last of them first as they see most; KV heads
 // in y.
 template <typename Tiles>
-__global__ void __launch_bounds__(Tiles::kThreads) attend_chunks_kernel(const AttentionStep step) {
+__global__ void __launch_bounds__(Tiles::kThreads)
+    attend_chunks_kernel(const Awaited<AttentionStep> given) {
+  const AttentionStep& step = given.wait();
   const int index = static_cast<int>(gridDim.x - 1 - blockIdx.x);
   AttentionWork work;
   // A sequence's last block need not be full: one more for each.

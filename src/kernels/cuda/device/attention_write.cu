@@ -82,7 +82,8 @@ __device__ inline void write_slot(const AttentionStep& step, int token, int kv_h
 
 // Grid: rows in x; heads from `first_head` on in y, kWriteWarps a block.
 template <typename T, typename C>
-__global__ void write_kernel(const AttentionStep step, int first_head) {
+__global__ void write_kernel(const Awaited<AttentionStep> given, int first_head) {
+  const AttentionStep& step = given.wait();
   const int token = static_cast<int>(blockIdx.x);
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;

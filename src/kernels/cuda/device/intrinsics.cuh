@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/awaited.cuh"
 #include "kernels/cuda/device_api.h"
 #include "kernels/kv_float8.h"
 
@@ -276,13 +277,22 @@ __device__ inline int round_to_int(float x) {
   return __float2int_rn(x);
 }
 
+// Waits for the kernels ahead, then lets the next one's blocks come (awaited.cuh).
+__device__ inline void wait_for_kernels() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 struct Grid {
   dim3 blocks;
   int threads = 0;  // of a block; a multiple of 32
   size_t block_memory_bytes = 0;
 };
 
-// Puts a kernel into a stream. An empty grid is nothing to do.
+// Puts a kernel into a stream; it may start early if its arguments are Awaited. An empty grid is
+// nothing to do.
 template <typename... Parameters, typename... Arguments>
 Status launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream,
               Arguments... arguments) {
@@ -299,6 +309,13 @@ Status launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream,
   config.blockDim = dim3(static_cast<unsigned>(grid.threads));
   config.dynamicSmemBytes = grid.block_memory_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &early;
+  const bool is_early =
+      waits_itself<Parameters...>() && may_start_early(reinterpret_cast<const void*>(kernel));
+  config.numAttrs = is_early ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 

@@ -36,9 +36,10 @@ struct Float8Codes {
 // A block a row. The largest magnitude does not depend on an order.
 template <typename T, typename Codes>
 __global__ void __launch_bounds__(kThreads)
-    quantize_row(const T* x, int64_t columns, uint8_t* rows, int64_t row_bytes, float* scales) {
-  x += blockIdx.x * columns;
-  rows += blockIdx.x * row_bytes;
+    quantize_row(const Awaited<const T*> all_x, int64_t columns, const Awaited<uint8_t*> all_rows,
+                 int64_t row_bytes, const Awaited<float*> scales) {
+  const T* x = all_x.wait() + blockIdx.x * columns;
+  uint8_t* rows = all_rows.wait() + blockIdx.x * row_bytes;
   float magnitude = 0.0f;
   for (int64_t k = threadIdx.x; k < columns; k += kThreads) {
     const float value = fabsf(to_float(x[k]));
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(kThreads)
     rows[k] = Codes::of(value);
   }
   if (threadIdx.x != 0) return;
-  scales[blockIdx.x] = is_zero ? 0.0f : is_finite ? magnitude / Codes::kLargest : NAN;
+  scales.wait()[blockIdx.x] = is_zero ? 0.0f : is_finite ? magnitude / Codes::kLargest : NAN;
 }
 
 template <typename T, typename Codes>

@@ -163,19 +163,23 @@ __device__ inline void keep_sums(const Sum (&sum)[4], Sum* at) {
 
 // Grid: kRowTiles rows of tiles x tiles of 8 kTokenTiles tokens.
 template <typename T, typename Pairs, int kTokenTiles, int kRowTiles, bool kAligned>
-__global__ void __launch_bounds__(kFewThreads) multiply_few(Product product, Finish to) {
+__global__ void __launch_bounds__(kFewThreads)
+    multiply_few(const Awaited<Product> given, const Awaited<Finish> given_finish) {
   using Sum = typename Math<T>::Sum;
   constexpr int kOutputs = kTokenTiles * 8 * static_cast<int>(kTileRows);  // of a row of tiles
   constexpr int kOwn = (kOutputs + kFewThreads - 1) / kFewThreads;
   constexpr int kWarpSums = kTokenTiles * kTokenTileSums;
+  const Product& weights = given.constants();
   auto* sums = reinterpret_cast<Sum*>(block_memory());
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarpThreads;
   const int first_row = static_cast<int>(blockIdx.y) * kTokenTiles * 8;
-  const int depth = segment_pairs(product.num_pairs);
-  const int num_segments = (product.num_pairs + depth - 1) / depth;
+  const int depth = segment_pairs(weights.num_pairs);
+  const int num_segments = (weights.num_pairs + depth - 1) / depth;
   Batch<Pairs, kRowTiles> batch;
-  batch.load(product, pairs_of(product, warp));
+  batch.load(weights, pairs_of(weights, warp));
+  const Product& product = given.wait();
+  const Finish& to = given_finish.wait();
   Sum total[kRowTiles][kOwn] = {};
   for (int round = 0; round < num_segments; round += kFewWarps) {
     const int segment = round + warp;

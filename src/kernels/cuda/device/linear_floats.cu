@@ -10,7 +10,10 @@ constexpr int kRows = 8;  // of x, for one row of the weight and a warp
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpThreads;
 
-__global__ void __launch_bounds__(kThreads) multiply(Product product, Finish to) {
+__global__ void __launch_bounds__(kThreads)
+    multiply(const Awaited<Product> given, const Awaited<Finish> given_finish) {
+  const Product& product = given.wait();
+  const Finish& to = given_finish.wait();
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int column =
       static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpThreads;

@@ -147,7 +147,9 @@ __device__ inline void finish_sums(const Product& product, const Finish& to, con
 
 // Grid: tiles of kM tokens x tiles of kN weight rows, so that blocks side by side share a weight.
 template <typename T, typename Pairs, int kRowTiles, int kTokenTiles>
-__global__ void __launch_bounds__(kManyThreads) multiply_many(Product product, Finish to) {
+__global__ void __launch_bounds__(kManyThreads)
+    multiply_many(const Awaited<Product> given, const Awaited<Finish> to) {
+  const Product& product = given.wait();
   using Shape = ManyShape<Pairs, kRowTiles, kTokenTiles>;
   using Sum = typename Math<T>::Sum;
   constexpr int kStageMemory = kStagePairs * Shape::kPairMemory;
@@ -190,7 +192,7 @@ __global__ void __launch_bounds__(kManyThreads) multiply_many(Product product, F
   keep_sums<Shape>(total,
                    sums + (token + lane % 4 * 2) * Shape::kSumPitch + tile * kTileRows + lane / 4);
   block_barrier();
-  finish_sums<Shape>(product, to, sums);
+  finish_sums<Shape>(product, to.wait(), sums);
 }
 
 }  // namespace sluice::kernels::cuda

@@ -100,7 +100,8 @@ __device__ inline void write_row(const NormArgs& args, const T* row, T* output, 
 
 // `threads` of the block have a row; with one warp a row, a block has several.
 template <typename T, bool kIsAligned, bool kIsLayerNorm>
-__global__ void norm_kernel(NormArgs args, int threads) {
+__global__ void norm_kernel(const Awaited<NormArgs> given, int threads) {
+  const NormArgs& args = given.wait();
   const int64_t rows_of_block = blockDim.x / threads;
   const int64_t index = blockIdx.x * rows_of_block + threadIdx.x / threads;
   if (index >= args.num_rows * args.heads) return;  // a whole warp

@@ -37,7 +37,8 @@ struct CopyRows {
 };
 
 template <typename Unit>
-__global__ void copy_rows_kernel(CopyRows args) {
+__global__ void copy_rows_kernel(const Awaited<CopyRows> given) {
+  const CopyRows& args = given.wait();
   const int64_t row = blockIdx.x;
   const int64_t source = args.indices == nullptr ? row : args.indices[row];
   const auto* from =
@@ -77,11 +78,13 @@ constexpr uint32_t kNoNumbers = 0xffffffff;
 
 // A row's numbers out of 16-bit tiles, 8 of K at a time: what one lane's quarter has of a pair.
 template <bool kHasVectors>
-__global__ void embed_tiles_kernel(const uint16_t* tiles, int64_t rows, int64_t columns,
-                                   const int32_t* tokens, uint16_t* output) {
-  const int64_t row = tokens[blockIdx.x];
+__global__ void embed_tiles_kernel(const Awaited<const uint16_t*> given_tiles, int64_t rows,
+                                   int64_t columns, const Awaited<const int32_t*> tokens,
+                                   const Awaited<uint16_t*> output) {
+  const uint16_t* tiles = given_tiles.wait();
+  const int64_t row = tokens.wait()[blockIdx.x];
   const bool is_known = row >= 0 && row < rows;
-  uint16_t* to = output + blockIdx.x * columns;
+  uint16_t* to = output.wait() + blockIdx.x * columns;
   const int64_t count = divide_up(columns, 8);
   for (int64_t i = first_piece(); i < count; i += piece_step()) {
     const int64_t k = i * 8;
@@ -155,11 +158,11 @@ __device__ inline float gated(float gate, float up) {
 
 // Of one row in turn: whole vectors where it has them, else single numbers.
 template <typename T, bool kHasVectors>
-__global__ void swiglu_kernel(const T* x, int64_t size, T* output) {
+__global__ void swiglu_kernel(const Awaited<const T*> x, int64_t size, const Awaited<T*> output) {
   constexpr int kStep = kHasVectors ? Vector<T>::kSize : 1;
-  const T* gate = x + blockIdx.x * 2 * size;
+  const T* gate = x.wait() + blockIdx.x * 2 * size;
   const T* up = gate + size;
-  T* to = output + blockIdx.x * size;
+  T* to = output.wait() + blockIdx.x * size;
   for (int64_t i = first_piece() * kStep; i < size; i += piece_step() * kStep) {
     if constexpr (kHasVectors) {
       const Vector<T> gates = load_vector(gate + i);
@@ -187,9 +190,11 @@ Status launch_swiglu(const SwigluArgs& args, Stream stream) {
 }
 
 template <typename T>
-__global__ void add_kernel(const T* x, const T* y, T* output, int64_t count) {
+__global__ void add_kernel(const Awaited<const T*> x, const Awaited<const T*> y,
+                           const Awaited<T*> output, int64_t count) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < count) output[i] = from_float<T>(to_float(x[i]) + to_float(y[i]));
+  if (i >= count) return;
+  output.wait()[i] = from_float<T>(to_float(x.wait()[i]) + to_float(y.wait()[i]));
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
+#include "kernels/cuda/device/awaited.cuh"
 #include "kernels/cuda/device/kernels.h"
 
 // What libsluice_cuda.so exports: NVIDIA's runtime, linked statically, and the kernels.
@@ -170,6 +173,21 @@ DeviceApi make_api() {
 }
 
 }  // namespace
+
+// The first kernel answers for all: they are compiled for the same devices. A driver that makes
+// code of an older device's has left out the waiting (ptxVersion is what it was made of), and
+// SLUICE_CUDA_DEPENDENT_LAUNCH=0 is for measuring what it gives, and for doing without it.
+bool may_start_early(const void* kernel) {
+  static const bool may = [kernel] {
+    const char* wish = std::getenv("SLUICE_CUDA_DEPENDENT_LAUNCH");
+    if (wish != nullptr && std::strcmp(wish, "0") == 0) return false;
+    cudaFuncAttributes attributes{};
+    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
+           attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90;
+  }();
+  return may;
+}
+
 }  // namespace sluice::kernels::cuda
 
 extern "C" __attribute__((visibility("default"))) const sluice::kernels::cuda::DeviceApi*

@@ -9,6 +9,7 @@
 
 #include "fibers.h"
 #include "host_stream.h"
+#include "kernels/cuda/device/awaited.cuh"
 #include "kernels/cuda/device_api.h"
 #include "kernels/kv_float8.h"
 #include "numbers.h"
@@ -187,6 +188,10 @@ inline int round_to_int(float x) {
   return static_cast<int>(std::nearbyintf(x));
 }
 
+inline void wait_for_kernels() {
+  host::wait_for_kernels();
+}
+
 struct Grid {
   dim3 blocks;
   int threads = 0;
@@ -211,7 +216,8 @@ Status launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream,
                             const auto& made = *static_cast<const Call*>(data);
                             std::apply(made.kernel, made.parameters);
                           },
-                      .call = &call});
+                      .call = &call,
+                      .waits_itself = waits_itself<Parameters...>()});
   });
 }
 
