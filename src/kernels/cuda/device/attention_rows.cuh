@@ -11,7 +11,7 @@
 // each part has a block, every number is computed from the same ones in the same order.
 namespace sluice::kernels::cuda {
 
-inline constexpr int kPartBits = 8;
+inline constexpr int kPartBits = 7;
 inline constexpr int kPartKeys = 1 << kPartBits;  // at least; doubled until kMaxParts are enough
 inline constexpr int kMaxPartsBits = 6;
 inline constexpr int kMaxParts = 1 << kMaxPartsBits;
