@@ -163,6 +163,7 @@ class Measurement:
             return
         yield shape, needed, lambda: self.model(shape)
         if shape == WIDE:
+            yield f"{shape}, kernels in turn", needed, lambda: self.kernels_in_turn(shape)
             yield f"{shape}, profile", needed, lambda: self.profile(shape)
         if shape == LARGE:
             yield f"{shape}, first token", 2 * needed, lambda: self.first_token(shape)
@@ -182,13 +183,18 @@ class Measurement:
             if lines:
                 self.found[name] = lines[0]
 
-    def _own(self, shape, flags, limit, key):
+    def _own(self, shape, flags, limit, key, before=()):
         lines = self.found["models"][shape].setdefault(key, [])
-        self._runner.run([self._bench, "--model", self._checkpoints.path(shape), "--device",
-                          self._options.device, *flags], limit, lines)
+        self._runner.run([*before, self._bench, "--model", self._checkpoints.path(shape),
+                          "--device", self._options.device, *flags], limit, lines)
 
     def model(self, shape):
         self._own(shape, ["--runs", ",".join(RUNS[shape])], 120, "sluice")
+
+    def kernels_in_turn(self, shape):
+        """What it gives that kernels start before those ahead of them are done."""
+        self._own(shape, ["--runs", f"{ALONE}*3"], 60, "sluice_in_turn",
+                  ["env", "SLUICE_CUDA_DEPENDENT_LAUNCH=0"])
 
     def profile(self, shape):
         self._own(shape, ["--runs", PROFILED, "--profile"], 60, "sluice_profiled")

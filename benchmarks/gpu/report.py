@@ -68,6 +68,10 @@ class Report:
         for line in found.get("sluice", []):
             if "run" in line:
                 yield from self._run_rows(shape, line, found.get("transformers", []))
+        for line in found.get("sluice_in_turn", []):
+            if "run" in line:
+                yield [shape, "decode, B=1, no kernel before the one ahead is done, tokens/s",
+                       spread(line["decode_tokens_per_s"]), "", "", "", ""]
         for line in found.get("sluice_profiled", []):
             yield from self._sampling_rows(shape, line, found["sluice"])
         times = [each["process_s"] for each in found.get("first_token", [])]
