@@ -27,8 +27,7 @@ struct RuntimeOptions {
   std::string device = "auto";  // auto | cpu | cuda[:N]
   std::string dtype;  // f32 | f16 | bf16 | int8 | int4 | fp8; empty: as each model's files have it
   // What meets quantized weights: int8 | fp8 | auto (the model's dtype; int8 and fp8 weights, on a
-  // GPU). Empty: int8 beside int8 and int4; beside fp8 that where the GPU has units for it, else
-  // auto.
+  // GPU). Empty: int8 beside int8 and int4; beside fp8 that where the GPU is faster so, else auto.
   std::string activation_dtype;
   int32_t num_threads = 0;  // compute threads; 0: one per core that this process may use
   int32_t block_size = 16;  // tokens per KV block

@@ -21,7 +21,7 @@ void add_runtime_flags(Flags& flags, RuntimeOptions& options) {
       {"--activation-dtype", "DTYPE",
        "What activations become beside quantized weights: int8, fp8 beside fp8, or (beside int8 "
        "and fp8, on a GPU) auto, the model's dtype; part of the profile in answers",
-       "the weights'; auto where a GPU has no units for fp8"},
+       "int8; beside fp8 that, or auto where it would be no faster"},
       options.activation_dtype, {"int8", "fp8", "auto"});
   flags.add_int({"--num-threads", "N", "Compute threads", "one per core"}, options.num_threads, 1,
                 1024);

@@ -147,7 +147,7 @@ class ServiceBuilder final {
   void tell_kept_activations(const model::ModelRunner& runner, const std::string& name) const {
     if (!runner.keeps_activations() || !options_.activation_dtype.empty()) return;
     notice("model " + name + ": activations stay " + runner.config().dtype +
-           " beside its fp8 weights, as this GPU has no units for fp8 ones (--activation-dtype)");
+           " beside its fp8 weights: fp8 ones would be no faster on this GPU (--activation-dtype)");
   }
 
   Result<LoadedSource> load(const ModelSource& source) {

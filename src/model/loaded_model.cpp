@@ -148,7 +148,6 @@ Result<void> apply_dtype(const LoadOptions& options, ModelConfig& config) {
 Result<bool> keep_activations(const LoadOptions& options, const ModelConfig& config,
                               const kernels::Device& device) {
   const std::string& name = options.activation_dtype;
-  const std::string format = format_name(config.encoding);
   const bool is_float8 = config.encoding.format == kernels::WeightFormat::kFloat8;
   const Float8Product product = device.float8_product();
   if (is_float8 && device.is_cpu()) {
@@ -161,18 +160,19 @@ Result<bool> keep_activations(const LoadOptions& options, const ModelConfig& con
     return invalid_argument("activation dtype is \"" + name.substr(0, 32) + "\"" + why +
                             " (--activation-dtype)");
   };
+  if (name != "int8" && name != "fp8" && name != "auto") {
+    return refuse(", supported are int8, fp8 and auto");
+  }
+  if (config.encoding.is_plain()) return false;  // the flag is for a server's other models
   if (name == "auto") {
-    if (config.encoding.is_plain()) return false;  // they are
     if (config.encoding.format == kernels::WeightFormat::kInt4) {
       return refuse(", but the weights are int4: these are multiplied with int8 only");
     }
     if (!device.is_cpu()) return true;
     return refuse(", which needs a GPU: the CPU multiplies int8 with int8 only");
   }
-  if (name != "int8" && name != "fp8") return refuse(", supported are int8, fp8 and auto");
-  // Plain weights have always let int8 pass, which was the default.
-  if (name == "fp8" ? !is_float8 : is_float8) {
-    return refuse(", but the weights are " + (format.empty() ? config.dtype : format));
+  if ((name == "fp8") != is_float8) {
+    return refuse(", but the weights are " + format_name(config.encoding));
   }
   if (is_float8 && product == Float8Product::kNone) {
     return refuse(", which needs compute capability 8.9; take auto");
@@ -397,14 +397,14 @@ Result<LoadedModel> load_source(const fs::path& folder, const LoadOptions& optio
   }
   model.program = source->program();
   model.dtype = source->dtype();
-  auto digest = source_digest(folder, *source, pool, progress);
-  if (!digest) return std::unexpected(digest.error());
-  model.config.digest = *std::move(digest);
   auto device = device_of(options);
   if (!device) return std::unexpected(device.error());
   const auto keeps_activations = keep_activations(options, model.config, **device);
   if (!keeps_activations) return std::unexpected(keeps_activations.error());
   model.keeps_activations = *keeps_activations;
+  auto digest = source_digest(folder, *source, pool, progress);
+  if (!digest) return std::unexpected(digest.error());
+  model.config.digest = *std::move(digest);
   auto loader = WeightLoader::create(
       model.program,
       {**device, source->aliases(), model.dtype, model.config.encoding, model.keeps_activations},

@@ -33,7 +33,7 @@ struct LoadOptions {
   std::string dtype;           // "f32", "f16", "bf16", "int8", "int4", "fp8"; empty: as the files
   std::string kv_cache_dtype;  // "auto" or empty, "int8", "fp8", or the model's own (kv_format.h)
   // Beside quantized weights: "int8", "fp8", or "auto", the model's own. Empty: what the weights
-  // are multiplied with, int8 or fp8; beside fp8 "auto" where the device has no units for it.
+  // are multiplied with, int8 or fp8; beside fp8 "auto" where the device is no faster so.
   std::string activation_dtype;
   std::filesystem::path families;  // family files for a Hugging Face folder; empty: the built-in
   // Called while files are checked and weights packed: bytes done, bytes in all.

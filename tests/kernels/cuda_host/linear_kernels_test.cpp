@@ -45,7 +45,11 @@ class DeviceBytes {
   size_t bytes_;
 };
 
-enum class Format { kPlain, kInt8, kWide, kInt4 };
+enum class Format { kPlain, kInt8, kWide, kInt4, kFloat8, kWideFloat8 };
+
+bool is_float8(Format format) {
+  return format == Format::kFloat8 || format == Format::kWideFloat8;
+}
 
 struct LinearCase {
   DType type = DType::kBF16;
@@ -96,10 +100,14 @@ class Linear {
         bias_(random_numbers(of.type, of.rows, 2)),
         residual_(random_numbers(of.type, kMostRows * of.rows, 3)) {
     const int64_t count = of.rows * of.columns;
-    const DeviceBytes source(
+    std::vector<unsigned char> numbers =
         of.format == Format::kPlain
             ? random_numbers(of.type, count, 4)
-            : random_bytes(static_cast<size_t>(count * file_bits(weight_) / 8), 5));
+            : random_bytes(static_cast<size_t>(count * file_bits(weight_) / 8), 5);
+    if (is_float8(of.format)) {
+      for (unsigned char& byte : numbers) byte ^= static_cast<unsigned char>((byte & 0x7f) == 0x7f);
+    }
+    const DeviceBytes source(numbers);
     EXPECT_EQ(pack({.weight = weight_, .source = source.as(), .tiles = tiles_.as()}, nullptr),
               kSuccess);
     weight_.tiles = tiles_.as();
@@ -144,8 +152,9 @@ class Linear {
     weight.type = of.type;
     weight.format = of.format == Format::kPlain  ? WeightFormat::kPlain
                     : of.format == Format::kInt4 ? WeightFormat::kInt4
+                    : is_float8(of.format)       ? WeightFormat::kFloat8
                                                  : WeightFormat::kInt8;
-    weight.is_wide = of.format == Format::kWide;
+    weight.is_wide = of.format == Format::kWide || of.format == Format::kWideFloat8;
     weight.rows = of.rows;
     weight.columns = of.columns;
     weight.group_size = of.format == Format::kInt4 ? 32 : 0;
@@ -182,6 +191,10 @@ std::vector<LinearCase> linear_cases() {
     const int64_t whole = (columns + 31) / 32 * 32;
     cases.push_back({.format = Format::kInt8, .columns = columns});
     cases.push_back({.format = Format::kInt4, .columns = whole});
+    if (columns == 840) {
+      cases.push_back({.format = Format::kFloat8, .columns = columns});
+      cases.push_back({.format = Format::kWideFloat8, .columns = columns});
+    }
   }
   cases.push_back({.columns = 97});              // rows that are not aligned
   cases.push_back({.columns = 64, .rows = 39});  // nor are the output's

@@ -33,7 +33,9 @@ using simd::kGroup, simd::kGroupsAtOnce, simd::kSplitGroups, simd::kTileRows;
 inline constexpr int kQueryLevels = 127 * 128;
 inline constexpr int kWeightLevels = 65535;
 
-// Keys [D / 4][slots][4], values [S / 4][D][4].
+// Keys [D / 4][slots][4], values [S / 4][D][4]. (A template over Vec for the instruction set's
+// sake, see kernel_table.h.)
+template <typename Vec>
 struct QuadLayout {
   using Query = float;
 
@@ -230,7 +232,7 @@ class FixedTile {
 template <typename Vec>
 inline void write_fixed(const AttentionArgs& args, int64_t sequence, int64_t first_row,
                         int64_t num_rows) {
-  simd::write_kv<Vec, Brain, int8_t, QuadLayout>(args, sequence, first_row, num_rows);
+  simd::write_kv<Vec, Brain, int8_t, QuadLayout<Vec>>(args, sequence, first_row, num_rows);
 }
 
 template <typename Vec, typename Product>

@@ -1,5 +1,8 @@
 #include <cuda_runtime_api.h>
 
+#include <array>
+#include <atomic>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -172,20 +175,30 @@ DeviceApi make_api() {
   return api;
 }
 
+constexpr int kMostDevices = 64;  // beyond them kernels start in turn
+
 }  // namespace
 
-// The first kernel answers for all: they are compiled for the same devices. A driver that makes
-// code of an older device's has left out the waiting (ptxVersion is what it was made of), and
+// A device's first kernel answers for all: they are compiled for the same devices. A driver that
+// makes code of an older device's has left out the waiting (ptxVersion is what it was made of), and
 // SLUICE_CUDA_DEPENDENT_LAUNCH=0 is for measuring what it gives, and for doing without it.
 bool may_start_early(const void* kernel) {
-  static const bool may = [kernel] {
+  static const bool is_wished = [] {
     const char* wish = std::getenv("SLUICE_CUDA_DEPENDENT_LAUNCH");
-    if (wish != nullptr && std::strcmp(wish, "0") == 0) return false;
-    cudaFuncAttributes attributes{};
-    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
-           attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90;
+    return wish == nullptr || std::strcmp(wish, "0") != 0;
   }();
-  return may;
+  enum : int8_t { kUnknown, kNo, kYes };
+  static std::array<std::atomic<int8_t>, kMostDevices> answers;
+  int device = 0;
+  if (!is_wished || cudaGetDevice(&device) != cudaSuccess || device >= kMostDevices) return false;
+  std::atomic<int8_t>& answer = answers[static_cast<size_t>(device)];
+  if (answer.load() == kUnknown) {
+    cudaFuncAttributes attributes{};
+    const bool may = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
+                     attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90;
+    answer.store(may ? kYes : kNo);
+  }
+  return answer.load() == kYes;
 }
 
 }  // namespace sluice::kernels::cuda
