@@ -73,16 +73,11 @@ template <typename Vec, typename Product>
 class FixedTile {
  public:
   FixedTile(const AttentionArgs& args, const AttentionBlock& block)
-      : args_(args),
-        head_(args, block),
-        next_(args, block),
-        reads_once_(args.starts[block.sequence + 1] - args.starts[block.sequence] == 1),
-        product_(args.head_size) {}
+      : args_(args), reader_(args, block), head_(reader_.head()), product_(args.head_size) {}
 
   void start(const simd::QueryTile<Vec>& tile) {
     rows_ = tile.rows;
-    first_split_ = tile.first[0] / kSoftmaxSplit * kSoftmaxSplit;
-    context_ = tile.last[tile.rows - 1];
+    reader_.start(tile);
     product_.start(rows_);
     for (int64_t r = 0; r < rows_; ++r) {
       fix_query(static_cast<const float*>(args_.queries) + tile.offset[r], r);
@@ -91,20 +86,16 @@ class FixedTile {
 
   void score(const simd::TileSplit<Vec>& split) {
     const int8_t* keys[kSplitGroups + 1];
-    for (int64_t g = 0; g < split.num_groups; ++g) {
-      keys[g] = head_.keys(split.split + split.begin + g * kGroup);
-      values_[g] = keys[g] + head_.block_size * head_.head_size;
-    }
+    reader_.find(split, keys, values_);
     keys[split.num_groups] = keys[split.num_groups - 1];
-    if (reads_ahead()) next_.find(split, keys, first_split_, context_);
     product_.start_scores();
     const int64_t most = product_.groups_at_once();
     for (int64_t g = 0; g < split.num_groups; g += most) {
       const int64_t left = split.num_groups - g;
-      if (prefetches()) simd::prefetch_starts(keys, g + simd::kAhead, split.num_groups);
+      if (reader_.prefetches()) simd::prefetch_starts(keys, g + simd::kAhead, split.num_groups);
       product_.score(keys + g, left < most ? left : most, split.begin + g * kGroup,
-                     reads_ahead() ? next_.keys() + g : nullptr);
-      if (prefetches()) prefetch_values(g, left < most ? left : most);
+                     reader_.next_keys(g));
+      if (reader_.prefetches()) prefetch_values(g, left < most ? left : most);
     }
     load_scales(split);
   }
@@ -146,10 +137,8 @@ class FixedTile {
   }
 
   void mix(const simd::TileSplit<Vec>& split) {
-    if (prefetches()) {
-      simd::prefetch_first(head_, split.split + kSoftmaxSplit, context_);
-    }
-    product_.mix(values_, split.num_groups, reads_ahead() ? next_.values() : nullptr);
+    reader_.prefetch_split_after(split);
+    product_.mix(values_, split.num_groups, reader_.next_values());
     for (int64_t r = 0; r < rows_; ++r) {
       const Vec step = Vec::set(steps_[r]);
       for (int64_t d = 0; d < head_.head_size; d += 16) {
@@ -162,9 +151,6 @@ class FixedTile {
   const float* part(int64_t r) const { return part_ + r * head_.head_size; }
 
  private:
-  bool prefetches() const { return reads_once_ && !Product::kReadsAhead; }
-  bool reads_ahead() const { return reads_once_ && Product::kReadsAhead; }
-
   void fix_query(const float* query, int64_t r) {
     Vec most = Vec::zero();
     Vec poison = Vec::zero();
@@ -213,12 +199,9 @@ class FixedTile {
   }
 
   const AttentionArgs& args_;
-  simd::TiledCache<Vec, int8_t> head_;
-  simd::NextGroups<Vec, int8_t> next_;
-  bool reads_once_;
+  simd::TileReader<Vec, int8_t, Product> reader_;
+  const simd::TiledCache<Vec, int8_t>& head_;
   int64_t rows_ = 0;
-  int64_t first_split_ = 0;
-  int64_t context_ = 0;
   const int8_t* values_[kSplitGroups];
   float query_scales_[kTileRows];
   float steps_[kTileRows];

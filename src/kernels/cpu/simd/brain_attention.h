@@ -53,15 +53,11 @@ template <typename V, typename Product>
 class BrainTile {
  public:
   BrainTile(const AttentionArgs& args, const AttentionBlock& block)
-      : args_(args),
-        head_(args, block),
-        next_(args, block),
-        reads_once_(args.starts[block.sequence + 1] - args.starts[block.sequence] == 1) {}
+      : args_(args), reader_(args, block), head_(reader_.head()) {}
 
   void start(const QueryTile<V>& tile) {
     rows_ = tile.rows;
-    first_split_ = tile.first[0] / kSoftmaxSplit * kSoftmaxSplit;
-    context_ = tile.last[tile.rows - 1];
+    reader_.start(tile);
     Product::configure(rows_);
     const auto* queries = static_cast<const Brain*>(args_.queries);
     for (int64_t r = 0; r < rows_; ++r) {
@@ -72,21 +68,17 @@ class BrainTile {
 
   void score(const TileSplit<V>& split) {
     const Brain* keys[kSplitGroups];
-    for (int64_t g = 0; g < split.num_groups; ++g) {
-      keys[g] = head_.keys(split.split + split.begin + g * kGroup);
-      values_[g] = keys[g] + value_offset();
-    }
-    if (reads_ahead()) next_.find(split, keys, first_split_, context_);
+    reader_.find(split, keys, values_);
     int64_t g = 0;
     for (; g + kGroupsAtOnce <= split.num_groups; g += kGroupsAtOnce) {
-      if (prefetches()) prefetch_starts(keys, g + kAhead, split.num_groups);
+      if (reader_.prefetches()) prefetch_starts(keys, g + kAhead, split.num_groups);
       Product::template score_groups<kGroupsAtOnce>(rows_, queries_, keys + g, head_.head_size,
-                                                    scores(split, g), next_keys(g));
-      if (prefetches()) prefetch_values(g);
+                                                    scores(split, g), reader_.next_keys(g));
+      if (reader_.prefetches()) prefetch_values(g);
     }
     for (; g < split.num_groups; ++g) {
       Product::template score_groups<1>(rows_, queries_, keys + g, head_.head_size,
-                                        scores(split, g), next_keys(g));
+                                        scores(split, g), reader_.next_keys(g));
     }
   }
 
@@ -108,8 +100,8 @@ class BrainTile {
   }
 
   void mix(const TileSplit<V>& split) {
-    if (prefetches()) prefetch_first(head_, split.split + kSoftmaxSplit, context_);
-    const Brain** ahead = reads_ahead() ? next_.values() : nullptr;
+    reader_.prefetch_split_after(split);
+    const Brain** ahead = reader_.next_values();
     int64_t d = 0;
     const auto advance = [&](int64_t columns) {
       d += columns;
@@ -133,15 +125,6 @@ class BrainTile {
   const float* part(int64_t r) const { return part_ + r * head_.head_size; }
 
  private:
-  bool prefetches() const { return reads_once_ && !Product::kReadsAhead; }
-  bool reads_ahead() const { return reads_once_ && Product::kReadsAhead; }
-
-  int64_t value_offset() const { return head_.block_size * head_.head_size; }
-
-  const Brain* const* next_keys(int64_t group) const {
-    return reads_ahead() ? next_.keys() + group : nullptr;
-  }
-
   // Reads ahead the values of four groups.
   void prefetch_values(int64_t group) const {
     for (int64_t g = group; g < group + kGroupsAtOnce; ++g) {
@@ -154,12 +137,9 @@ class BrainTile {
   }
 
   const AttentionArgs& args_;
-  TiledCache<V, Brain> head_;
-  NextGroups<V, Brain> next_;
-  bool reads_once_;
+  TileReader<V, Brain, Product> reader_;
+  const TiledCache<V, Brain>& head_;
   int64_t rows_ = 0;
-  int64_t first_split_ = 0;
-  int64_t context_ = 0;
   const Brain* values_[kSplitGroups];
   alignas(64) Brain queries_[kTileRows * kMaxHeadSize];
   alignas(64) float scores_[kTileRows][kScoreStride];

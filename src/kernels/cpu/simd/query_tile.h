@@ -178,6 +178,54 @@ class NextGroups {
   const C* values_[kSplitGroups];
 };
 
+// What a tile reads of its KV head: where a split's groups lie, and those that are read ahead, by a
+// Product that kReadsAhead or before it.
+template <typename V, typename C, typename Product>
+class TileReader {
+ public:
+  TileReader(const AttentionArgs& args, const AttentionBlock& block)
+      : head_(args, block),
+        next_(args, block),
+        reads_once_(args.starts[block.sequence + 1] - args.starts[block.sequence] == 1) {}
+
+  void start(const QueryTile<V>& tile) {
+    first_split_ = tile.first[0] / kSoftmaxSplit * kSoftmaxSplit;
+    context_ = tile.last[tile.rows - 1];
+  }
+
+  // keys, values: of the split's groups.
+  void find(const TileSplit<V>& split, const C** keys, const C** values) {
+    for (int64_t g = 0; g < split.num_groups; ++g) {
+      keys[g] = head_.keys(split.split + split.begin + g * kGroup);
+      values[g] = keys[g] + head_.block_size * head_.head_size;
+    }
+    if (reads_ahead()) next_.find(split, keys, first_split_, context_);
+  }
+
+  // What a Product prefetches, or nullptr.
+  const C* const* next_keys(int64_t group) const {
+    return reads_ahead() ? next_.keys() + group : nullptr;
+  }
+  const C** next_values() { return reads_ahead() ? next_.values() : nullptr; }
+
+  // Whether the tile prefetches, as the Product does not.
+  bool prefetches() const { return reads_once_ && !Product::kReadsAhead; }
+  void prefetch_split_after(const TileSplit<V>& split) const {
+    if (prefetches()) prefetch_first(head_, split.split + kSoftmaxSplit, context_);
+  }
+
+  const TiledCache<V, C>& head() const { return head_; }
+
+ private:
+  bool reads_ahead() const { return reads_once_ && Product::kReadsAhead; }
+
+  TiledCache<V, C> head_;
+  NextGroups<V, C> next_;
+  bool reads_once_;
+  int64_t first_split_ = 0;
+  int64_t context_ = 0;
+};
+
 // Runs a format's steps over all splits of a tile, and merges or keeps what they give.
 //   Format: score(split), weigh(split, r, largest, total), mix(split) into part(r) [D]
 template <typename V, typename Format, typename T>
