@@ -83,24 +83,6 @@ bool is_answered(Loopback& loopback) {
   return v1::Generation::NewStub(channel)->ListModels(&context, {}, &response).ok();
 }
 
-TEST(OpenConnections, CountsWhatSomebodyElseCloses) {
-  OpenConnections connections(2);
-  std::vector<Socket> sockets(3);
-  EXPECT_TRUE(connections.add(sockets[0].fd()));
-  EXPECT_TRUE(connections.add(sockets[1].fd()));
-  EXPECT_FALSE(connections.add(sockets[2].fd()));
-  sockets[0].close();
-  EXPECT_TRUE(connections.add(sockets[2].fd()));
-  EXPECT_EQ(connections.size(), 2u);
-  // A number that was given out again is another connection.
-  sockets[1].close();
-  const Socket again;
-  EXPECT_TRUE(connections.add(again.fd()));
-  EXPECT_EQ(connections.size(), 2u);
-  const Socket one_more;
-  EXPECT_FALSE(connections.add(one_more.fd()));
-}
-
 TEST(Connections, WhatComesBeyondTheLimitIsClosedAtOnceAndTheRestIsServed) {
   FakeService service;
   GrpcServerOptions options;

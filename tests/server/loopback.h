@@ -18,12 +18,13 @@
 
 namespace sluice::server {
 
-// A server on a free port of 127.0.0.1 and a channel of its own to it.
+// A server on a free port of this machine's own address and a channel of its own to it.
 class Loopback final {
  public:
   explicit Loopback(Service& service, GrpcServerOptions options = {},
-                    grpc::ChannelArguments arguments = {}) {
-    options.address = "127.0.0.1:0";
+                    grpc::ChannelArguments arguments = {}, std::string host = "127.0.0.1")
+      : host_(std::move(host)) {
+    options.address = host_ + ":0";
     auto started = GrpcServer::start(options, service);
     if (!started) {
       ADD_FAILURE() << started.error().message;
@@ -37,12 +38,13 @@ class Loopback final {
     stub_ = v1::Generation::NewStub(channel_);
   }
 
-  std::string target() const { return "127.0.0.1:" + std::to_string(server_->port()); }
+  std::string target() const { return host_ + ":" + std::to_string(server_->port()); }
   GrpcServer& server() { return *server_; }
   v1::Generation::Stub& stub() { return *stub_; }
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
 
  private:
+  const std::string host_;
   std::unique_ptr<GrpcServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Generation::Stub> stub_;

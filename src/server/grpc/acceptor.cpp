@@ -8,7 +8,6 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <thread>
@@ -46,12 +45,6 @@ class Descriptor final {
 
 Descriptor open_reserve() {
   return Descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-}
-
-// 0 if the descriptor is not open.
-uint64_t inode_of(int fd) {
-  struct stat found{};
-  return ::fstat(fd, &found) == 0 ? found.st_ino : 0;
 }
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
@@ -101,20 +94,8 @@ int port_of(const Descriptor& socket) {
 
 }  // namespace
 
-bool OpenConnections::add(int fd) {
-  if (std::ssize(inode_of_) >= max_connections_) forget_closed();
-  // A number that is here already was closed, or it would not have been given out again.
-  const bool has_room = std::ssize(inode_of_) < max_connections_ || inode_of_.contains(fd);
-  if (has_room) inode_of_[fd] = inode_of(fd);
-  return has_room;
-}
-
-void OpenConnections::forget_closed() {
-  std::erase_if(inode_of_, [](const auto& entry) { return inode_of(entry.first) != entry.second; });
-}
-
 struct Acceptor::State {
-  explicit State(int64_t max_connections) : connections(max_connections) {}
+  explicit State(std::shared_ptr<OpenConnections> open) : connections(std::move(open)) {}
 
   void run();
   void accept_all(int listener);
@@ -124,7 +105,7 @@ struct Acceptor::State {
   int port = 0;
   Descriptor wake{::eventfd(0, EFD_CLOEXEC)};
   Descriptor reserve = open_reserve();
-  OpenConnections connections;
+  const std::shared_ptr<OpenConnections> connections;
   HandOver hand_over;
   bool must_pause = false;
   std::thread thread;
@@ -139,7 +120,7 @@ Acceptor::~Acceptor() {
 Result<std::unique_ptr<Acceptor>> Acceptor::listen(const AcceptorOptions& options) {
   auto addresses = resolve(options.address);
   if (!addresses) return std::unexpected(addresses.error());
-  auto state = std::make_unique<State>(options.max_connections);
+  auto state = std::make_unique<State>(options.connections);
   int last_error = 0;
   for (addrinfo* at = addresses->get(); at != nullptr; at = at->ai_next) {
     // A free port was asked for: what the first address got is the others' too.
@@ -206,7 +187,7 @@ void Acceptor::State::accept_all(int listener) {
   while (true) {
     const int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
-      if (!connections.add(fd)) {
+      if (!connections->add(fd)) {
         ::close(fd);
         continue;
       }

@@ -1,45 +1,25 @@
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
-#include <unordered_map>
-#include <vector>
 
+#include "server/grpc/open_connections.h"
 #include "sluice/error.h"
 
 namespace sluice::server {
 
-// The connections that somebody else closes: which of the descriptors handed out are still those.
-// Threads: one.
-class OpenConnections final {
- public:
-  explicit OpenConnections(int64_t max_connections) : max_connections_(max_connections) {}
-
-  // Counts `fd`, a connected socket that is about to be handed over; false if there are too many.
-  bool add(int fd);
-  size_t size() const { return inode_of_.size(); }
-
- private:
-  void forget_closed();
-
-  const int64_t max_connections_;
-  std::unordered_map<int, uint64_t>
-      inode_of_;  // a descriptor's number is used again, its inode not
-};
-
 struct AcceptorOptions {
   std::string address;  // host:port; port 0 takes a free one
-  int64_t max_connections = 4096;
+  std::shared_ptr<OpenConnections> connections;
 };
 
 // Listens, accepts, and hands connections over.
 //
 // gRPC 1.51 can do that itself, but its listener is dead for good once accept() fails for want of
 // descriptors (CVE-2023-4785; measured: no connection in the 100 s after all others had gone), and
-// it has no limit for connections. This one closes what is over `max_connections` at once, keeps a
-// descriptor in reserve to refuse with when there is none left, and goes on as soon as there is.
+// it has no limit for connections. This one closes what `connections` does not take at once, keeps
+// a descriptor in reserve to refuse with when there is none left, and goes on as soon as there is.
 //
 // Threads: one of its own, which calls `hand_over`; the rest from any.
 class Acceptor final {

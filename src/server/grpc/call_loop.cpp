@@ -2,6 +2,8 @@
 
 #include <grpc/support/time.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <utility>
 
 #include "server/grpc/loop_call.h"
@@ -10,6 +12,8 @@ namespace sluice::server {
 namespace {
 
 constexpr int kNumWorkers = 2;
+// Messages of a connection that leave together: the first of them waits for the last.
+constexpr std::ptrdiff_t kMostTogether = 64;
 
 }  // namespace
 
@@ -64,7 +68,15 @@ void CallLoop::look_at_woken() {
     is_alarm_set_ = false;
     woken.swap(woken_);
   }
-  for (const auto& call : woken) call->resume();
+  const auto fd_of = [](const auto& call) { return call->socket().fd; };
+  std::ranges::stable_sort(woken, {}, fd_of);
+  for (auto first = woken.begin(); first != woken.end();) {
+    const auto most = first + std::min(woken.end() - first, kMostTogether);
+    const auto last =
+        std::find_if(first, most, [&](const auto& call) { return fd_of(call) != fd_of(*first); });
+    const Cork cork(last - first > 1 ? (*first)->socket() : OpenSocket{});
+    for (; first != last; ++first) (*first)->resume();
+  }
 }
 
 void CallLoop::run() {

@@ -11,6 +11,7 @@
 
 #include "base/in_flight.h"
 #include "server/access/api_keys.h"
+#include "server/grpc/open_connections.h"
 #include "server/worker_pool.h"
 #include "sluice/service.h"
 
@@ -31,12 +32,14 @@ class LoopEvent {
 // A step brings output for every stream at once. gRPC's callback API wakes a thread of its own for
 // every write that is done, which costs more than the write (decision 21); here the delivery thread
 // wakes this one once, and the writes and their ends join.
+// Of calls that share a connection the messages leave together.
 // Long requests are parsed on a few workers, so that they hold up nobody.
 // Threads: any. All but wake() until stop() returns only.
 class CallLoop final {
  public:
-  CallLoop(Service& service, std::shared_ptr<const ApiKeys> keys)
-      : service_(service), keys_(std::move(keys)) {}
+  CallLoop(Service& service, std::shared_ptr<const ApiKeys> keys,
+           std::shared_ptr<const OpenConnections> connections)
+      : service_(service), keys_(std::move(keys)), connections_(std::move(connections)) {}
   ~CallLoop();
 
   // Once, when the server has started. Calls may be asked for from now on.
@@ -56,6 +59,7 @@ class CallLoop final {
   grpc::ServerCompletionQueue* queue() const { return queue_.get(); }
   Service& service() const { return service_; }
   const ApiKeys* keys() const { return keys_.get(); }
+  const OpenConnections& connections() const { return *connections_; }
 
  private:
   class Woken;
@@ -64,6 +68,7 @@ class CallLoop final {
 
   Service& service_;
   const std::shared_ptr<const ApiKeys> keys_;
+  const std::shared_ptr<const OpenConnections> connections_;
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<LoopEvent> woken_event_;

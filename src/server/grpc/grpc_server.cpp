@@ -78,17 +78,19 @@ std::expected<void, Error> check(const GrpcServerOptions& options) {
 
 class GrpcServerImpl final : public GrpcServer {
  public:
-  GrpcServerImpl(Service& service, const std::shared_ptr<const ApiKeys>& keys, bool reflection)
+  GrpcServerImpl(Service& service, const std::shared_ptr<const ApiKeys>& keys,
+                 const GrpcServerOptions& options)
       : generation_(service, keys),
         kserve_(service, keys),
         health_(service),
-        reflection_v1_(reflection, keys),
-        reflection_v1alpha_(reflection, keys),
-        call_loop_(std::make_shared<CallLoop>(service, keys)) {}
+        reflection_v1_(options.reflection, keys),
+        reflection_v1alpha_(options.reflection, keys),
+        open_connections_(std::make_shared<OpenConnections>(options.max_connections)),
+        call_loop_(std::make_shared<CallLoop>(service, keys, open_connections_)) {}
   ~GrpcServerImpl() override { shutdown(std::chrono::nanoseconds(0)); }
 
   std::expected<void, Error> listen(const GrpcServerOptions& options) {
-    auto acceptor = Acceptor::listen({options.address, options.max_connections});
+    auto acceptor = Acceptor::listen({options.address, open_connections_});
     if (!acceptor) return std::unexpected(std::move(acceptor.error()));
     acceptor_ = *std::move(acceptor);
     grpc::ServerBuilder builder;
@@ -96,7 +98,7 @@ class GrpcServerImpl final : public GrpcServer {
     const auto credentials = options.tls == nullptr ? grpc::InsecureServerCredentials()
                                                     : make_tls_credentials(options.tls);
     using Builder = grpc::ServerBuilder::experimental_type;
-    connections_ = builder.experimental().AddExternalConnectionAcceptor(
+    external_connections_ = builder.experimental().AddExternalConnectionAcceptor(
         Builder::ExternalConnectionType::FROM_FD, credentials);
     builder.RegisterService(&generation_);
     builder.RegisterService(&kserve_);
@@ -113,7 +115,7 @@ class GrpcServerImpl final : public GrpcServer {
       grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
       connection.listener_fd = listener_fd;
       connection.fd = fd;
-      connections_->HandleNewConnection(&connection);
+      external_connections_->HandleNewConnection(&connection);
     });
     return {};
   }
@@ -151,9 +153,10 @@ class GrpcServerImpl final : public GrpcServer {
   HealthService health_;
   ReflectionV1 reflection_v1_;
   ReflectionV1Alpha reflection_v1alpha_;
+  const std::shared_ptr<OpenConnections> open_connections_;
   const std::shared_ptr<CallLoop> call_loop_;
   std::unique_ptr<Acceptor> acceptor_;
-  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> external_connections_;
   std::mutex shutdown_mutex_;
   std::unique_ptr<grpc::Server> server_;
   std::thread closing_;
@@ -164,7 +167,7 @@ class GrpcServerImpl final : public GrpcServer {
 Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const GrpcServerOptions& options,
                                                       Service& service) {
   if (auto checked = check(options); !checked) return std::unexpected(std::move(checked.error()));
-  auto server = std::make_unique<GrpcServerImpl>(service, options.api_keys, options.reflection);
+  auto server = std::make_unique<GrpcServerImpl>(service, options.api_keys, options);
   if (auto listening = server->listen(options); !listening) {
     return std::unexpected(std::move(listening.error()));
   }

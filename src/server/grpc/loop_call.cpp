@@ -23,6 +23,7 @@ void LoopCall::on_answer(bool ok) {
     return;
   }
   done_event_.due();
+  socket_ = loop_->connections().find(rpc_->context.peer()).value_or(OpenSocket{});
   on_call();
 }
 

@@ -31,6 +31,8 @@ class LoopCall : public std::enable_shared_from_this<LoopCall> {
 
   // Looks at what may be done now. Loop's thread.
   void resume();
+  // Of the connection that the call came over. Loop's thread.
+  const OpenSocket& socket() const { return socket_; }
 
  protected:
   // What gRPC has of the call, until its last event; a kind adds its stream.
@@ -117,6 +119,7 @@ class LoopCall : public std::enable_shared_from_this<LoopCall> {
   Event<LoopCall> done_event_{*this, &LoopCall::on_done};
   Event<LoopCall> timer_event_{*this, &LoopCall::on_timer};
   std::shared_ptr<LoopCall> self_;
+  OpenSocket socket_;
   int num_due_ = 0;  // events
   bool is_timer_due_ = false;
 
