@@ -41,7 +41,11 @@ RUNS = {
     "bloom-7b1": [f"{ALONE}*3"],
     LARGE: [f"{ALONE}*3", "1x4096+1*3", "32x1000+64", "256x1000+128"],
 }
-PEER_RUNS = {LARGE: [ALONE, "32x1000+64", "256x1000+128"]}
+# What the fixed order of sums costs, of the largest shape.
+ORDER_RUNS = [f"{ALONE}*3", "32x1000+64", "1x4096+1*3"]
+PEER_RUNS = {LARGE: [ALONE, "32x1000+64"]}
+SLOW_PEER_RUN = "256x1000+128"  # of the largest shape: minutes, so it comes last
+PEER_SECONDS = 90
 
 
 class Failed(Exception):
@@ -113,14 +117,16 @@ class Checkpoints:
     def path(self, shape):
         return self._folder / shape
 
+    def has_room(self, shape):
+        free = shutil.disk_usage(self._folder).free
+        return free >= shapes.checkpoint_bytes(shape) + (2 << 30)
+
     def make(self, shape):
         path = self.path(shape)
         if path.exists():
             return
-        free = shutil.disk_usage(self._folder).free
-        needed = shapes.checkpoint_bytes(shape)
-        if free < needed:
-            raise Failed(f"{self._folder} has {free >> 30} GiB free, {shape} needs {needed >> 30}")
+        if not self.has_room(shape):
+            raise Failed(f"{self._folder} has no room for {shape}")
         self._runner.run([sys.executable, HERE / "checkpoints.py", shape, path], 120, [])
 
     def drop(self, shape):
@@ -145,7 +151,7 @@ class Measurement:
     def steps(self):
         """(name, seconds that it needs, function), the weightiest first."""
         peers = {shape: (f"{shape}, Transformers", 60 if shape == LARGE else 30,
-                         lambda shape=shape: self.peers(shape))
+                         lambda shape=shape: self.peers(shape, PEER_RUNS.get(shape, [ALONE])))
                  for shape in self._options.shapes if self._options.peers}
         yield "limits", 10, self.limits
         yield "kernels", 15, self.kernels
@@ -154,6 +160,13 @@ class Measurement:
             if shape == LARGE and peers:
                 yield peers.pop(shape)
         yield from peers.values()
+        if LARGE not in self._options.shapes:
+            return
+        yield f"{LARGE}, first token", 60, lambda: self.first_token(LARGE)
+        yield f"{LARGE}, deletion", 0, lambda: self._checkpoints.drop(LARGE)
+        if self._options.peers:
+            yield (f"{LARGE}, Transformers, {SLOW_PEER_RUN}", 60,
+                   lambda: self.peers(LARGE, [SLOW_PEER_RUN]))
 
     def _own_steps(self, shape):
         needed = 10 + shapes.checkpoint_bytes(shape) / 1e9
@@ -166,7 +179,8 @@ class Measurement:
             yield f"{shape}, kernels in turn", needed, lambda: self.kernels_in_turn(shape)
             yield f"{shape}, profile", needed, lambda: self.profile(shape)
         if shape == LARGE:
-            yield f"{shape}, first token", 2 * needed, lambda: self.first_token(shape)
+            yield f"{shape}, fastest order", needed, lambda: self.fastest_order(shape)
+            return  # its files are needed again
         yield f"{shape}, deletion", 0, lambda: self._checkpoints.drop(shape)
 
     def limits(self):
@@ -183,9 +197,9 @@ class Measurement:
             if lines:
                 self.found[name] = lines[0]
 
-    def _own(self, shape, flags, limit, key, before=()):
+    def _own(self, shape, flags, limit, key, program=()):
         lines = self.found["models"][shape].setdefault(key, [])
-        self._runner.run([*before, self._bench, "--model", self._checkpoints.path(shape),
+        self._runner.run([*(program or [self._bench]), "--model", self._checkpoints.path(shape),
                           "--device", self._options.device, *flags], limit, lines)
 
     def model(self, shape):
@@ -194,7 +208,17 @@ class Measurement:
     def kernels_in_turn(self, shape):
         """What it gives that kernels start before those ahead of them are done."""
         self._own(shape, ["--runs", f"{ALONE}*3"], 60, "sluice_in_turn",
-                  ["env", "SLUICE_CUDA_DEPENDENT_LAUNCH=0"])
+                  ["env", "SLUICE_CUDA_DEPENDENT_LAUNCH=0", self._bench])
+
+    def fastest_order(self, shape):
+        """With the kernels whose sums have no fixed order: a program takes those beside it."""
+        folder = self._options.binaries / "fastest_order"
+        if not (folder / "libsluice_cuda.so").exists():
+            raise Failed(f"{folder} has no kernels: build sluice_cuda_fastest_order")
+        program = folder / self._bench.name
+        shutil.copy2(self._bench, program)
+        self._own(shape, ["--runs", ",".join(ORDER_RUNS), "--any-tokens"], 60,
+                  "sluice_fastest_order", [program])
 
     def profile(self, shape):
         self._own(shape, ["--runs", PROFILED, "--profile"], 60, "sluice_profiled")
@@ -203,6 +227,9 @@ class Measurement:
         """From starting a process to its first token, the package's files in the page cache."""
         package = self._checkpoints.path(f"{shape}.package")
         shutil.rmtree(package, ignore_errors=True)
+        if not self._checkpoints.path(shape).exists() or not self._checkpoints.has_room(shape):
+            self._left_out(f"{shape}, first token: no checkpoint, or no room for a package")
+            return
         try:
             self._own(shape, ["--import", package], 90, "import")
             times = self.found["models"][shape].setdefault("first_token", [])
@@ -214,15 +241,20 @@ class Measurement:
         finally:
             shutil.rmtree(package, ignore_errors=True)
 
-    def peers(self, shape):
-        runs = ",".join(PEER_RUNS.get(shape, [ALONE]))
+    def peers(self, shape, runs):
+        """What a peer cannot do, or not in time, is no failure of ours."""
         lines = self.found["models"][shape].setdefault("transformers", [])
-        command = [sys.executable, HERE / "peers.py", shape, "--runs", runs]
-        status = self._runner.lines(command, 150, lines)
+        command = [sys.executable, HERE / "peers.py", shape, "--runs", ",".join(runs)]
+        try:
+            status = self._runner.lines(command, PEER_SECONDS, lines)
+        except Failed as error:
+            self._left_out(f"{shape}, Transformers, {runs[-1]}: {error}")
+            return
         if status == SKIPPED:
             self._left_out(f"{shape}, Transformers: it is not installed")
         elif status != 0:
-            raise Failed(f"{program_of(command)} ended with {status}: {self._runner.last_words()}")
+            self._left_out(f"{shape}, Transformers: it ended with {status}: "
+                           f"{self._runner.last_words()}")
 
     def _left_out(self, what):
         self.found["left_out"].append(what)

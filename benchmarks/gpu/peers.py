@@ -115,7 +115,8 @@ class Transformers:
         if end <= begin:
             sys.exit(f"{streams} streams never decoded together: raise OUTPUT")
         tokens = sum(sum(begin < at <= end for at in each) for each in times)
-        how = f"generate_batch, {self._model.config._attn_implementation}"
+        # generate_batch takes the paged form of it meanwhile.
+        how = f"generate_batch, paged {self._model.config._attn_implementation}"
         return tokens / (end - begin), how
 
 

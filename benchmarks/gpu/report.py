@@ -45,6 +45,7 @@ class Report:
         if models:
             parts.append(table(["shape, bf16", "what", "Sluice", "limit", "of it", "Transformers",
                                 "ratio"], models))
+            parts += [self._peers(), self._notices()]
         parts += [self._linear(),
                   self._cases("attention", "Attention of one layer of Llama 3.1 8B, bf16"),
                   self._cases("sampling", "Sampling from 250,880 tokens"), self._notes("failed", "Failed"),
@@ -63,6 +64,23 @@ class Report:
                          f"a product of bf16 matrices {number(limits['bf16_tflops'])} TFLOP/s.")
         return " ".join(facts) + "\n" if facts else ""
 
+    def _lines(self, key):
+        return [line for found in self._found["models"].values() for line in found.get(key, [])]
+
+    def _peers(self):
+        lines = self._lines("transformers")
+        versions = sorted({f"Transformers {each['transformers']}" for each in lines
+                           if "transformers" in each})
+        ways = sorted({f"B={each['run']['streams']} by {each['how']}" for each in lines
+                       if "how" in each})
+        return f"{', '.join(versions)}: {'; '.join(ways)}.\n" if ways else ""
+
+    def _notices(self):
+        """What Sluice said while it loaded: that it does without something, say."""
+        notices = sorted({notice for line in self._lines("sluice")
+                          for notice in line.get("notices", [])})
+        return "Sluice's notices:\n\n" + "\n".join(f"- {each}" for each in notices) + "\n" if notices else ""
+
     def _model_rows(self, shape):
         found = self._found["models"][shape]
         for line in found.get("sluice", []):
@@ -72,8 +90,11 @@ class Report:
             if "run" in line:
                 yield [shape, "decode, B=1, no kernel before the one ahead is done, tokens/s",
                        spread(line["decode_tokens_per_s"]), "", "", "", ""]
+        for line in found.get("sluice_fastest_order", []):
+            if "run" in line:
+                yield self._order_row(shape, line, found.get("sluice", []))
         for line in found.get("sluice_profiled", []):
-            yield from self._sampling_rows(shape, line, found["sluice"])
+            yield from self._sampling_rows(shape, line, found.get("sluice", []))
         times = [each["process_s"] for each in found.get("first_token", [])]
         if times:
             yield [shape, "start to first token of a package, s",
@@ -112,6 +133,21 @@ class Report:
                  if best else None)
         return [shape, what, spread(rate), number(limit) if limit else "",
                 percent(rate["median"] / limit) if limit else "", "", ""]
+
+    @staticmethod
+    def _order_row(shape, line, others):
+        """The rate without the fixed order of sums, and what of it the fixed one loses."""
+        run = line["run"]
+        is_prefill = run["output_tokens"] == 1
+        key = "prefill_tokens_per_s" if is_prefill else "decode_tokens_per_s"
+        what = (f"prefill of {run['prompt_tokens']:,} tokens" if is_prefill
+                else f"decode, B={run['streams']}, {run['prompt_tokens']:,} tokens of context")
+        ours = next((other[key] for other in others
+                     if "run" in other and same_run(other["run"], run)), None)
+        lost = (f"the fixed order loses {percent(1 - ours['median'] / line[key]['median'])}"
+                if ours else "")
+        return [shape, f"{what}, sums in the fastest order, tokens/s", spread(line[key]), "", "",
+                "", lost]
 
     def _sampling_rows(self, shape, line, others):
         """Sampling as profiled, by the whole step as it is without a profile."""

@@ -315,6 +315,9 @@ class ServiceBuilder final {
     for (ModelExecutor* executor : executors_) {
       if (auto done = executor->warm_up(options_.block_size, options_.max_num_seqs); !done)
         return done;
+      if (const std::string why = executor->why_not_recorded(); !why.empty()) {
+        notice("steps are not recorded on " + device_->name() + " and take longer: " + why);
+      }
       executor->set_profiler(profiler_);
     }
     return {};

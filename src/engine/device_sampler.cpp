@@ -148,7 +148,7 @@ void DeviceSampler::describe(std::span<const sampling::RowTask> tasks,
   }
 }
 
-SampleArgs DeviceSampler::upload(const Step& step) {
+void DeviceSampler::upload(Step& step) {
   const size_t num_bytes = aligned_bytes(step.rows) + aligned_bytes(counts_) +
                            aligned_bytes(biases_) + aligned_bytes(forbidden_);
   make_room(device_, num_bytes, input_);
@@ -159,13 +159,11 @@ SampleArgs DeviceSampler::upload(const Step& step) {
   copy_list(biases_, to);
   copy_list(forbidden_, to);
   device_.copy_to(input_, staging, num_bytes);
-  SampleArgs args;
   auto* at = static_cast<std::byte*>(input_.data_ptr());
-  args.rows = place_of(step.rows, at);
-  args.counts = place_of(counts_, at);
-  args.biases = place_of(biases_, at);
-  args.forbidden = place_of(forbidden_, at);
-  return args;
+  step.args.rows = place_of(step.rows, at);
+  step.args.counts = place_of(counts_, at);
+  step.args.biases = place_of(biases_, at);
+  step.args.forbidden = place_of(forbidden_, at);
 }
 
 void DeviceSampler::feed(const at::Tensor& tokens) {
@@ -179,15 +177,21 @@ void DeviceSampler::feed(const at::Tensor& tokens) {
   device_.run(device_.api().feed_tokens, args);
 }
 
-void DeviceSampler::start(const at::Tensor& logits, std::span<const sampling::RowTask> tasks,
-                          std::span<const int32_t> last_tokens) {
+void DeviceSampler::prepare(std::span<const sampling::RowTask> tasks,
+                            std::span<const int32_t> last_tokens) {
   Step& step = steps_[next_];
   describe(tasks, last_tokens, step);
+  step.args = {};
+  if (!step.rows.empty()) upload(step);
+}
+
+void DeviceSampler::start(const at::Tensor& logits) {
+  Step& step = steps_[next_];
   const size_t num_bytes =
       result_bytes(step.rows.size()) + static_cast<size_t>(num_top_) * sizeof(SampleScore);
   make_room(device_, num_bytes, step.output);
   if (!step.rows.empty()) {
-    SampleArgs args = upload(step);
+    SampleArgs& args = step.args;
     auto* output = static_cast<std::byte*>(step.output.data_ptr());
     args.logits = logits.const_data_ptr<float>();
     args.results = reinterpret_cast<SampleResult*>(output);

@@ -26,14 +26,19 @@ class DeviceSampler final {
   // under way draws.
   void feed(const at::Tensor& tokens);
 
-  // Does every task on row after row of `logits`, float32 of `vocabulary_size` columns, which are
-  // only read. Of a task whose sequence's last token is drawn by the step under way, `last_tokens`
-  // has that as -1 - r; its counts lack it. Throws c10::Error if something cannot be started on the
-  // device; then nothing more is under way.
+  // Brings the tasks of the next start() to the device: before the step whose logits they are for,
+  // so that no copy stands between that and its sampling. Of a task whose sequence's last token is
+  // drawn by the step under way, `last_tokens` has that as -1 - r; its counts lack it. Throws
+  // c10::Error.
   // Requires: as sample_rows(), but for the tasks' own pointers to logits, which are not looked at;
   // last_tokens.size() == tasks.size(); at most one step is under way.
-  void start(const at::Tensor& logits, std::span<const sampling::RowTask> tasks,
-             std::span<const int32_t> last_tokens);
+  void prepare(std::span<const sampling::RowTask> tasks, std::span<const int32_t> last_tokens);
+
+  // Does every task on row after row of `logits`, float32 of `vocabulary_size` columns, which are
+  // only read. Throws c10::Error if something cannot be started on the device; then nothing more is
+  // under way.
+  // Requires: prepare() was called.
+  void start(const at::Tensor& logits);
 
   // Waits for the results of the oldest start(), valid until the next start() but one. Throws
   // c10::Error if something failed on the device.
@@ -48,13 +53,14 @@ class DeviceSampler final {
     std::unique_ptr<kernels::Staging> staging;
     at::Tensor output;  // bytes: results, then the rows' best
     kernels::cuda::HostCopy copy;
+    kernels::cuda::SampleArgs args;  // as far as they are known before the logits
     std::vector<kernels::cuda::SampleRow> rows;
     std::vector<sampling::RowResult> results;
   };
   void describe(std::span<const sampling::RowTask> tasks, std::span<const int32_t> last_tokens,
                 Step& step);
   void add_lists(const sampling::RowTask& task, kernels::cuda::SampleRow& row);
-  kernels::cuda::SampleArgs upload(const Step& step);
+  void upload(Step& step);
   // The one under way that was started first.
   Step& oldest() { return steps_[num_under_way_ == 2 ? next_ : 1 - next_]; }
 

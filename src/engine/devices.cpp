@@ -14,6 +14,7 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/plugin.h"
 #include "kernels/operators.h"
+#include "kernels/output_pool.h"
 #include "observability/nvml.h"
 
 namespace sluice::engine {
@@ -85,8 +86,12 @@ void measure_product(CudaDevice& device, DeviceReport& report) {
     report.error = weight.error().message;
     return;
   }
+  kernels::OutputPool outputs(device);  // so that no call waits for memory
   at::Tensor product;
-  report.matmul_ms = median_ms(device, [&] { product = kernels::linear(x, *weight, {}, "", {}); });
+  report.matmul_ms = median_ms(device, [&] {
+    const kernels::OutputScope scope(outputs);
+    product = kernels::linear(x, *weight, {}, "", {});
+  });
   const at::Tensor result = device.download(product);
   const auto* numbers = result.const_data_ptr<float>();
   if (!std::all_of(numbers, numbers + kProductSize * kProductSize,
@@ -111,8 +116,11 @@ void measure(DeviceReport& report, int32_t ordinal) try {
     return;
   }
   auto& device = dynamic_cast<CudaDevice&>(**opened);
+  report.free_memory_bytes = device.free_bytes();
   measure_product(device, report);
   measure_copy(device, report);
+} catch (const c10::Error& error) {
+  report.error = std::string("a product or a copy failed: ") + error.what_without_backtrace();
 } catch (const std::exception&) {
   report.error = "a product or a copy failed on this device";
 }
@@ -130,7 +138,6 @@ DeviceReport report_of(int32_t ordinal, const DeviceInfo& info) {
       std::to_string(info.compute_major) + "." + std::to_string(info.compute_minor);
   report.driver = driver_version();
   report.memory_bytes = info.total_bytes;
-  report.free_memory_bytes = info.free_bytes;
   report.error = kernels::cuda::why_unusable(info);
   if (report.error.empty()) measure(report, ordinal);
   return report;

@@ -26,26 +26,23 @@ Result<void> ModelExecutor::warm_up(int32_t block_size, int32_t max_num_seqs) {
   }
   const int32_t chunk = std::min({runner_->config().context_length, block_size, 33});
   auto tried = try_step(1, chunk, kNoLogprobs);
-  std::vector<int64_t> sizes{1};
-  if (sampler_ != nullptr) sizes = model::StepGraphs::batch_sizes(max_num_seqs);
+  if (sampler_ == nullptr) return tried ? try_step(1, 1, kNoLogprobs) : tried;
   // The largest first, with all that the sampler can be asked for: where memory grows, what was
   // recorded is lost.
-  int32_t num_logprobs = sampler_ == nullptr ? kNoLogprobs : kMostLogprobs;
-  for (const int64_t size : std::views::reverse(sizes)) {
-    for (int i = 0; tried && i < (sampler_ == nullptr ? 1 : 2); ++i) {
-      tried = try_step(static_cast<int32_t>(size), 1, num_logprobs);
-      num_logprobs = kNoLogprobs;
+  if (tried) tried = try_step(max_num_seqs, 1, kMostLogprobs);
+  for (const int64_t size : std::views::reverse(model::StepGraphs::batch_sizes(max_num_seqs))) {
+    for (int i = 0; tried && i < 2; ++i) {
+      tried = try_step(static_cast<int32_t>(size), 1, kNoLogprobs);
     }
   }
-  return tried;
+  return tried ? try_overlap() : tried;
 }
 
 // Sequences that are all alike, in the pool's first block.
-Result<void> ModelExecutor::try_step(int32_t num_sequences, int32_t num_tokens,
-                                     int32_t num_logprobs) {
-  StepInput input;
+void ModelExecutor::make_step(int32_t num_sequences, int32_t num_tokens, int32_t num_logprobs,
+                              StepInput& input) {
+  static const sampling::SamplingParams params;
   input.clear();
-  const sampling::SamplingParams params;
   for (int32_t sequence = 0; sequence < num_sequences; ++sequence) {
     for (int32_t p = 0; p < num_tokens; ++p) {
       input.batch.tokens.push_back(0);
@@ -60,8 +57,30 @@ Result<void> ModelExecutor::try_step(int32_t num_sequences, int32_t num_tokens,
     task.num_logprobs = num_logprobs;
   }
   input.batch.max_blocks = 1;
+}
+
+Result<void> ModelExecutor::try_step(int32_t num_sequences, int32_t num_tokens,
+                                     int32_t num_logprobs) {
+  StepInput input;
+  make_step(num_sequences, num_tokens, num_logprobs, input);
   if (auto launched = launch(input); !launched) return launched;
   if (auto results = collect(); !results) return std::unexpected(results.error());
+  return {};
+}
+
+// Two steps under way, the second with the token that the first one draws.
+Result<void> ModelExecutor::try_overlap() {
+  StepInput first;
+  StepInput second;
+  make_step(1, 1, kNoLogprobs, first);
+  make_step(1, 1, kNoLogprobs, second);
+  second.batch.tokens = {-1};
+  for (StepInput* input : {&first, &second}) {
+    if (auto launched = launch(*input); !launched) return launched;
+  }
+  for (int i = 0; i < 2; ++i) {
+    if (auto results = collect(); !results) return std::unexpected(results.error());
+  }
   return {};
 }
 
@@ -86,12 +105,14 @@ Result<void> ModelExecutor::launch(StepInput& input) {
   for (const int32_t row : batch.logit_rows) {
     last_tokens_.push_back(batch.tokens[static_cast<size_t>(row)]);
   }
-  const auto logits =
-      runner_->start(batch, [this](const at::Tensor& tokens) { sampler_->feed(tokens); });
+  const auto logits = runner_->start(batch, [&](const at::Tensor& tokens) {
+    sampler_->feed(tokens);
+    sampler_->prepare(input.rows, last_tokens_);
+  });
   if (!logits) return explained(logits.error());
   const observability::ProfiledPart part(profiler_, "sampling");
   try {
-    sampler_->start(*logits, input.rows, last_tokens_);
+    sampler_->start(*logits);
   } catch (const std::exception& exception) {
     return explained(runner_->failed(exception).error());
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/device_sampler.h"
@@ -24,6 +25,9 @@ class ModelExecutor final : public StepExecutor {
   // Requires: the KV pool is allocated; no sequence is in it yet.
   Result<void> warm_up(int32_t block_size, int32_t max_num_seqs);
 
+  // As ModelRunner's.
+  std::string why_not_recorded() const { return runner_->why_not_recorded(); }
+
   // From now on a failed step's error has LibTorch's words.
   void say_library_messages() { says_library_messages_ = true; }
 
@@ -37,7 +41,10 @@ class ModelExecutor final : public StepExecutor {
 
  private:
   std::unexpected<Error> explained(Error error) const;
+  static void make_step(int32_t num_sequences, int32_t num_tokens, int32_t num_logprobs,
+                        StepInput& input);
   Result<void> try_step(int32_t num_sequences, int32_t num_tokens, int32_t num_logprobs);
+  Result<void> try_overlap();
   // On the CPU.
   Result<std::span<sampling::RowResult>> compute();
 

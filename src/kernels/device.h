@@ -88,9 +88,9 @@ class Device {
   virtual std::unique_ptr<Staging> make_staging() = 0;
 
   // Keeps what `calls` asks of the device instead of doing it: its operators' calls, with the
-  // addresses that they have now. Null if the device cannot, or not these: because they wait for
-  // something, ask for memory or throw.
-  virtual std::unique_ptr<Recording> record(c10::function_ref<void()> calls) = 0;
+  // addresses that they have now. kFailedPrecondition, in the device's words: it cannot, or not
+  // these, because they wait for something, ask for memory or throw.
+  virtual Result<std::unique_ptr<Recording>> record(c10::function_ref<void()> calls) = 0;
   virtual bool can_record() const = 0;
   // Makes the calls. Throws c10::Error. Requires: memory_changes() is as it was at record().
   virtual void play(const Recording& recording) = 0;

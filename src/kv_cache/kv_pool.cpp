@@ -1,10 +1,10 @@
 #include "kv_cache/kv_pool.h"
 
 #include <ATen/ops/from_blob.h>
+#include <c10/util/Exception.h>
 #include <sys/mman.h>
 
 #include <cstddef>
-#include <exception>
 #include <span>
 #include <string>
 #include <utility>
@@ -24,12 +24,12 @@ at::Tensor map_tensor(const std::vector<int64_t>& shape, at::ScalarType dtype, s
       at::TensorOptions().dtype(dtype));
 }
 
-// Undefined if the device refuses.
+// Undefined without memory; throws what else the device says.
 at::Tensor allocate_tensor(kernels::Device& device, const std::vector<int64_t>& shape,
                            at::ScalarType dtype) {
   try {
     return device.allocate(shape, dtype);
-  } catch (const std::exception&) {
+  } catch (const c10::OutOfMemoryError&) {
     return {};
   }
 }

@@ -204,6 +204,10 @@ const std::string& ModelRunner::failure_detail() const {
   return state_->failure_detail;
 }
 
+std::string ModelRunner::why_not_recorded() const {
+  return state_->graphs.why_not_recorded();
+}
+
 kernels::KvFormat ModelRunner::kv_format() const {
   return state_->kv_format;
 }
@@ -227,14 +231,16 @@ Result<void> ModelRunner::allocate_kv(int32_t num_blocks) {
   state_->spare_block = has_spare ? num_blocks : -1;
   const auto shape = kernels::kv_cache_shape(state_->kv_shape(num_blocks + (has_spare ? 1 : 0)));
   const c10::InferenceMode inference;
-  auto kv = kv_cache::KvPool::create(state_->device, shape, state_->model.config.num_layers,
-                                     kv_scalar_type(state_->kv_format, state_->model.dtype));
-  if (!kv) return std::unexpected(kv.error());
-  state_->kv = *std::move(kv);
   try {
+    auto kv = kv_cache::KvPool::create(state_->device, shape, state_->model.config.num_layers,
+                                       kv_scalar_type(state_->kv_format, state_->model.dtype));
+    if (!kv) return std::unexpected(kv.error());
+    state_->kv = *std::move(kv);
     state_->inputs.create(state_->kv->layers());
+  } catch (const c10::OutOfMemoryError& error) {
+    return fail(ErrorCode::kResourceExhausted, "no memory for a step: " + one_line(error));
   } catch (const std::exception& exception) {
-    return fail(ErrorCode::kResourceExhausted, "no memory for a step: " + one_line(exception));
+    return fail(ErrorCode::kInternal, "no KV cache can be made: " + one_line(exception));
   }
   state_->straight = StraightProgram::record(state_->model.program, state_->inputs.tensors());
   return {};

@@ -89,6 +89,10 @@ class ModelRunner final {
   // Why the last call failed, in LibTorch's words: for the log, never for a client.
   const std::string& failure_detail() const;
 
+  // Why decode steps of some shape run call by call on a device that could play a recording, in the
+  // device's words; empty as long as none does.
+  std::string why_not_recorded() const;
+
  private:
   struct State;
   explicit ModelRunner(std::unique_ptr<State> state);

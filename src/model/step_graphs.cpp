@@ -79,9 +79,20 @@ void StepGraphs::forget_all_but(const StepShape* shape) {
 }
 
 void StepGraphs::record(Entry& entry, c10::function_ref<at::Tensor()> program) {
-  entry.recording = device_.record([&] { entry.result = view_of(program()); });
-  if (device_.memory_changes() != memory_changes_) entry.recording.reset();
-  entry.is_recordable = entry.recording != nullptr;
+  auto recording = device_.record([&] { entry.result = view_of(program()); });
+  if (!recording) {
+    give_up(entry, recording.error().message);
+  } else if (device_.memory_changes() != memory_changes_) {
+    give_up(entry, "memory has moved meanwhile");
+  } else {
+    entry.recording = *std::move(recording);
+  }
+}
+
+void StepGraphs::give_up(Entry& entry, std::string why) {
+  entry.recording.reset();
+  entry.is_recordable = false;
+  why_not_recorded_ = std::move(why);
 }
 
 at::Tensor StepGraphs::run(const StepShape& shape, c10::function_ref<at::Tensor()> program) {
@@ -99,10 +110,10 @@ at::Tensor StepGraphs::run(const StepShape& shape, c10::function_ref<at::Tensor(
   if (entry.recording == nullptr) return program();
   try {
     device_.play(*entry.recording);
-  } catch (const c10::OutOfMemoryError&) {
-    // A graph's first launch takes memory, which its calls one by one do not.
-    entry.recording.reset();
-    entry.is_recordable = false;
+  } catch (const c10::Error& error) {
+    // A graph's first launch takes memory, which its calls one by one do not. A lost device will
+    // say so again.
+    give_up(entry, error.what_without_backtrace());
     return program();
   }
   ++num_played_;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/device.h"
@@ -19,7 +20,7 @@ namespace sluice::model {
 //
 // A shape's first step runs as it is, so that memory grows where it must; its second one is
 // recorded; the others are played. Where the device's memory has changed meanwhile, that begins
-// anew, for all shapes.
+// anew, for all shapes. What cannot be recorded or played runs as it is.
 //
 // Threads: one.
 class StepGraphs final {
@@ -39,6 +40,8 @@ class StepGraphs final {
 
   void clear() { entries_.clear(); }
   int64_t num_played() const { return num_played_; }  // steps
+  // Why a shape could not be recorded or played, the newest one; empty as long as all could.
+  const std::string& why_not_recorded() const { return why_not_recorded_; }
 
  private:
   struct Entry {
@@ -52,6 +55,7 @@ class StepGraphs final {
   bool records(const StepShape& step) const;
   Entry& entry_for(const StepShape& shape);
   void record(Entry& entry, c10::function_ref<at::Tensor()> program);
+  void give_up(Entry& entry, std::string why);
   void forget_all_but(const StepShape* shape);
 
   kernels::Device& device_;
@@ -59,6 +63,7 @@ class StepGraphs final {
   uint64_t memory_changes_ = 0;  // that the entries know of
   int64_t num_steps_ = 0;
   int64_t num_played_ = 0;
+  std::string why_not_recorded_;
 };
 
 }  // namespace sluice::model

@@ -17,6 +17,7 @@ using kernels::cuda::Stream;
 
 constexpr Status kLost = 719;  // a launch failed, as everything does afterwards
 std::atomic<bool> is_lost{false};
+std::atomic<bool> is_unplayable{false};
 std::atomic<int64_t> num_played{0};
 
 // The host's table, but for what tells of a lost device and of recordings.
@@ -40,6 +41,7 @@ const DeviceApi& fragile_api() {
       return is_lost ? kLost : kernels::cuda::host_device_api().wait_for_event(event);
     };
     made.launch_graph = [](kernels::cuda::Graph graph, Stream stream) -> Status {
+      if (is_unplayable) return kernels::cuda::kNotSupported;
       ++num_played;
       return kernels::cuda::host_device_api().launch_graph(graph, stream);
     };
@@ -80,6 +82,10 @@ std::string name() {
 
 void set_lost(bool lost) {
   is_lost = lost;
+}
+
+void set_unplayable(bool unplayable) {
+  is_unplayable = unplayable;
 }
 
 int64_t num_recordings_played() {

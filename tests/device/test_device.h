@@ -16,6 +16,9 @@ std::string name();
 // its bus; or it works again.
 void set_lost(bool is_lost);
 
+// Of "cuda-host": from now on no recording can be played, or all can again.
+void set_unplayable(bool is_unplayable);
+
 // Of "cuda-host": a second device, which says that its compute capability is 8.0.
 inline constexpr const char* kOldDevice = "cuda:1";
 

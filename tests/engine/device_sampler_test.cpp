@@ -107,12 +107,14 @@ TEST_F(DeviceSamplerTest, EachStepCountsWhatTheOneBeforeHasDrawn) {
   const std::vector<int32_t> known(kRows, 0);
   std::vector<int32_t> being_drawn;
   for (int32_t row = 0; row < kRows; ++row) being_drawn.push_back(-1 - row);
-  sampler_->start(steps[0], tasks(0), known);
+  sampler_->prepare(tasks(0), known);
+  sampler_->start(steps[0]);
   for (uint32_t step = 1; step < 12; ++step) {
     const at::Tensor tokens = device_->allocate({kRows}, at::kInt);
     device_->copy_to(tokens, being_drawn.data(), tokens.nbytes());
     sampler_->feed(tokens);
-    sampler_->start(steps[step], tasks(step), being_drawn);
+    sampler_->prepare(tasks(step), being_drawn);
+    sampler_->start(steps[step]);
     const std::vector<int32_t> drawn = draw_on_cpu(numbers[step - 1], step - 1);
     EXPECT_EQ(finish(), drawn) << "step " << step - 1;
     const at::Tensor fed = device_->download(tokens);

@@ -10,6 +10,7 @@
 #include "kernels/operators.h"
 #include "kernels/output_pool.h"
 #include "support.h"
+#include "tests/device/test_device.h"
 
 namespace sluice::model {
 namespace {
@@ -57,6 +58,7 @@ class StepGraphsTest : public kernels::testing::KernelTest {
     for (int i = 0; i < 3; ++i) step(shape_);
     ASSERT_EQ(graphs_->num_played(), 2);
     ASSERT_EQ(num_calls_, 2);
+    ASSERT_EQ(graphs_->why_not_recorded(), "");
   }
 
   at::Tensor first_ = random_tensor({8, 64}, 1, at::kFloat);
@@ -137,6 +139,7 @@ TEST_F(StepGraphsTest, AProgramThatWaitsIsNotRecorded) {
   }
   EXPECT_EQ(num_calls_, 5) << "tried once";
   EXPECT_EQ(graphs_->num_played(), 0);
+  EXPECT_NE(graphs_->why_not_recorded(), "");
 }
 
 // What an interpreter throws is of no kind of LibTorch's.
@@ -153,6 +156,21 @@ TEST_F(StepGraphsTest, AProgramThatThrowsWhileItIsRecordedRunsAsItIs) {
   }
   EXPECT_EQ(num_calls, 5) << "tried once";
   EXPECT_EQ(graphs_->num_played(), 0);
+  EXPECT_EQ(graphs_->why_not_recorded(), "a call failed");
+}
+
+TEST_F(StepGraphsTest, WhatCannotBePlayedRunsAsItIs) {
+  if (!test_device::is_slow()) GTEST_SKIP() << "a device that plays everything";
+  const at::Tensor of_first = expected(first_);
+  learn();
+  test_device::set_unplayable(true);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(same_bits(device().download(step(shape_)), of_first));
+  }
+  test_device::set_unplayable(false);
+  EXPECT_EQ(num_calls_, 5);
+  EXPECT_EQ(graphs_->num_played(), 2);
+  EXPECT_NE(graphs_->why_not_recorded(), "");
 }
 
 TEST_F(StepGraphsTest, AnErrorIsTheCallersAndTheNextStepWorks) {

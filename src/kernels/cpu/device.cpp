@@ -50,7 +50,9 @@ class CpuDevice final : public Device {
     TORCH_INTERNAL_ASSERT(false, "the CPU's tensors need no staging");
   }
   // A call is done when it returns.
-  std::unique_ptr<Recording> record(c10::function_ref<void()>) override { return nullptr; }
+  Result<std::unique_ptr<Recording>> record(c10::function_ref<void()>) override {
+    return fail(ErrorCode::kFailedPrecondition, "the CPU records nothing");
+  }
   bool can_record() const override { return false; }
   void play(const Recording&) override {
     TORCH_INTERNAL_ASSERT(false, "the CPU has no recordings");

@@ -9,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <mutex>
@@ -23,6 +24,15 @@
 
 namespace sluice::kernels::cuda {
 namespace {
+
+// The device in use belongs to a thread, and calls come from more than one in a process's life.
+Status select_device(const DeviceApi& api, int32_t ordinal) {
+  thread_local int32_t in_use = -1;
+  if (in_use == ordinal) return kSuccess;
+  const Status status = api.use(ordinal);
+  in_use = status == kSuccess ? ordinal : -1;
+  return status;
+}
 
 // What grows is given room for more at once.
 constexpr size_t kSmallestGrowth = size_t{1} << 20;
@@ -121,7 +131,7 @@ class CudaDevice::HostStaging final : public Staging {
 
   std::byte* room_for(size_t num_bytes) override {
     device_.use();
-    device_.grow(memory_, num_bytes, device_.api_.allocate_host, device_.api_.release_host);
+    device_.grow_host(memory_, num_bytes);
     return static_cast<std::byte*>(memory_.data);
   }
 
@@ -147,7 +157,7 @@ Result<CudaDevice*> CudaDevice::open(const DeviceApi& api, int32_t ordinal) {
     return fail(ErrorCode::kFailedPrecondition, std::string(info.name) + ": " + why);
   }
   Stream stream = nullptr;
-  Status status = api.use(ordinal);
+  Status status = select_device(api, ordinal);
   if (status == kSuccess) status = api.create_stream(&stream);
   if (status != kSuccess) {
     return fail(ErrorCode::kFailedPrecondition,
@@ -177,13 +187,8 @@ void CudaDevice::release_memory(void* owner) {
   (void)device.api_.release(last->data);
 }
 
-// The device in use belongs to a thread, and calls come from more than one in a process's life.
 Status CudaDevice::select() const {
-  thread_local int32_t in_use = -1;
-  if (in_use == ordinal_) return kSuccess;
-  const Status status = api_.use(ordinal_);
-  in_use = status == kSuccess ? ordinal_ : -1;
-  return status;
+  return select_device(api_, ordinal_);
 }
 
 void CudaDevice::use() const {
@@ -201,9 +206,9 @@ Float8Product CudaDevice::float8_product() const {
 }
 
 int64_t CudaDevice::free_bytes() const {
-  DeviceInfo now;
+  int64_t num_bytes = 0;
   use();
-  return api_.describe(ordinal_, &now) == kSuccess ? now.free_bytes : 0;
+  return api_.count_free_bytes(&num_bytes) == kSuccess ? num_bytes : 0;
 }
 
 void CudaDevice::synchronize() {
@@ -238,6 +243,12 @@ void CudaDevice::grow(Memory& memory, size_t num_bytes, Status (*allocate)(void*
   const size_t wanted = std::max(num_bytes, kSmallestGrowth);
   check(allocate(&memory.data, wanted));
   memory.bytes = wanted;
+}
+
+// To twice as much at least: what it waits for, and pinning memory, take as long as a step.
+void CudaDevice::grow_host(Memory& memory, size_t num_bytes) {
+  if (memory.bytes >= num_bytes) return;
+  grow(memory, std::max(num_bytes, 2 * memory.bytes), api_.allocate_host, api_.release_host);
 }
 
 // A lost device has nothing under way.
@@ -296,53 +307,40 @@ at::Tensor CudaDevice::download(const at::Tensor& tensor) {
                        at::TensorOptions().dtype(tensor.scalar_type()));
 }
 
-std::unique_ptr<Recording> CudaDevice::record(c10::function_ref<void()> calls) {
+bool CudaDevice::can_record() const {
+  static const bool is_wished = [] {
+    const char* wish = std::getenv("SLUICE_CUDA_GRAPHS");
+    return wish == nullptr || std::strcmp(wish, "0") != 0;
+  }();
+  return is_wished;
+}
+
+Result<std::unique_ptr<Recording>> CudaDevice::record(c10::function_ref<void()> calls) {
   use();
-  check(api_.begin_capture(stream_));
-  bool is_complete = false;
+  std::string why;
+  const Status begun = api_.begin_capture(stream_);
+  if (begun != kSuccess) return fail(ErrorCode::kFailedPrecondition, api_.error_text(begun));
   try {
     calls();
-    is_complete = true;
+  } catch (const c10::Error& error) {
+    why = error.what_without_backtrace();
   } catch (...) {
     // Of whatever kind: the stream must not be left capturing. The caller makes the calls instead,
     // and learns what is wrong with them.
+    why = "a call failed";
   }
   Graph graph = nullptr;
   const Status status = api_.end_capture(stream_, &graph);
-  if (status != kSuccess || graph == nullptr) return nullptr;
-  auto recording = std::make_unique<CudaRecording>(api_, graph);
-  if (!is_complete) return nullptr;
+  std::unique_ptr<Recording> recording;
+  if (graph != nullptr) recording = std::make_unique<CudaRecording>(api_, graph);
+  if (why.empty() && status != kSuccess) why = api_.error_text(status);
+  if (!why.empty()) return fail(ErrorCode::kFailedPrecondition, std::move(why));
   return recording;
 }
 
 void CudaDevice::play(const Recording& recording) {
   use();
   check(api_.launch_graph(static_cast<const CudaRecording&>(recording).graph, stream_));
-}
-
-HostCopy::~HostCopy() {
-  if (event_ != nullptr) (void)device_.api_.destroy_event(event_);
-  device_.release_host(memory_);
-}
-
-void HostCopy::start(const at::Tensor& tensor, size_t num_bytes) {
-  TORCH_CHECK(num_bytes <= tensor.nbytes(), "tensor has ", tensor.nbytes(), " bytes, expected ",
-              num_bytes);
-  const DeviceApi& api = device_.api_;
-  device_.use();
-  device_.grow(memory_, num_bytes, api.allocate_host, api.release_host);
-  if (event_ == nullptr) device_.check(api.create_event(&event_));
-  if (num_bytes > 0) {
-    device_.check(
-        api.copy_to_host(memory_.data, tensor.const_data_ptr(), num_bytes, device_.stream_));
-  }
-  device_.check(api.record_event(event_, device_.stream_));
-}
-
-const std::byte* HostCopy::wait() {
-  device_.use();
-  device_.check(device_.api_.wait_for_event(event_));
-  return static_cast<const std::byte*>(memory_.data);
 }
 
 // A piece of rows at a time, so that the device holds little of a weight twice.
@@ -393,10 +391,13 @@ Result<at::Tensor> CudaDevice::pack_rows(PackedWeight weight, const at::Tensor& 
       description.multipliers = weight.multipliers.const_data_ptr<uint8_t>();
     }
     pack_tiles(rows, weight.tiles.data_ptr(), description);
-  } catch (const c10::Error&) {
+  } catch (const c10::OutOfMemoryError&) {
     return fail(ErrorCode::kResourceExhausted,
                 "no memory of " + name_ + " for a packed weight of " +
                     std::to_string(weight_bytes(description)) + " bytes");
+  } catch (const c10::Error& error) {
+    return fail(ErrorCode::kInternal,
+                std::string("a weight cannot be packed: ") + error.what_without_backtrace());
   }
   return as_tensor(std::move(weight));
 }

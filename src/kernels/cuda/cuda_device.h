@@ -56,8 +56,9 @@ class CudaDevice final : public Device {
   at::Tensor download(const at::Tensor& tensor) override;
   void synchronize() override;
   std::unique_ptr<Staging> make_staging() override;
-  std::unique_ptr<Recording> record(c10::function_ref<void()> calls) override;
-  bool can_record() const override { return true; }
+  Result<std::unique_ptr<Recording>> record(c10::function_ref<void()> calls) override;
+  // Not with SLUICE_CUDA_GRAPHS=0, which is for finding faults.
+  bool can_record() const override;
   void play(const Recording& recording) override;
   bool take_refusal() override { return was_refused_.exchange(false, std::memory_order_relaxed); }
   uint64_t memory_changes() const override {
@@ -95,6 +96,7 @@ class CudaDevice final : public Device {
   void check(Status status) const;
   void grow(Memory& memory, size_t num_bytes, Status (*allocate)(void**, size_t),
             Status (*release)(void*));
+  void grow_host(Memory& memory, size_t num_bytes);
   void release_host(Memory& memory) const;
   void pack_tiles(const at::Tensor& rows, void* tiles, const Weight& description);
   at::Tensor as_tensor(PackedWeight weight) const;

@@ -26,7 +26,7 @@ using Status = int32_t;  // a cudaError_t
 inline constexpr Status kSuccess = 0;
 inline constexpr Status kOutOfMemory = 2;
 inline constexpr Status kNotSupported = 801;
-inline constexpr int32_t kDeviceApiVersion = 3;
+inline constexpr int32_t kDeviceApiVersion = 4;
 
 constexpr int64_t size_of(DType type) {
   return type == DType::kF32 ? 4 : 2;
@@ -39,7 +39,6 @@ struct DeviceInfo {
   int32_t num_multiprocessors = 0;
   int32_t driver_version = 0;  // 13000: CUDA 13.0
   int64_t total_bytes = 0;
-  int64_t free_bytes = 0;
 };
 
 // A weight [rows, columns] as `linear` and `embed` read it (layout.h says how numbers lie in it).
@@ -249,10 +248,13 @@ struct FeedTokensArgs {
 struct DeviceApi {
   int32_t version = 0;  // kDeviceApiVersion
 
-  // The process's devices. What is done next on this thread is done on the one in use.
+  // The process's devices. What is done next on this thread is done on the one in use, which takes
+  // memory of it from then on; to count and to describe takes none.
   Status (*count_devices)(int32_t* count) = nullptr;
   Status (*describe)(int32_t ordinal, DeviceInfo* info) = nullptr;
   Status (*use)(int32_t ordinal) = nullptr;
+  // Of the one in use.
+  Status (*count_free_bytes)(int64_t* num_bytes) = nullptr;
   const char* (*error_text)(Status status) = nullptr;
 
   Status (*create_stream)(Stream* stream) = nullptr;

@@ -46,7 +46,10 @@ Result<const DeviceApi*> load() {
     return unusable(std::string("no NVIDIA driver is installed (") + kDriverFile + ")");
   }
   void* library = ::dlopen(file->c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return unusable(std::string(kPluginFile) + " cannot be loaded");
+  if (library == nullptr) {
+    const char* why = ::dlerror();
+    return unusable(std::string(kPluginFile) + " cannot be loaded: " + (why == nullptr ? "" : why));
+  }
   const auto function = reinterpret_cast<DeviceApiFunction>(::dlsym(library, kDeviceApiSymbol));
   const DeviceApi* api = function == nullptr ? nullptr : function();
   if (api == nullptr || api->version != kDeviceApiVersion) {

@@ -25,7 +25,7 @@ namespace {
 constexpr int kLanes = 32;
 constexpr uint32_t kAllLanes = 0xffffffffu;
 constexpr int kMaxThreads = 1024;
-constexpr size_t kMaxBlockBytes = 227 * 1024;
+constexpr size_t kMaxBlockBytes = 99 * 1024;
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kPageBytes = 4096;
 constexpr size_t kFrontBytes = 256;  // before the block's memory; must stay as they are
@@ -138,7 +138,7 @@ std::string text(const char* format, Arguments... arguments) {
 const char* refusal(const Launch& launch) {
   if (launch.threads <= 0 || launch.threads > kMaxThreads) return "a block has 1 to 1024 threads";
   if (launch.threads % kLanes != 0) return "a block's threads are a multiple of 32";
-  if (launch.block_memory_bytes > kMaxBlockBytes) return "a block's memory is at most 227 KiB";
+  if (launch.block_memory_bytes > kMaxBlockBytes) return "a block's memory is at most 99 KiB";
   if (launch.blocks.x > 0x7fffffffu) return "a grid has at most 2^31 - 1 blocks in x";
   if (launch.blocks.y > 65535 || launch.blocks.z > 65535) {
     return "a grid has at most 65535 blocks in y and z";

@@ -46,8 +46,12 @@ Status describe(int32_t ordinal, DeviceInfo* info) {
   std::snprintf(info->name, sizeof(info->name), "host (fibers)");
   info->num_multiprocessors = 4;
   info->total_bytes = kDeviceBytes;
+  return kSuccess;
+}
+
+Status count_free_bytes(int64_t* num_bytes) {
   const std::lock_guard lock(mutex);
-  info->free_bytes = kDeviceBytes - allocated_bytes;
+  *num_bytes = kDeviceBytes - allocated_bytes;
   return kSuccess;
 }
 
@@ -134,6 +138,7 @@ DeviceApi memory_api() {
   api.version = kDeviceApiVersion;
   api.count_devices = &count_devices;
   api.describe = &describe;
+  api.count_free_bytes = &count_free_bytes;
   api.use = &use;
   api.error_text = &error_text;
   set_streams(api);

@@ -65,12 +65,25 @@ int64_t round_up(int64_t count, int64_t unit) {
   return (count + unit - 1) / unit * unit;
 }
 
+// The longest parts of so many keys that still give every multiprocessor some warps.
+int longest_part_bits(int64_t warps_of_a_part, int64_t keys) {
+  constexpr int64_t kEnoughWarps = 2048;
+  int bits = 6;  // a tile
+  int64_t num_parts = round_up(keys, 64) / 64;
+  while (num_parts > 1 && warps_of_a_part * num_parts >= 2 * kEnoughWarps) {
+    ++bits;
+    num_parts = (num_parts + 1) / 2;
+  }
+  return bits;
+}
+
 // How a call is shared out. Its rows' contexts are known to the device only: parts are as many as
 // the block tables have room for.
 struct Sharing {
   bool all_by_parts = false;
   int64_t rows_by_parts = 0;
   int64_t max_parts = 1;
+  int part_bits = kPartBits;
 
   explicit Sharing(const AttentionArgs& args) {
     const int64_t sharing = args.num_heads / args.num_kv_heads;
@@ -80,9 +93,11 @@ struct Sharing {
                     : args.num_sequences > 1 ? args.num_sequences
                                              : 0;
     int64_t keys = args.max_blocks * args.block_size;
-    if (args.window > 0 && args.window < keys) keys = args.window + kPartKeys;
+    if (!kFixedOrder) part_bits = longest_part_bits(rows_by_parts * args.num_kv_heads, keys);
+    const int64_t part_keys = int64_t{1} << part_bits;
+    if (args.window > 0 && args.window < keys) keys = args.window + part_keys;
     const int64_t most = args.window > 0 ? kMaxParts + 1 : kMaxParts;
-    max_parts = max(min(round_up(keys, kPartKeys) / kPartKeys, most), int64_t{1});
+    max_parts = max(min(round_up(keys, part_keys) / part_keys, most), int64_t{1});
   }
 };
 
@@ -141,6 +156,7 @@ AttentionStep make_step(const AttentionArgs& args, const Sharing& sharing) {
   step.window = static_cast<int>(min(args.window, int64_t{0x7fffffff}));
   step.max_parts = static_cast<int>(sharing.max_parts);
   step.all_by_parts = sharing.all_by_parts;
+  step.part_bits = sharing.part_bits;
   step.scale = args.scale * kLog2E;
   step.value_scale =
       args.cache_format != KvFormat::kModel && uses_tensors(args) ? 1 / kWeightScale : 1;

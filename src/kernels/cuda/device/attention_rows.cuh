@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/device/byte_numbers.cuh"
+#include "kernels/cuda/device/sum_order.h"
 
 // What attention's kernels share: their arguments, which keys a row sees, in which parts, and how
 // the parts' results are put together.
@@ -54,6 +55,7 @@ struct AttentionStep {
   // Every row is shared out by parts, or those only that are their sequence's only one. Then what
   // is above called a row is the token's index, or the sequence's.
   bool all_by_parts = false;
+  int part_bits = kPartBits;  // without the fixed order: of the shortest part
   float scale = 1;
   float value_scale = 1;  // what the sums of weighted values lack
 };
@@ -69,8 +71,9 @@ __device__ inline RowSpan row_span(const AttentionStep& step, int position) {
   RowSpan span;
   span.last = position + 1;
   if (step.window > 0 && span.last > step.window) span.first = span.last - step.window;
-  const int most = (span.last - span.first - 1) >> (kPartBits + kMaxPartsBits);
-  span.part_bits += 32 - __clz(most);
+  const int least = kFixedOrder ? kPartBits : step.part_bits;
+  const int most = (span.last - span.first - 1) >> (least + kMaxPartsBits);
+  span.part_bits = least + 32 - __clz(most);
   return span;
 }
 

@@ -93,7 +93,8 @@ class Loader {
 #pragma unroll(kUnroll)
     for (int row = 0; row < kRows; row += kRowsAtOnce) {
       const uint32_t slot = warp_shuffle(slots, first_lane + first_key + row);
-      copy_16_bytes(to + row * stride, cache + uint64_t{slot} * slot_unit(),
+      const uint32_t from = slot == kNoSlot ? 0 : slot;
+      copy_16_bytes(to + row * stride, cache + uint64_t{from} * slot_unit(),
                     slot != kNoSlot && chunk < row_bytes);
     }
   }
@@ -138,8 +139,10 @@ class Loader {
                              step_.block_size * numbers + slot * sizeof(Scales);
         scales_[i] = is_read ? *reinterpret_cast<const Scales*>(scales) : Scales{};
       } else {
-        slots_[i] = static_cast<uint32_t>(
-            (blocks_[i] * step_.num_kv_heads + kv_head_) * step_.block_size + slot);
+        const auto head =
+            static_cast<uint32_t>(blocks_[i]) * static_cast<uint32_t>(step_.num_kv_heads) +
+            static_cast<uint32_t>(kv_head_);
+        slots_[i] = head * static_cast<uint32_t>(step_.block_size) + static_cast<uint32_t>(slot);
       }
       if (!is_read) slots_[i] = kNoSlot;
     }

@@ -75,7 +75,7 @@ class Attention {
       }
       if constexpr (Tiles::kWalks) {
         const int end = tile + Tiles::kTileKeys;
-        if (end % kPartKeys == 0 || end >= last) end_parts(end);
+        if ((kFixedOrder && end % kPartKeys == 0) || end >= last) end_parts(end);
       }
     }
     wait_for_copies<0>();

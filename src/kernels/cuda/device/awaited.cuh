@@ -4,8 +4,8 @@
 
 // Arguments of kernels that may start before the kernels ahead of them are done.
 //
-// Between two kernels of a stream a device does nothing for a microsecond or two: one's last blocks
-// end, then the next one is started. A dependent launch (CUDA's programmatic dependent launch) puts
+// Between two kernels of a stream a device does nothing for a moment: one's last blocks end, then
+// the next one is started. A dependent launch (CUDA's programmatic dependent launch) puts
 // the next one's blocks on multiprocessors as soon as there is room, and they wait themselves.
 //
 // The rule: a kernel that is launched so waits before it reads what any kernel writes, and before

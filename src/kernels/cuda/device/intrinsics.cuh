@@ -252,17 +252,18 @@ __device__ inline void store_16_bytes(void* address, const uint4& value) {
 __device__ inline void copy_16_bytes(void* to_block_memory, const void* from, bool is_valid) {
   const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(to_block_memory));
   const int size = is_valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size)
+               : "memory");
 }
 // Ends a group of the calling thread's copies.
 __device__ inline void commit_copies() {
-  asm volatile("cp.async.commit_group;");
+  asm volatile("cp.async.commit_group;" ::: "memory");
 }
 // Waits until at most `kGroups` of the calling thread's groups are on their way. Other threads see
 // the bytes after the next block_barrier().
 template <int kGroups>
 __device__ inline void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups));
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
 }
 
 // 2^x to about 2 units in the last place; 0 for -infinity.

@@ -33,26 +33,57 @@ struct Float8Codes {
   static __device__ uint8_t of(float x) { return nearest_float8(x).bits; }
 };
 
-// A block a row. The largest magnitude does not depend on an order.
-template <typename T, typename Codes>
+// As many numbers as there are bytes in 16; zeros past the row's end.
+template <typename T>
+struct Sixteen {
+  static constexpr int kVectors = 16 / Vector<T>::kSize;
+  Vector<T> of[kVectors];
+
+  template <bool kIsAligned>
+  __device__ void load(const T* row, int64_t first, int64_t size) {
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      of[i] = load_part<T, kIsAligned>(row, first + i * Vector<T>::kSize, size);
+    }
+  }
+  __device__ float number(int i) const {
+    return to_float(of[i / Vector<T>::kSize].of[i % Vector<T>::kSize]);
+  }
+};
+
+// A block a row, read twice; a thread has 16 numbers at a time. The largest magnitude does not
+// depend on an order.
+template <typename T, typename Codes, bool kIsAligned>
 __global__ void __launch_bounds__(kThreads)
     quantize_row(const Awaited<const T*> all_x, int64_t columns, const Awaited<uint8_t*> all_rows,
                  int64_t row_bytes, const Awaited<float*> scales) {
   const T* x = all_x.wait() + blockIdx.x * columns;
   uint8_t* rows = all_rows.wait() + blockIdx.x * row_bytes;
+  const int64_t begin = static_cast<int64_t>(threadIdx.x) * 16;
+  Sixteen<T> numbers;
   float magnitude = 0.0f;
-  for (int64_t k = threadIdx.x; k < columns; k += kThreads) {
-    const float value = fabsf(to_float(x[k]));
-    // A NaN counts as more than anything, which fmaxf() would not do.
-    magnitude = fmaxf(magnitude, value == value ? value : INFINITY);
+  for (int64_t k = begin; k < columns; k += kThreads * 16) {
+    numbers.template load<kIsAligned>(x, k, columns);
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const float value = fabsf(numbers.number(i));
+      // A NaN counts as more than anything, which fmaxf() would not do.
+      magnitude = fmaxf(magnitude, value == value ? value : INFINITY);
+    }
   }
   magnitude = largest_of_block(magnitude, reinterpret_cast<float*>(block_memory()));
   const bool is_zero = magnitude < kSmallestRow;
   const bool is_finite = magnitude < INFINITY;
   const float inverse = is_zero || !is_finite ? 0.0f : Codes::kLargest / magnitude;
-  for (int64_t k = threadIdx.x; k < row_bytes; k += kThreads) {
-    const float value = k < columns && is_finite ? to_float(x[k]) * inverse : 0.0f;
-    rows[k] = Codes::of(value);
+  for (int64_t k = begin; k < row_bytes; k += kThreads * 16) {
+    numbers.template load<kIsAligned>(x, k, columns);
+    uint32_t words[4] = {};
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const float value = is_finite ? numbers.number(i) * inverse : 0.0f;
+      words[i / 4] |= uint32_t{Codes::of(value)} << i % 4 * 8;
+    }
+    store_16_bytes(rows + k, make_uint4(words[0], words[1], words[2], words[3]));
   }
   if (threadIdx.x != 0) return;
   scales.wait()[blockIdx.x] = is_zero ? 0.0f : is_finite ? magnitude / Codes::kLargest : NAN;
@@ -65,8 +96,11 @@ Status quantize(const LinearArgs& args, uint8_t* rows, int64_t row_bytes, float*
   grid.blocks = dim3(static_cast<unsigned>(args.num_rows));
   grid.threads = kThreads;
   grid.block_memory_bytes = kWarps * sizeof(float);
-  return launch(quantize_row<T, Codes>, grid, stream, static_cast<const T*>(args.x),
-                args.weight.columns, rows, row_bytes, scales);
+  const bool is_aligned = is_multiple_of_16(args.x) &&
+                          is_multiple_of_16(args.weight.columns * static_cast<int64_t>(sizeof(T)));
+  const auto kernel = is_aligned ? &quantize_row<T, Codes, true> : &quantize_row<T, Codes, false>;
+  return launch(kernel, grid, stream, static_cast<const T*>(args.x), args.weight.columns, rows,
+                row_bytes, scales);
 }
 
 // A warp a pair of tiles.

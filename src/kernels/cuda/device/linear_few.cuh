@@ -61,36 +61,39 @@ struct PairSpan {
   int end;
 };
 
+// The pairs of a warp's segment; without the fixed order all warps have one, of the same length.
+__host__ __device__ constexpr int few_segment_pairs(int num_pairs) {
+  return kFixedOrder ? segment_pairs(num_pairs) : (num_pairs + kFewWarps - 1) / kFewWarps;
+}
+
 // The pairs of a segment; none past the last one.
 __device__ inline PairSpan pairs_of(const Product& product, int segment) {
-  const int depth = segment_pairs(product.num_pairs);
+  const int depth = few_segment_pairs(product.num_pairs);
   return {min(segment * depth, product.num_pairs), min((segment + 1) * depth, product.num_pairs)};
 }
 
-// What a warp has on its way of a weight, of kRowTiles rows of tiles: as many bytes for any number
-// of them.
+// Pairs of K that a warp has on their way, of kRowTiles rows of tiles: as many bytes for any number
+// of these. Not just one, where registers suffice: nothing would be on its way during its products.
+template <typename T, typename Pairs, int kTokenTiles, int kRowTiles>
+constexpr int batch_pairs() {
+  constexpr int kPairs = Pairs::kBatch / kRowTiles;
+  constexpr bool kHasRegisters = kTokenTiles <= 4 && !__is_same(T, Float8);
+  return kPairs == 1 && kHasRegisters ? 2 : kPairs;
+}
+
+// Pair `index` of those from span's first on; nothing past its end. Rows of tiles past the last are
+// the last one again, and nobody looks at their products.
 template <typename Pairs, int kRowTiles>
-struct Batch {
-  static constexpr int kPairs = Pairs::kBatch / kRowTiles;
-  typename Pairs::Raw raw[kPairs][kRowTiles];
-
-  // Pair `index` of those from span's first on. Rows of tiles past the last are the last one again,
-  // and nobody looks at their products.
-  __device__ void load(int index, const Product& product, const PairSpan& span) {
-    if (span.begin + index >= span.end) return;
-    const int last_tile = (product.num_columns - 1) / static_cast<int>(kTileRows);
+__device__ inline void load_pair(typename Pairs::Raw (&raw)[kRowTiles], const Product& product,
+                                 const PairSpan& span, int index) {
+  if (span.begin + index >= span.end) return;
+  const int last_tile = (product.num_columns - 1) / static_cast<int>(kTileRows);
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-      const int tile = static_cast<int>(blockIdx.x) * kRowTiles + r;
-      Pairs::load(raw[index][r], product, min(tile, last_tile), span.begin + index);
-    }
+  for (int r = 0; r < kRowTiles; ++r) {
+    const int tile = static_cast<int>(blockIdx.x) * kRowTiles + r;
+    Pairs::load(raw[r], product, min(tile, last_tile), span.begin + index);
   }
-
-  __device__ void load(const Product& product, const PairSpan& span) {
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) load(i, product, span);
-  }
-};
+}
 
 // sum += x times the weight's pair; x of the token tiles from `first` on.
 template <typename T, typename Pairs, int kXTiles, int kTokenTiles, int kRowTiles>
@@ -111,11 +114,11 @@ __device__ inline void multiply_pair(typename Math<T>::Sum (&sum)[kRowTiles][kTo
 
 // sum += x of the tokens from `first_row` on times the weight's pairs of `span`, whose first ones
 // are in `batch`; the first ones of `next` are on their way then.
-template <typename T, typename Pairs, int kTokenTiles, int kRowTiles, bool kAligned>
+template <typename T, typename Pairs, int kTokenTiles, int kRowTiles, bool kAligned, int kPairs>
 __device__ inline void multiply_segment(typename Math<T>::Sum (&sum)[kRowTiles][kTokenTiles][4],
-                                        Batch<Pairs, kRowTiles>& batch, const Product& product,
-                                        int first_row, PairSpan span, const PairSpan& next) {
-  constexpr int kPairs = Batch<Pairs, kRowTiles>::kPairs;
+                                        typename Pairs::Raw (&batch)[kPairs][kRowTiles],
+                                        const Product& product, int first_row, PairSpan span,
+                                        const PairSpan& next) {
   // Loads of x on their way together, of which only the first is waited for: eight, or four where
   // the sums of many tokens leave no registers for more.
   constexpr int kXTiles = kTokenTiles < 4 ? kTokenTiles : 4;
@@ -141,9 +144,11 @@ __device__ inline void multiply_segment(typename Math<T>::Sum (&sum)[kRowTiles][
 #pragma unroll
         for (int n = 0; n < kXPairs; ++n) {
           if (pair + i + n < span.end) {
-            multiply_pair<T, Pairs>(sum, batch.raw[i + n], x[n], first);
+            multiply_pair<T, Pairs>(sum, batch[i + n], x[n], first);
           }
-          if (first + kXTiles == kTokenTiles) batch.load(i + n, product, following);
+          if (first + kXTiles == kTokenTiles) {
+            load_pair<Pairs>(batch[i + n], product, following, i + n);
+          }
         }
       }
     }
@@ -174,10 +179,12 @@ __global__ void __launch_bounds__(kFewThreads)
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarpThreads;
   const int first_row = static_cast<int>(blockIdx.y) * kTokenTiles * 8;
-  const int depth = segment_pairs(weights.num_pairs);
+  const int depth = few_segment_pairs(weights.num_pairs);
   const int num_segments = (weights.num_pairs + depth - 1) / depth;
-  Batch<Pairs, kRowTiles> batch;
-  batch.load(weights, pairs_of(weights, warp));
+  constexpr int kPairs = batch_pairs<T, Pairs, kTokenTiles, kRowTiles>();
+  typename Pairs::Raw batch[kPairs][kRowTiles];
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) load_pair<Pairs>(batch[i], weights, pairs_of(weights, warp), i);
   const Product& product = given.wait();
   const Finish& to = given_finish.wait();
   Sum total[kRowTiles][kOwn] = {};
@@ -221,5 +228,9 @@ __global__ void __launch_bounds__(kFewThreads)
     }
   }
 }
+
+// T and Pairs as the linear_few_*.cu have them.
+template <typename T, typename Pairs>
+Status run_few(const Product& product, const Finish& to, int num_multiprocessors, Stream stream);
 
 }  // namespace sluice::kernels::cuda

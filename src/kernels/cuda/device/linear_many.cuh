@@ -8,8 +8,10 @@ namespace sluice::kernels::cuda {
 
 inline constexpr int kManyWarps = 8;
 inline constexpr int kManyThreads = kManyWarps * kWarpThreads;
-inline constexpr int kStages = 3;
 inline constexpr int kStagePairs = 2;  // of K, in a stage
+// Of a block, of the 99 KiB that every device lets it have: as many stages as fit. So a
+// multiprocessor with one small block has nearly as much on its way as one with a large block.
+inline constexpr int kMostStageBytes = 96 * 1024;
 
 // Four warps side by side over the weight's rows, two over x's; kRowTiles and kTokenTiles: of a
 // warp.
@@ -20,8 +22,10 @@ struct ManyShape {
   static constexpr int kM = 2 * kTokenTiles * 8;
   static constexpr int kWeightBytes = 4 * kRowTiles * kTilesBytes;  // of a pair
   static constexpr int kPairMemory = kWeightBytes + kM * static_cast<int>(kRowPairBytes);
+  static constexpr int kStageMemory = kStagePairs * kPairMemory;
+  static constexpr int kStages = kMostStageBytes / kStageMemory;
   static constexpr int kSumPitch = kN + 4;  // no two of a fragment's sums in one bank
-  static constexpr size_t kStageBytes = size_t{kStages} * kStagePairs * kPairMemory;
+  static constexpr size_t kStageBytes = size_t{kStages} * kStageMemory;
   static constexpr size_t kSumBytes = size_t{kM} * kSumPitch * 4;
   static constexpr size_t kMemoryBytes = kStageBytes > kSumBytes ? kStageBytes : kSumBytes;
 };
@@ -152,7 +156,8 @@ __global__ void __launch_bounds__(kManyThreads)
   const Product& product = given.wait();
   using Shape = ManyShape<Pairs, kRowTiles, kTokenTiles>;
   using Sum = typename Math<T>::Sum;
-  constexpr int kStageMemory = kStagePairs * Shape::kPairMemory;
+  constexpr int kStages = Shape::kStages;
+  constexpr int kStageMemory = Shape::kStageMemory;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int tile = warp % 4 * kRowTiles;         // of the block's weight rows
@@ -178,7 +183,7 @@ __global__ void __launch_bounds__(kManyThreads)
       multiply_pair<T, Pairs, kRowTiles, kTokenTiles>(
           sum, from + tile * Pairs::kBytes + lane * 16,
           from + Shape::kWeightBytes + (token + lane / 4) * kRowPairBytes + lane % 4 * 16);
-      if (--left_in_segment == 0) {
+      if (kFixedOrder && --left_in_segment == 0) {
         fold(total, sum);
         left_in_segment = depth;
       }
@@ -186,7 +191,7 @@ __global__ void __launch_bounds__(kManyThreads)
     stage = stage + 1 == kStages ? 0 : stage + 1;
   }
   wait_for_copies<0>();
-  if (left_in_segment < depth) fold(total, sum);
+  if (!kFixedOrder || left_in_segment < depth) fold(total, sum);
   block_barrier();  // the last stage is read: the memory is free for the sums
   auto* sums = reinterpret_cast<Sum*>(memory);
   keep_sums<Shape>(total,

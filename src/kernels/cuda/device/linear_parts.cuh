@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/device/byte_numbers.cuh"
+#include "kernels/cuda/device/sum_order.h"
 #include "kernels/cuda/device_api.h"
 #include "kernels/cuda/layout.h"
 

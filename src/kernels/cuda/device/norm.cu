@@ -15,31 +15,13 @@ namespace sluice::kernels::cuda {
 namespace {
 
 constexpr int kWarpsOfBlock = 4;  // where a warp has a row
+constexpr int kMostThreads = 1024;
 
 // A row for one warp, or for a block of more.
 int threads_of_row(int64_t size) {
   if (size <= 1024) return kWarpThreads;
   if (size <= 4096) return 256;
-  return size <= 16384 ? 512 : 1024;
-}
-
-template <typename T, bool kIsAligned>
-__device__ inline Vector<T> load_part(const T* row, int64_t first, int64_t size) {
-  if (kIsAligned && first + Vector<T>::kSize <= size) return load_vector(row + first);
-  Vector<T> vector;
-  for (int n = 0; n < Vector<T>::kSize; ++n) {
-    vector.of[n] = first + n < size ? row[first + n] : from_float<T>(0.0f);
-  }
-  return vector;
-}
-
-template <typename T, bool kIsAligned>
-__device__ inline void store_part(T* row, int64_t first, int64_t size, const Vector<T>& vector) {
-  if (kIsAligned && first + Vector<T>::kSize <= size) {
-    store_vector(row + first, vector);
-    return;
-  }
-  for (int n = 0; n < Vector<T>::kSize && first + n < size; ++n) row[first + n] = vector.of[n];
+  return size <= 16384 ? 512 : kMostThreads;
 }
 
 // Which of a row's vectors a thread takes, and with whom it sums.
@@ -100,7 +82,8 @@ __device__ inline void write_row(const NormArgs& args, const T* row, T* output, 
 
 // `threads` of the block have a row; with one warp a row, a block has several.
 template <typename T, bool kIsAligned, bool kIsLayerNorm>
-__global__ void norm_kernel(const Awaited<NormArgs> given, int threads) {
+__global__ void __launch_bounds__(kMostThreads)
+    norm_kernel(const Awaited<NormArgs> given, int threads) {
   const NormArgs& args = given.wait();
   const int64_t rows_of_block = blockDim.x / threads;
   const int64_t index = blockIdx.x * rows_of_block + threadIdx.x / threads;

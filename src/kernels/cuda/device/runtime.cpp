@@ -35,22 +35,22 @@ Status describe(int32_t ordinal, DeviceInfo* info) {
   info->compute_major = properties.major;
   info->compute_minor = properties.minor;
   info->num_multiprocessors = properties.multiProcessorCount;
+  info->total_bytes = static_cast<int64_t>(properties.totalGlobalMem);
   int driver = 0;
   if (cudaDriverGetVersion(&driver) == cudaSuccess) info->driver_version = driver;
-  int before = 0;
-  cudaError_t status = cudaGetDevice(&before);
-  if (status == cudaSuccess) status = cudaSetDevice(ordinal);
-  size_t free = 0;
-  size_t total = 0;
-  if (status == cudaSuccess) status = cudaMemGetInfo(&free, &total);
-  info->free_bytes = static_cast<int64_t>(free);
-  info->total_bytes = static_cast<int64_t>(total);
-  const cudaError_t back = cudaSetDevice(before);
-  return status != cudaSuccess ? status : back;
+  return cudaSuccess;
 }
 
 Status use(int32_t ordinal) {
   return cudaSetDevice(ordinal);
+}
+
+Status count_free_bytes(int64_t* num_bytes) {
+  size_t free = 0;
+  size_t total = 0;
+  const cudaError_t status = cudaMemGetInfo(&free, &total);
+  *num_bytes = static_cast<int64_t>(free);
+  return status;
 }
 
 const char* error_text(Status status) {
@@ -152,6 +152,7 @@ DeviceApi make_api() {
   api.count_devices = &count_devices;
   api.describe = &describe;
   api.use = &use;
+  api.count_free_bytes = &count_free_bytes;
   api.error_text = &error_text;
   api.create_stream = &create_stream;
   api.destroy_stream = &destroy_stream;

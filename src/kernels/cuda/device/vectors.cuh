@@ -39,6 +39,27 @@ __device__ inline void store_vector(T* aligned, const Vector<T>& vector) {
   store_16_bytes(aligned, make_uint4(words[0], words[1], words[2], words[3]));
 }
 
+// A vector of a row of `size` numbers, zeros past its end. Rows that are not aligned are read
+// number by number.
+template <typename T, bool kIsAligned>
+__device__ inline Vector<T> load_part(const T* row, int64_t first, int64_t size) {
+  if (kIsAligned && first + Vector<T>::kSize <= size) return load_vector(row + first);
+  Vector<T> vector;
+  for (int n = 0; n < Vector<T>::kSize; ++n) {
+    vector.of[n] = first + n < size ? row[first + n] : from_float<T>(0.0f);
+  }
+  return vector;
+}
+
+template <typename T, bool kIsAligned>
+__device__ inline void store_part(T* row, int64_t first, int64_t size, const Vector<T>& vector) {
+  if (kIsAligned && first + Vector<T>::kSize <= size) {
+    store_vector(row + first, vector);
+    return;
+  }
+  for (int n = 0; n < Vector<T>::kSize && first + n < size; ++n) row[first + n] = vector.of[n];
+}
+
 inline bool is_multiple_of_16(int64_t bytes) {
   return bytes % 16 == 0;
 }

@@ -1,0 +1,10 @@
+#include "kernels/cuda/device/linear_few_run.cuh"
+
+namespace sluice::kernels::cuda {
+
+template Status run_few<BFloat16, WidePairs<BFloat16, int8_t>>(const Product&, const Finish&, int,
+                                                               Stream);
+template Status run_few<BFloat16, WidePairs<BFloat16, Float8>>(const Product&, const Finish&, int,
+                                                               Stream);
+
+}  // namespace sluice::kernels::cuda
