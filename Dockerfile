@@ -40,6 +40,7 @@ RUN --mount=type=cache,target=/ccache \
 
 FROM build AS files
 COPY scripts/image_files scripts/
+COPY deploy/health_check deploy/
 COPY LICENSE NOTICE ./
 COPY models/llama-tiny models/llama-tiny
 COPY models/bloom-tiny models/bloom-tiny
@@ -63,8 +64,7 @@ WORKDIR /models
 VOLUME ["/models", "/cache"]
 EXPOSE 50051 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
-  CMD ["sluice", "client", "--health", "--quiet"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["health_check"]
 ENTRYPOINT ["sluice"]
 CMD ["serve"]
 ARG VERSION=unknown

@@ -8,8 +8,17 @@ import time
 import urllib.error
 import urllib.request
 
-from support import (BINARY, LLAMA, PATIENCE_S, SMALL, CommandLineTest, environment, running_server,
-                     sluice)
+from support import (BINARY, LLAMA, PATIENCE_S, SMALL, SOURCE, CommandLineTest, environment,
+                     running_server, sluice)
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as own:
+            own.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
 
 
 def get(target, path):
@@ -98,6 +107,27 @@ class AdminTest(CommandLineTest):
                     return
             time.sleep(0.01)
         self.fail("the admin listener does not answer")
+
+    def test_the_images_health_check(self):
+        def check(address):
+            done = subprocess.run([SOURCE / "deploy" / "health_check"], capture_output=True, text=True, check=False,
+                                  timeout=PATIENCE_S, env=environment(SLUICE_ADMIN_ADDRESS=address))
+            return done.returncode, done.stdout.strip()
+        with running_server("--model", LLAMA, *SMALL, "--lame-duck-time", "1h") as server:
+            self.assertEqual(check(server.admin_target), (0, "200"))
+            port = server.admin_target.split(":")[1]
+            self.assertEqual(check(f"0.0.0.0:{port}"), (0, "200"))
+            server.process.send_signal(signal.SIGTERM)
+            while get(server.admin_target, "/health/ready")[0] == 200:
+                time.sleep(0.01)
+            self.assertEqual(check(server.admin_target), (1, "503"))
+            server.process.kill()
+            server.wait()
+            self.assertEqual(check(server.admin_target), (1, ""))
+        self.assertEqual(check("none")[0], 1)
+        if has_ipv6():
+            with running_server("--model", LLAMA, *SMALL, "--admin-address", "[::1]:0") as server:
+                self.assertEqual(check(server.admin_target), (0, "200"))
 
     def test_a_lame_duck_is_not_ready_and_still_serves(self):
         with running_server("--model", LLAMA, *SMALL, "--lame-duck-time", "1h") as server:
