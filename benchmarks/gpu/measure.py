@@ -5,8 +5,8 @@
 
 Needs what `cmake --build BUILD --target gpu_benchmarks` makes and a Python with torch. Goes through
 its steps in the order of their weight and leaves out what the time does not suffice for; writes
-what it found so far after each. Checkpoints of random weights are made one after another in --work
-(16 GB for the largest, twice that while its package is there) and deleted. Exits with 1 if a step
+what it found so far after each. Checkpoints of random weights are made in --work and deleted, the
+largest (16 GB) at the end, where a package as large is beside it. Exits with 1 if a step
 failed; what was left out is said, and is no failure.
 """
 
@@ -108,7 +108,7 @@ class Runner:
 
 
 class Checkpoints:
-    """The folder of one shape at a time."""
+    """The folders of the shapes."""
 
     def __init__(self, folder, runner):
         self._folder = folder

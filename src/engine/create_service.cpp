@@ -316,7 +316,7 @@ class ServiceBuilder final {
       if (auto done = executor->warm_up(options_.block_size, options_.max_num_seqs); !done)
         return done;
       if (const std::string why = executor->why_not_recorded(); !why.empty()) {
-        notice("steps are not recorded on " + device_->name() + " and take longer: " + why);
+        notice("some steps are not recorded on " + device_->name() + " and take longer: " + why);
       }
       executor->set_profiler(profiler_);
     }

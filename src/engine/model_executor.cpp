@@ -106,6 +106,7 @@ Result<void> ModelExecutor::launch(StepInput& input) {
     last_tokens_.push_back(batch.tokens[static_cast<size_t>(row)]);
   }
   const auto logits = runner_->start(batch, [&](const at::Tensor& tokens) {
+    const observability::ProfiledPart part(profiler_, "sampling");
     sampler_->feed(tokens);
     sampler_->prepare(input.rows, last_tokens_);
   });

@@ -54,7 +54,7 @@ class ModelExecutor final : public StepExecutor {
   observability::StepProfiler* profiler_ = nullptr;
   bool says_library_messages_ = false;
   StepInput* input_ = nullptr;        // on the CPU: the step under way
-  std::vector<int32_t> last_tokens_;  // on a GPU: see DeviceSampler::start()
+  std::vector<int32_t> last_tokens_;  // on a GPU: see DeviceSampler::prepare()
   std::vector<sampling::RowResult> results_;
 };
 

@@ -239,6 +239,8 @@ Result<void> ModelRunner::allocate_kv(int32_t num_blocks) {
     state_->inputs.create(state_->kv->layers());
   } catch (const c10::OutOfMemoryError& error) {
     return fail(ErrorCode::kResourceExhausted, "no memory for a step: " + one_line(error));
+  } catch (const std::bad_alloc& error) {
+    return fail(ErrorCode::kResourceExhausted, "no memory for a step: " + one_line(error));
   } catch (const std::exception& exception) {
     return fail(ErrorCode::kInternal, "no KV cache can be made: " + one_line(exception));
   }

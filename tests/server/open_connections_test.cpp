@@ -74,15 +74,30 @@ TEST(OpenConnections, CountsWhatSomebodyElseCloses) {
   EXPECT_TRUE(connections.add(sockets[0].server()));
   EXPECT_TRUE(connections.add(sockets[1].server()));
   EXPECT_FALSE(connections.add(sockets[2].server()));
-  const int first = sockets[0].server();
   sockets[0].close_server();
   EXPECT_TRUE(connections.add(sockets[2].server()));
   EXPECT_EQ(connections.size(), 2u);
-  // A number that was given out again is another connection.
-  ASSERT_EQ(::dup2(sockets[2].server(), first), first);
-  EXPECT_TRUE(connections.add(first)) << "the same connection by another number";
+  EXPECT_EQ(connections.find(sockets[0].peer()), std::nullopt);
+  // A number that was given out again is another connection, whoever has it.
+  const Connection other, one_more;
+  EXPECT_FALSE(connections.add(other.server()));
+  ASSERT_EQ(::dup2(one_more.server(), sockets[1].server()), sockets[1].server());
+  EXPECT_TRUE(connections.add(other.server()));
   EXPECT_EQ(connections.size(), 2u);
-  ::close(first);
+  EXPECT_EQ(connections.find(sockets[1].peer()), std::nullopt);
+  EXPECT_TRUE(connections.find(other.peer()));
+}
+
+TEST(OpenConnections, ANumberThatComesAgainHasANewPeer) {
+  OpenConnections connections(2);
+  Connection old;
+  const Connection now;
+  ASSERT_TRUE(connections.add(old.server()));
+  ASSERT_EQ(::dup2(now.server(), old.server()), old.server());
+  ASSERT_TRUE(connections.add(old.server()));
+  EXPECT_EQ(connections.size(), 1u);
+  EXPECT_EQ(connections.find(old.peer()), std::nullopt);
+  EXPECT_EQ(connections.find(now.peer())->fd, old.server());
 }
 
 TEST(OpenConnections, KnowsTheSocketOfAPeer) {
@@ -190,6 +205,12 @@ TEST_P(Together, MessagesOfAConnectionLeaveInFewSegments) {
     ASSERT_TRUE(readers.back()->Read(&message));
   }
   std::jthread holder([&] { generate(loopback.stub(), prompt_request("hold")); });
+  // However the test ends, the loop goes on.
+  const std::unique_ptr<std::latch, void (*)(std::latch*)> release(&tokens_are_there,
+                                                                   [](std::latch* latch) {
+                                                                     if (!latch->try_wait())
+                                                                       latch->count_down();
+                                                                   });
   loop_is_held.wait();
   const uint32_t before = segments_from(loopback.server().port());
   for (size_t i = 0; i < kStreams; ++i) ASSERT_TRUE(service.wait_for_call(i)->send(2, "b"));

@@ -45,10 +45,11 @@ std::array<CudaDevice*, kMostDevices>& open_devices() {
   return devices;
 }
 
-// The number is the order of operations: it grows when that changes.
-std::string profile_of(const DeviceInfo& info) {
+// The number is the order of operations: it grows when that changes. 0: there is none.
+std::string profile_of(const DeviceApi& api, const DeviceInfo& info) {
   const int32_t compute = info.compute_major * 10 + info.compute_minor;
-  return (compute == 0 ? std::string("cuda-host") : "cuda-sm" + std::to_string(compute)) + "/1";
+  return (compute == 0 ? std::string("cuda-host") : "cuda-sm" + std::to_string(compute)) +
+         (api.has_fixed_order ? "/1" : "/0");
 }
 
 using PackedHandle = std::shared_ptr<const CudaDevice::PackedWeight>;
@@ -173,7 +174,7 @@ CudaDevice::CudaDevice(const DeviceApi& api, int32_t ordinal, const DeviceInfo& 
       info_(info),
       stream_(stream),
       name_("cuda:" + std::to_string(ordinal)),
-      profile_(profile_of(info)),
+      profile_(profile_of(api, info)),
       download_(std::make_unique<HostCopy>(*this)) {}
 
 CudaDevice::~CudaDevice() = default;
@@ -245,10 +246,18 @@ void CudaDevice::grow(Memory& memory, size_t num_bytes, Status (*allocate)(void*
   memory.bytes = wanted;
 }
 
-// To twice as much at least: what it waits for, and pinning memory, take as long as a step.
+// To twice as much where there is room: what it waits for, and pinning memory, take as long as a
+// step.
 void CudaDevice::grow_host(Memory& memory, size_t num_bytes) {
   if (memory.bytes >= num_bytes) return;
-  grow(memory, std::max(num_bytes, 2 * memory.bytes), api_.allocate_host, api_.release_host);
+  const size_t twice = 2 * memory.bytes;
+  try {
+    grow(memory, std::max(num_bytes, twice), api_.allocate_host, api_.release_host);
+  } catch (const c10::OutOfMemoryError&) {
+    if (twice <= num_bytes) throw;
+    grow(memory, num_bytes, api_.allocate_host, api_.release_host);
+    take_refusal();
+  }
 }
 
 // A lost device has nothing under way.

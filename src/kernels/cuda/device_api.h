@@ -246,7 +246,8 @@ struct FeedTokensArgs {
 };
 
 struct DeviceApi {
-  int32_t version = 0;  // kDeviceApiVersion
+  int32_t version = 0;          // kDeviceApiVersion
+  bool has_fixed_order = true;  // of sums; without it a row's bits depend on its company
 
   // The process's devices. What is done next on this thread is done on the one in use, which takes
   // memory of it from then on; to count and to describe takes none.

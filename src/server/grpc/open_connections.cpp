@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <utility>
+#include <vector>
 
 namespace sluice::server {
 namespace {
@@ -29,7 +30,8 @@ std::string peer_of(int fd) {
     return std::string("ipv4:") + text + ":" + std::to_string(ntohs(v4.sin_port));
   }
   if (address.ss_family != AF_INET6) return {};
-  // Its brackets as in a URI. The listeners take no IPv4 connections under IPv6 addresses.
+  // Its brackets as in a URI. The listeners take no IPv4 connections under IPv6 addresses; those of
+  // one link have a scope in gRPC's name, and are not found.
   const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
   ::inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
   return std::string("ipv6:%5B") + text + "%5D:" + std::to_string(ntohs(v6.sin6_port));
@@ -44,29 +46,47 @@ void set_cork(int fd, int is_on) {
 bool OpenConnections::add(int fd) {
   std::string peer = peer_of(fd);
   if (peer.empty()) return false;
+  // A number that is here already was closed, or it would not have been given out again.
+  const bool is_again = connections_.contains(fd);
+  if (!is_again && std::ssize(connections_) >= max_connections_) {
+    forget_closed();
+    if (std::ssize(connections_) >= max_connections_) return false;
+  }
   const std::scoped_lock lock(mutex_);
-  if (std::ssize(sockets_) >= max_connections_) forget_closed();
-  // A peer that is here already has closed its old connection.
-  if (std::ssize(sockets_) >= max_connections_ && !sockets_.contains(peer)) return false;
-  sockets_[std::move(peer)] = {fd, inode_of(fd)};
+  if (is_again) forget(fd);
+  fd_of_[peer] = fd;
+  connections_[fd] = {inode_of(fd), std::move(peer)};
   return true;
 }
 
 std::optional<OpenSocket> OpenConnections::find(const std::string& peer) const {
   const std::scoped_lock lock(mutex_);
-  const auto found = sockets_.find(peer);
-  if (found == sockets_.end()) return std::nullopt;
-  return found->second;
+  const auto found = fd_of_.find(peer);
+  if (found == fd_of_.end()) return std::nullopt;
+  return OpenSocket{found->second, connections_.at(found->second).inode};
 }
 
 size_t OpenConnections::size() const {
   const std::scoped_lock lock(mutex_);
-  return sockets_.size();
+  return connections_.size();
 }
 
+// The streams' thread must not wait for the system calls.
 void OpenConnections::forget_closed() {
-  std::erase_if(sockets_,
-                [](const auto& entry) { return inode_of(entry.second.fd) != entry.second.inode; });
+  std::vector<int> closed;
+  for (const auto& [fd, connection] : connections_) {
+    if (inode_of(fd) != connection.inode) closed.push_back(fd);
+  }
+  const std::scoped_lock lock(mutex_);
+  for (const int fd : closed) forget(fd);
+}
+
+// A newer connection may have the same peer. Requires: mutex_ held.
+void OpenConnections::forget(int fd) {
+  const auto connection = connections_.find(fd);
+  const auto place = fd_of_.find(connection->second.peer);
+  if (place != fd_of_.end() && place->second == fd) fd_of_.erase(place);
+  connections_.erase(connection);
 }
 
 Cork::Cork(const OpenSocket& socket) : socket_(socket) {

@@ -17,7 +17,7 @@ struct OpenSocket {
 };
 
 // The connections that gRPC has and closes: how many they are, and each one's socket.
-// Threads: any.
+// Threads: add() is one thread's; the rest any.
 class OpenConnections final {
  public:
   explicit OpenConnections(int64_t max_connections) : max_connections_(max_connections) {}
@@ -30,11 +30,17 @@ class OpenConnections final {
   size_t size() const;
 
  private:
+  struct Connection {
+    uint64_t inode = 0;
+    std::string peer;
+  };
   void forget_closed();
+  void forget(int fd);
 
   const int64_t max_connections_;
-  mutable std::mutex mutex_;
-  std::unordered_map<std::string, OpenSocket> sockets_;  // by peer; closed ones too, for a while
+  mutable std::mutex mutex_;                         // add()'s thread reads without it
+  std::unordered_map<int, Connection> connections_;  // by descriptor; closed ones too, for a while
+  std::unordered_map<std::string, int> fd_of_;       // by peer; of connections_
 };
 
 // Holds back what is written to a connection meanwhile, so that many small messages leave in few

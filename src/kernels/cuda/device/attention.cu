@@ -65,12 +65,13 @@ int64_t round_up(int64_t count, int64_t unit) {
   return (count + unit - 1) / unit * unit;
 }
 
-// The longest parts of so many keys that still give every multiprocessor some warps.
+// The longest parts of so many keys that still give every multiprocessor some warps; of recorded
+// steps, whose tables are up to twice as wide as they need, too.
 int longest_part_bits(int64_t warps_of_a_part, int64_t keys) {
   constexpr int64_t kEnoughWarps = 2048;
   int bits = 6;  // a tile
   int64_t num_parts = round_up(keys, 64) / 64;
-  while (num_parts > 1 && warps_of_a_part * num_parts >= 2 * kEnoughWarps) {
+  while (num_parts > 1 && warps_of_a_part * ((num_parts + 1) / 2) >= 2 * kEnoughWarps) {
     ++bits;
     num_parts = (num_parts + 1) / 2;
   }
@@ -93,9 +94,11 @@ struct Sharing {
                     : args.num_sequences > 1 ? args.num_sequences
                                              : 0;
     int64_t keys = args.max_blocks * args.block_size;
+    const bool is_cut = args.window > 0 && args.window < keys;
+    if (is_cut) keys = args.window;
     if (!kFixedOrder) part_bits = longest_part_bits(rows_by_parts * args.num_kv_heads, keys);
     const int64_t part_keys = int64_t{1} << part_bits;
-    if (args.window > 0 && args.window < keys) keys = args.window + part_keys;
+    if (is_cut) keys += part_keys;
     const int64_t most = args.window > 0 ? kMaxParts + 1 : kMaxParts;
     max_parts = max(min(round_up(keys, part_keys) / part_keys, most), int64_t{1});
   }

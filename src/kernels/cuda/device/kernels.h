@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/device/sum_order.h"
 #include "kernels/cuda/device_api.h"
 
 // The functions that device_api.h's table points to; one .cu file each, or a few that belong
@@ -25,6 +26,7 @@ Status sample(const SampleArgs& args, Stream stream);             // sample.cu
 // Sets the table's members above; the others are the device's own.
 inline void set_kernels(DeviceApi& api) {
   api.version = kDeviceApiVersion;
+  api.has_fixed_order = kFixedOrder;
   api.pack = &pack;
   api.embed = &embed;
   api.select_rows = &select_rows;

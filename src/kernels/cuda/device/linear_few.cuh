@@ -8,7 +8,7 @@
 //
 // Every block reads all of x, from the second cache: for 32 rows of bfloat16 as many bytes as 32
 // rows of the weight are. So the more tokens there are, the more row tiles a block should have, as
-// long as there are blocks for all multiprocessors (linear_few.cu).
+// long as there are blocks for all multiprocessors (linear_few_run.cuh).
 namespace sluice::kernels::cuda {
 
 inline constexpr int kFewWarps = 8;
@@ -72,8 +72,9 @@ __device__ inline PairSpan pairs_of(const Product& product, int segment) {
   return {min(segment * depth, product.num_pairs), min((segment + 1) * depth, product.num_pairs)};
 }
 
-// Pairs of K that a warp has on their way, of kRowTiles rows of tiles: as many bytes for any number
-// of these. Not just one, where registers suffice: nothing would be on its way during its products.
+// Pairs of K that a warp has on their way, of kRowTiles rows of tiles: 4 KiB for any number of
+// these. But not one pair alone, where registers suffice: nothing would be on its way during its
+// products.
 template <typename T, typename Pairs, int kTokenTiles, int kRowTiles>
 constexpr int batch_pairs() {
   constexpr int kPairs = Pairs::kBatch / kRowTiles;

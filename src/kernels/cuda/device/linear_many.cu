@@ -5,15 +5,16 @@
 namespace sluice::kernels::cuda {
 namespace {
 
-template <typename T, typename Pairs, int kRowTiles, int kTokenTiles>
+template <typename T, typename Pairs, int kRowTiles, int kTokenTiles, int kMostStageBytes>
 Status run(const Product& product, const Finish& to, Stream stream) {
-  using Shape = ManyShape<Pairs, kRowTiles, kTokenTiles>;
+  using Shape = ManyShape<Pairs, kRowTiles, kTokenTiles, kMostStageBytes>;
   Grid grid;
   grid.blocks = dim3(static_cast<unsigned>(divide_up(product.num_rows, Shape::kM)),
                      static_cast<unsigned>(divide_up(product.num_columns, Shape::kN)));
   grid.threads = kManyThreads;
   grid.block_memory_bytes = Shape::kMemoryBytes;
-  return launch(multiply_many<T, Pairs, kRowTiles, kTokenTiles>, grid, stream, product, to);
+  return launch(multiply_many<T, Pairs, kRowTiles, kTokenTiles, kMostStageBytes>, grid, stream,
+                product, to);
 }
 
 // The largest blocks that still give every multiprocessor one.
@@ -21,8 +22,10 @@ template <typename T, typename Pairs>
 Status run_fitting(const Product& product, const Finish& to, int num_multiprocessors,
                    Stream stream) {
   const int64_t large = divide_up(product.num_rows, 128) * divide_up(product.num_columns, 128);
-  if (large >= num_multiprocessors) return run<T, Pairs, 2, 8>(product, to, stream);
-  return run<T, Pairs, 1, 4>(product, to, stream);
+  if (large >= num_multiprocessors) return run<T, Pairs, 2, 8, kAllStageBytes>(product, to, stream);
+  const int64_t small = divide_up(product.num_rows, 64) * divide_up(product.num_columns, 64);
+  return small <= num_multiprocessors ? run<T, Pairs, 1, 4, kAllStageBytes>(product, to, stream)
+                                      : run<T, Pairs, 1, 4, kHalfStageBytes>(product, to, stream);
 }
 
 template <typename T>

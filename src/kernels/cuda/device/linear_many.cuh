@@ -9,13 +9,14 @@ namespace sluice::kernels::cuda {
 inline constexpr int kManyWarps = 8;
 inline constexpr int kManyThreads = kManyWarps * kWarpThreads;
 inline constexpr int kStagePairs = 2;  // of K, in a stage
-// Of a block, of the 99 KiB that every device lets it have: as many stages as fit. So a
-// multiprocessor with one small block has nearly as much on its way as one with a large block.
-inline constexpr int kMostStageBytes = 96 * 1024;
+// A block's stages, of the 99 KiB that every device lets it have. A small block that has its
+// multiprocessor to itself has as much on its way as a large one; of more, two find room in any.
+inline constexpr int kAllStageBytes = 96 * 1024;
+inline constexpr int kHalfStageBytes = 48 * 1024;
 
 // Four warps side by side over the weight's rows, two over x's; kRowTiles and kTokenTiles: of a
 // warp.
-template <typename Pairs, int kRowTiles, int kTokenTiles>
+template <typename Pairs, int kRowTiles, int kTokenTiles, int kMostStageBytes>
 struct ManyShape {
   static constexpr int kTilesBytes = Pairs::kBytes;  // of a pair and 16 rows
   static constexpr int kN = 4 * kRowTiles * static_cast<int>(kTileRows);
@@ -150,11 +151,11 @@ __device__ inline void finish_sums(const Product& product, const Finish& to, con
 }
 
 // Grid: tiles of kM tokens x tiles of kN weight rows, so that blocks side by side share a weight.
-template <typename T, typename Pairs, int kRowTiles, int kTokenTiles>
+template <typename T, typename Pairs, int kRowTiles, int kTokenTiles, int kMostStageBytes>
 __global__ void __launch_bounds__(kManyThreads)
     multiply_many(const Awaited<Product> given, const Awaited<Finish> to) {
   const Product& product = given.wait();
-  using Shape = ManyShape<Pairs, kRowTiles, kTokenTiles>;
+  using Shape = ManyShape<Pairs, kRowTiles, kTokenTiles, kMostStageBytes>;
   using Sum = typename Math<T>::Sum;
   constexpr int kStages = Shape::kStages;
   constexpr int kStageMemory = Shape::kStageMemory;

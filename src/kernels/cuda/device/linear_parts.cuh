@@ -72,7 +72,7 @@ inline Product product_of(const Weight& weight) {
 
 // How a lane gets its words of a pair of tiles: as they lie in memory, or out of fewer bits. load()
 // is from the device's memory, read() from the block's, at the lane's first word. A warp of the
-// kernel for few rows has kBatch pairs on their way: 4 KiB.
+// kernel for few rows has kBatch pairs on their way: 4 KiB (but see batch_pairs()).
 struct PlainPairs {
   static constexpr int kBatch = 4;
   static constexpr int kBytes = static_cast<int>(kPairBytes);
