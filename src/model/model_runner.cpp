@@ -67,6 +67,11 @@ struct ModelRunner::State {
     return stack.at(0).toTensor();
   }
 
+  // Whether memory was refused, the device's or the host's, when this was thrown.
+  bool lacked_memory(const std::exception& exception) {
+    return device.take_refusal() || dynamic_cast<const std::bad_alloc*>(&exception) != nullptr;
+  }
+
   // Operators are timed one by one.
   bool uses_graphs() const { return device.can_record() && profiler == nullptr; }
 
@@ -231,18 +236,17 @@ Result<void> ModelRunner::allocate_kv(int32_t num_blocks) {
   state_->spare_block = has_spare ? num_blocks : -1;
   const auto shape = kernels::kv_cache_shape(state_->kv_shape(num_blocks + (has_spare ? 1 : 0)));
   const c10::InferenceMode inference;
+  state_->device.take_refusal();
   try {
     auto kv = kv_cache::KvPool::create(state_->device, shape, state_->model.config.num_layers,
                                        kv_scalar_type(state_->kv_format, state_->model.dtype));
     if (!kv) return std::unexpected(kv.error());
     state_->kv = *std::move(kv);
     state_->inputs.create(state_->kv->layers());
-  } catch (const c10::OutOfMemoryError& error) {
-    return fail(ErrorCode::kResourceExhausted, "no memory for a step: " + one_line(error));
-  } catch (const std::bad_alloc& error) {
-    return fail(ErrorCode::kResourceExhausted, "no memory for a step: " + one_line(error));
   } catch (const std::exception& exception) {
-    return fail(ErrorCode::kInternal, "no KV cache can be made: " + one_line(exception));
+    return state_->lacked_memory(exception)
+               ? fail(ErrorCode::kResourceExhausted, "no memory for a step: " + one_line(exception))
+               : fail(ErrorCode::kInternal, "no KV cache can be made: " + one_line(exception));
   }
   state_->straight = StraightProgram::record(state_->model.program, state_->inputs.tensors());
   return {};
@@ -268,7 +272,7 @@ std::unexpected<Error> ModelRunner::failed(const std::exception& exception) {
   } catch (const std::exception&) {
     return fail(ErrorCode::kUnavailable, state_->device.name() + " does not answer any more");
   }
-  if (state_->device.take_refusal() || dynamic_cast<const std::bad_alloc*>(&exception) != nullptr) {
+  if (state_->lacked_memory(exception)) {
     state_->graphs.clear();  // memory that can be given back
     return fail(ErrorCode::kResourceExhausted, "there was no memory for this step");
   }
