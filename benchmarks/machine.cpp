@@ -26,9 +26,20 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 // Read only, never written: the sums' only use is that the reads happen.
 typedef uint64_t Words __attribute__((vector_size(64)));
 
+// How far ahead of the reads lines are asked for, or not: some processors read a stream with a
+// third less of their bandwidth by themselves.
+constexpr int64_t kAhead = 8192;
+
+template <bool kPrefetch>
 void read_part(const char* part) {
   Words sums[4] = {};
   for (int64_t i = 0; i < kPartBytes; i += sizeof(sums)) {
+    if constexpr (kPrefetch) {
+      constexpr int kSecondLevel = 2;
+      for (int64_t line = 0; line < static_cast<int64_t>(sizeof(sums)); line += 64) {
+        __builtin_prefetch(part + i + kAhead + line, 0, kSecondLevel);
+      }
+    }
     for (int s = 0; s < 4; ++s) {
       sums[s] ^=
           *reinterpret_cast<const Words*>(part + i + s * static_cast<int64_t>(sizeof(Words)));
@@ -37,7 +48,8 @@ void read_part(const char* part) {
   benchmark::DoNotOptimize(sums);
 }
 
-// On a virtual machine some memory is farther away than other: the best of several places.
+// On a virtual machine some memory is farther away than other: the best of several places, and of
+// both ways to read.
 double measure_read_bandwidth() {
   using Clock = std::chrono::steady_clock;
   std::vector<char*> places;
@@ -48,9 +60,10 @@ double measure_read_bandwidth() {
     places.push_back(memory);
     madvise(memory, kBytes, MADV_HUGEPAGE);
     std::memset(memory, 1, kBytes);
-    for (int round = 0; round < 5; ++round) {
+    for (int round = 0; round < 8; ++round) {
+      const auto read = round % 2 == 0 ? read_part<false> : read_part<true>;
       const auto begin = Clock::now();
-      auto part = [&](int64_t index) { read_part(memory + index * kPartBytes); };
+      auto part = [&](int64_t index) { read(memory + index * kPartBytes); };
       pool().run(kBytes / kPartBytes, std::ref(part));
       const std::chrono::duration<double> time = Clock::now() - begin;
       best = std::max(best, static_cast<double>(kBytes) / time.count());

@@ -11,7 +11,8 @@ namespace sluice::benchmarks {
 kernels::ThreadPool& pool();
 
 // Bytes per second that all threads of the pool read together from memory in huge pages, each part
-// as one stream: the best of twenty rounds over 2 GiB, measured at the first call.
+// as one stream: the best of 32 rounds over 2 GiB, every other one with prefetches, measured at the
+// first call.
 double read_bandwidth();
 
 // main() of a benchmark: prints the profile, the threads and the read bandwidth, then runs what
