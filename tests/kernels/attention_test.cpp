@@ -60,13 +60,21 @@ std::ostream& operator<<(std::ostream& out, const Shape& s) {
              << " alibi=" << s.alibi;
 }
 
+int64_t columns_of(const Shape& shape) {
+  return (shape.heads + 2 * shape.kv_heads) * shape.head_size;
+}
+
 // Sequences with their queries, keys and values for all positions, and how to attend to them in
 // any order of steps.
 class World {
  public:
   World(const Shape& shape, std::vector<int64_t> lengths, const Format& format)
-      : shape_(shape), lengths_(std::move(lengths)), type_(format.type), format_(format.cache) {
-    const int64_t columns = (shape.heads + 2 * shape.kv_heads) * shape.head_size;
+      : shape_(shape),
+        lengths_(std::move(lengths)),
+        type_(format.type),
+        format_(format.cache),
+        scale_(1 / std::sqrt(static_cast<double>(shape.head_size))) {
+    const int64_t columns = columns_of(shape);
     int64_t num_blocks = 3;
     for (size_t b = 0; b < lengths_.size(); ++b) {
       qkv_.push_back(random_tensor({lengths_[b], columns}, 100 + lengths_[b], type_));
@@ -131,6 +139,14 @@ class World {
     return output.split_with_sizes(lengths_);
   }
 
+  // One sequence with these numbers, and another scale of its scores.
+  World with(const at::Tensor& qkv, double scale) const {
+    World other(*this);
+    other.qkv_ = {qkv};
+    other.scale_ = scale;
+    return other;
+  }
+
   World only(size_t sequence) const {
     World alone(*this);
     alone.lengths_ = {lengths_[sequence]};
@@ -191,15 +207,15 @@ class World {
     const std::vector<at::Tensor> plan = {
         int_tensor(starts), int_tensor(context),
         int_tensor(table).view({static_cast<int64_t>(rows.size()), max_blocks_}), int_tensor({})};
-    const double scale = 1 / std::sqrt(static_cast<double>(shape_.head_size));
     return attention(at::cat(parts, 0), int_tensor(positions), cache, plan, shape_.heads,
-                     shape_.kv_heads, scale, rope_, slopes_, shape_.window);
+                     shape_.kv_heads, scale_, rope_, slopes_, shape_.window);
   }
 
   Shape shape_;
   std::vector<int64_t> lengths_;
   at::ScalarType type_;
   KvFormat format_;
+  double scale_;
   int64_t num_blocks_ = 0;
   int64_t max_blocks_ = 0;
   std::vector<at::Tensor> qkv_;
@@ -281,6 +297,44 @@ TEST_F(AttentionTest, RowLaw) {
       }
     }
   }
+}
+
+// Scales scores of products near the smallest normal number, 2^-126, to about one.
+constexpr double kTinyScale = 1e37;
+
+// What is subnormal, and whether it counts as zero, may not depend on the rows of a product.
+TEST_F(AttentionTest, TinyNumbersKeepTheRowLaw) {
+  const std::vector<int64_t> all_heads =
+      test_device::is_slow() ? std::vector<int64_t>{2} : std::vector<int64_t>{1, 2, 3, 4};
+  for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {
+    for (const int64_t heads : all_heads) {
+      const Shape shape = {.heads = heads, .kv_heads = 1, .head_size = 80};
+      at::Tensor qkv = random_tensor({20, columns_of(shape)}, 5, type, 1e-19);
+      const auto values = qkv.narrow(1, (heads + 1) * shape.head_size, shape.head_size);
+      values.mul_(1e-18);
+      const World world = World(shape, {20}, {type, KvFormat::kModel}).with(qkv, kTinyScale);
+      const at::Tensor whole = world.run(1000)[0];
+      EXPECT_TRUE(whole.isfinite().all().item<bool>());
+      EXPECT_GT(whole.count_nonzero().item<int64_t>(), whole.numel() / 4);
+      EXPECT_TRUE(same_bits(world.run(1000, 3)[0], whole)) << type << " " << heads;
+    }
+  }
+}
+
+// 2^-126 - 2^-151 is subnormal before it is rounded, and normal after.
+TEST_F(AttentionTest, ASumThatRoundsToANormalNumberKeepsTheRowLaw) {
+  const Shape shape = {.heads = 1, .kv_heads = 1, .head_size = 32};
+  at::Tensor qkv = random_tensor({8, columns_of(shape)}, 6, at::kBFloat16);
+  qkv.narrow(1, 0, 2 * shape.head_size).zero_();
+  for (int64_t row = 0; row < qkv.size(0); ++row) {
+    qkv[row][0] = 0x1p-63;
+    qkv[row][2] = 0x1p-75;
+  }
+  qkv[0][shape.head_size] = 0x1p-63;
+  qkv[0][shape.head_size + 2] = -0x1p-76;
+  const World world =
+      World(shape, {8}, {at::kBFloat16, KvFormat::kModel}).with(qkv, 10 * kTinyScale);
+  EXPECT_TRUE(same_bits(world.run(1000, 3)[0], world.run(1000)[0]));
 }
 
 // A decode's context is shared out to several tasks where there are more threads than heads.

@@ -1,10 +1,12 @@
 #include "kernels/cpu/amx/attention.h"
 
 #include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/amx/vector_product.h"
 #include "kernels/cpu/avx512/vec.h"
 #include "kernels/cpu/simd/brain_attention.h"
 
-// bfloat16 attention on AMX's tile registers: 32 numbers of D or 16 positions a product.
+// bfloat16 attention on AMX's tile registers: 32 numbers of D or 16 positions a product. Few rows
+// do without them, see vector_product.h.
 namespace sluice::kernels::cpu::amx {
 namespace {
 
@@ -115,6 +117,9 @@ void write_kv_tiled(const AttentionArgs& args, int64_t sequence, int64_t first_r
 }
 
 void attend_tiled(const AttentionArgs& args, const AttentionBlock& block) {
+  if (block.num_rows * block.num_heads <= VectorProduct::kMaxRows) {
+    return simd::attend_paired<Vec, VectorProduct>(args, block);
+  }
   simd::attend_paired<Vec, TileProduct>(args, block);
   _tile_release();
 }

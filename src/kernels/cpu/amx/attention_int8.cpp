@@ -285,6 +285,12 @@ void write_int8_kv_tiled(const AttentionArgs& args, int64_t sequence, int64_t fi
 }
 
 void attend_int8_tiled(const AttentionArgs& args, const AttentionBlock& block) {
+  // Exact sums have one result. The tiles of few rows would be mostly empty, and cost what full
+  // ones do.
+  constexpr int64_t kMaxVectorRows = 4;
+  if (block.num_rows * block.num_heads <= kMaxVectorRows) {
+    return avx512_kernels().attend(args, block);
+  }
   avx512::attend_fixed<Vec, TileParts>(args, block);
   _tile_release();
 }

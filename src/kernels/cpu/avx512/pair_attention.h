@@ -34,7 +34,7 @@ struct PairTiles {
     with_rows<simd::kTileRows>(rows, [&](auto r) {
       constexpr int kColumns = r.value * kCount <= kMostSums ? kCount : 1;
       for (int c = 0; c < kCount; c += kColumns) {
-        const MixedValues mixed{weights, values, ahead, 32 * c, num_groups, head_size};
+        const simd::MixedValues<Brain> mixed{weights, values, ahead, 32 * c, num_groups, head_size};
         if (ahead == nullptr) {
           mix_some<r.value, kColumns, false>(mixed, part + 16 * c);
         } else {
@@ -45,14 +45,6 @@ struct PairTiles {
   }
 
  private:
-  struct MixedValues {
-    const Brain* weights;
-    const Brain* const* values;
-    const Brain* const* ahead;
-    int64_t first;  // of two positions' numbers
-    int64_t num_groups;
-    int64_t head_size;
-  };
   static constexpr int kMostSums = 24;
   static __m512bh pair(const Brain* p) {
     uint32_t two;
@@ -82,7 +74,7 @@ struct PairTiles {
   }
 
   template <int R, int C, bool kAhead>
-  static void mix_some(const MixedValues& mixed, float* part) {
+  static void mix_some(const simd::MixedValues<Brain>& mixed, float* part) {
     const Brain* weights = mixed.weights;
     const int64_t head_size = mixed.head_size;
     __m512 sums[R][C];

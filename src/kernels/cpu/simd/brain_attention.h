@@ -48,6 +48,18 @@ struct PairedLayout {
   }
 };
 
+// What a Product of vectors mixes: numbers from `first` on of two positions' values side by side.
+// Weights are [rows][kSoftmaxSplit].
+template <typename Weight>
+struct MixedValues {
+  const Weight* weights;
+  const Brain* const* values;
+  const Brain* const* ahead;
+  int64_t first;
+  int64_t num_groups;
+  int64_t head_size;
+};
+
 // A tile's queries, scores and weights.
 template <typename V, typename Product>
 class BrainTile {
