@@ -10,8 +10,8 @@
 namespace sluice::model {
 namespace {
 
-// Of a sequence's tokens one in so many runs as a step of its own.
-constexpr size_t kDecodedShare = 4;
+// The last tokens of a sequence run as steps of their own: few, since each reads the whole model.
+constexpr size_t kDecodedTokens = 2;
 
 // A step of one sequence, whose blocks lie in the pool from the last to the first.
 StepBatch make_step(std::span<const int32_t> tokens, size_t position, int32_t num_blocks) {
@@ -51,7 +51,7 @@ Result<std::vector<std::vector<float>>> run_trial(ModelRunner& runner,
     return std::unexpected(allocated.error());
   }
   std::vector<std::vector<float>> rows;
-  const size_t num_prefilled = token_ids.size() - token_ids.size() / kDecodedShare;
+  const size_t num_prefilled = token_ids.size() - std::min(kDecodedTokens, token_ids.size() - 1);
   while (rows.size() < token_ids.size()) {
     const size_t begin = rows.size();
     const size_t count = begin == 0 ? num_prefilled : 1;
