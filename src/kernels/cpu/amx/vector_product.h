@@ -47,11 +47,10 @@ class VectorProduct {
     avx512::with_rows<kMaxRows>(rows, [&](auto r) {
       constexpr int kGroups = at_once<kCount>(r.value);
       for (int c = 0; c < kCount; c += kGroups, scores += kGroups * simd::kGroup) {
-        if (ahead == nullptr) {
-          score_some<r.value, kGroups, false>(wide, keys + c, head_size, scores, nullptr);
-        } else {
-          score_some<r.value, kGroups, true>(wide, keys + c, head_size, scores, ahead + c);
-        }
+        avx512::with_choice(ahead != nullptr, [&](auto reads_ahead) {
+          score_some<r.value, kGroups, reads_ahead.value>(wide, keys + c, head_size, scores,
+                                                          reads_ahead.value ? ahead + c : nullptr);
+        });
       }
     });
   }
@@ -69,11 +68,9 @@ class VectorProduct {
       constexpr int kColumns = at_once<kCount>(r.value);
       for (int c = 0; c < kCount; c += kColumns) {
         const simd::MixedValues<float> mixed{wide, values, ahead, 32 * c, num_groups, head_size};
-        if (ahead == nullptr) {
-          mix_some<r.value, kColumns, false>(mixed, part + 16 * c);
-        } else {
-          mix_some<r.value, kColumns, true>(mixed, part + 16 * c);
-        }
+        avx512::with_choice(ahead != nullptr, [&](auto reads_ahead) {
+          mix_some<r.value, kColumns, reads_ahead.value>(mixed, part + 16 * c);
+        });
       }
     });
   }
@@ -93,18 +90,24 @@ class VectorProduct {
     for (int64_t i = 0; i < count; i += 16) Vec::load(from + i).store(to + i);
   }
 
+  template <int R, int C>
+  static void clear(Vec (&sums)[C][R]) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) sums[c][r] = Vec::zero();
+    }
+  }
+
   // Sums of R rows and C groups or columns over the depth of a tile.
   template <int R, int C>
   struct TileSums {
     Vec even[C][R];
     Vec odd[C][R];
 
-    void clear() {
-#pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) {
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) even[c][r] = odd[c][r] = Vec::zero();
-      }
+    TileSums() {
+      clear(even);
+      clear(odd);
     }
     // Sixteen pairs, times a pair of each row.
     void add(int c, const Brain* pairs, const float* by, int64_t row_stride) {
@@ -124,15 +127,6 @@ class VectorProduct {
       }
     }
   };
-
-  template <int R, int C>
-  static void clear(Vec (&sums)[C][R]) {
-#pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) {
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) sums[c][r] = Vec::zero();
-    }
-  }
 
   // `to` of the first row and group or column.
   template <int R, int C>
@@ -154,7 +148,6 @@ class VectorProduct {
     for (int64_t begin = 0; begin < head_size; begin += kTileDepth) {
       const int64_t end = head_size - begin < kTileDepth ? head_size : begin + kTileDepth;
       TileSums<R, C> tile;
-      tile.clear();
       for (int64_t d = begin; d < end; d += 2) {
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c) {
@@ -176,7 +169,6 @@ class VectorProduct {
       const Brain* value = mixed.values[g] + mixed.first;
       const float* weights = mixed.weights + g * simd::kGroup;
       TileSums<R, C> tile;
-      tile.clear();
       for (int64_t i = 0; i < simd::kGroup; i += 2) {
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c) {

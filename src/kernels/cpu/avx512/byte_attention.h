@@ -35,11 +35,10 @@ class ByteTiles {
   void score(const int8_t* const* keys, int64_t count, int64_t to, const int8_t* const* ahead) {
     for (int64_t g = 0; g < count; ++g, to += kGroup) {
       in_parts([&](auto rows, int64_t first, bool is_first) {
-        if (ahead != nullptr && is_first) {
-          score_group<rows.value, true>(keys[g], first, to, ahead[g]);
-        } else {
-          score_group<rows.value, false>(keys[g], first, to, nullptr);
-        }
+        with_choice(ahead != nullptr && is_first, [&](auto reads_ahead) {
+          score_group<rows.value, reads_ahead.value>(keys[g], first, to,
+                                                     reads_ahead.value ? ahead[g] : nullptr);
+        });
       });
     }
   }
@@ -55,11 +54,9 @@ class ByteTiles {
       const auto run = [&](auto columns) {
         for (; d + 16 * columns.value <= head_size_; d += 16 * columns.value) {
           const Mixed mixed{values, ahead, num_groups, first, d};
-          if (ahead != nullptr && is_first) {
-            mix_some<rows.value, columns.value, true>(mixed);
-          } else {
-            mix_some<rows.value, columns.value, false>(mixed);
-          }
+          with_choice(ahead != nullptr && is_first, [&](auto reads_ahead) {
+            mix_some<rows.value, columns.value, reads_ahead.value>(mixed);
+          });
         }
       };
       run(RowCount<kColumns>{});

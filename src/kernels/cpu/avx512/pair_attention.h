@@ -17,13 +17,12 @@ struct PairTiles {
   static void score_groups(int64_t rows, const Brain* queries, const Brain* const* keys,
                            int64_t head_size, float* scores, const Brain* const* ahead) {
     with_rows<simd::kTileRows>(rows, [&](auto r) {
-      for (int c = 0; c < kCount; ++c, scores += simd::kGroup) {
-        if (ahead == nullptr) {
-          score_group<r.value, false>(queries, keys[c], head_size, scores, nullptr);
-        } else {
-          score_group<r.value, true>(queries, keys[c], head_size, scores, ahead[c]);
+      with_choice(ahead != nullptr, [&](auto reads_ahead) {
+        for (int c = 0; c < kCount; ++c, scores += simd::kGroup) {
+          score_group<r.value, reads_ahead.value>(queries, keys[c], head_size, scores,
+                                                  reads_ahead.value ? ahead[c] : nullptr);
         }
-      }
+      });
     });
   }
 
@@ -35,11 +34,9 @@ struct PairTiles {
       constexpr int kColumns = r.value * kCount <= kMostSums ? kCount : 1;
       for (int c = 0; c < kCount; c += kColumns) {
         const simd::MixedValues<Brain> mixed{weights, values, ahead, 32 * c, num_groups, head_size};
-        if (ahead == nullptr) {
-          mix_some<r.value, kColumns, false>(mixed, part + 16 * c);
-        } else {
-          mix_some<r.value, kColumns, true>(mixed, part + 16 * c);
-        }
+        with_choice(ahead != nullptr, [&](auto reads_ahead) {
+          mix_some<r.value, kColumns, reads_ahead.value>(mixed, part + 16 * c);
+        });
       }
     });
   }

@@ -17,4 +17,16 @@ static inline void with_rows(int64_t rows, Visit visit) {
   visit(RowCount<kMost>{});
 }
 
+template <bool kValue>
+struct Choice {
+  static constexpr bool value = kValue;
+};
+
+// Calls visit(Choice<is>{}), so that a loop has no branch for what it need not do.
+template <typename Visit>
+static inline void with_choice(bool is, Visit visit) {
+  if (is) return visit(Choice<true>{});
+  visit(Choice<false>{});
+}
+
 }  // namespace sluice::kernels::cpu::avx512
