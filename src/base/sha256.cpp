@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -26,6 +27,36 @@ uint32_t load_big_endian(const std::byte* data) {
   uint32_t word = 0;
   std::memcpy(&word, data, sizeof(word));
   return __builtin_bswap32(word);
+}
+
+void compress_portable(uint32_t* state, const std::byte* data, size_t blocks) {
+  for (size_t block = 0; block < blocks; ++block, data += 64) {
+    std::array<uint32_t, 64> w;
+    for (size_t i = 0; i < 16; ++i) w[i] = load_big_endian(data + 4 * i);
+    for (size_t i = 16; i < 64; ++i) {
+      const uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
+      const uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
+      w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+    }
+    auto [a, b, c, d, e, f, g, h] = std::to_array(
+        {state[0], state[1], state[2], state[3], state[4], state[5], state[6], state[7]});
+    for (size_t i = 0; i < 64; ++i) {
+      const uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
+      const uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kRound[i] + w[i];
+      const uint32_t s0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
+      const uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
+      h = g;
+      g = f;
+      f = e;
+      e = d + t1;
+      d = c;
+      c = b;
+      b = a;
+      a = t1 + t2;
+    }
+    const std::array<uint32_t, 8> after = {a, b, c, d, e, f, g, h};
+    for (size_t i = 0; i < 8; ++i) state[i] += after[i];
+  }
 }
 
 #if defined(__x86_64__)
@@ -101,19 +132,120 @@ __attribute__((target("sha,sse4.1,ssse3"))) void compress_sha_ni(uint32_t* state
   store_state(loaded, state);
 }
 
-__attribute__((target("sha,sse4.1,ssse3"))) void compress_pair_sha_ni(uint32_t* a, uint32_t* b,
-                                                                      const std::byte* x,
-                                                                      const std::byte* y,
+__attribute__((target("sha,sse4.1,ssse3"))) void compress_pair_sha_ni(uint32_t* const* states,
+                                                                      const std::byte* const* data,
                                                                       size_t blocks) {
-  ShaState states[2] = {load_state(a), load_state(b)};
-  const std::byte* data[2] = {x, y};
+  ShaState loaded[2] = {load_state(states[0]), load_state(states[1])};
+  const std::byte* at[2] = {data[0], data[1]};
   for (size_t block = 0; block < blocks; ++block) {
-    compress_block<2>(states, data);
-    data[0] += 64;
-    data[1] += 64;
+    compress_block<2>(loaded, at);
+    at[0] += 64;
+    at[1] += 64;
   }
-  store_state(states[0], a);
-  store_state(states[1], b);
+  store_state(loaded[0], states[0]);
+  store_state(loaded[1], states[1]);
+}
+
+// A word of each of eight texts.
+using Words = uint32_t __attribute__((vector_size(32)));
+constexpr size_t kVectorLanes = 8;
+
+__attribute__((target("avx2"), always_inline)) inline Words rotated(Words x, int bits) {
+  return x >> bits | x << (32 - bits);
+}
+
+// words[i] = word `first` + i of each text's block, i < 8.
+__attribute__((target("avx2"), always_inline)) inline void load_words(const std::byte* const* data,
+                                                                      size_t offset, Words* words) {
+  const __m256i swap =
+      _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL));
+  __m256i row[8], pair[8];
+  for (int i = 0; i < 8; ++i) {
+    row[i] = _mm256_shuffle_epi8(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data[i] + offset)), swap);
+  }
+  for (int i = 0; i < 8; i += 2) {
+    pair[i] = _mm256_unpacklo_epi32(row[i], row[i + 1]);
+    pair[i + 1] = _mm256_unpackhi_epi32(row[i], row[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    row[i] = _mm256_unpacklo_epi64(pair[i], pair[i + 2]);
+    row[i + 1] = _mm256_unpackhi_epi64(pair[i], pair[i + 2]);
+    row[i + 2] = _mm256_unpacklo_epi64(pair[i + 1], pair[i + 3]);
+    row[i + 3] = _mm256_unpackhi_epi64(pair[i + 1], pair[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    words[i] = reinterpret_cast<Words>(_mm256_permute2x128_si256(row[i], row[i + 4], 0x20));
+    words[i + 4] = reinterpret_cast<Words>(_mm256_permute2x128_si256(row[i], row[i + 4], 0x31));
+  }
+}
+
+// Sixteen rounds, as the portable code has them. The message schedule is a ring of sixteen words,
+// which the first rounds take as they are.
+template <bool kIsFirst>
+__attribute__((target("avx2"), always_inline)) inline void sixteen_rounds(const uint32_t* rounds,
+                                                                          Words* w, Words* state) {
+  auto [a, b, c, d] = std::to_array({state[0], state[1], state[2], state[3]});
+  auto [e, f, g, h] = std::to_array({state[4], state[5], state[6], state[7]});
+#pragma GCC unroll 16
+  for (size_t i = 0; i < 16; ++i) {
+    if constexpr (!kIsFirst) {
+      const Words x = w[(i + 1) & 15];   // 15 rounds before
+      const Words y = w[(i + 14) & 15];  // 2 rounds before
+      w[i] += (rotated(x, 7) ^ rotated(x, 18) ^ (x >> 3)) + w[(i + 9) & 15] +
+              (rotated(y, 17) ^ rotated(y, 19) ^ (y >> 10));
+    }
+    const Words s1 = rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25);
+    const Words t1 = h + s1 + (g ^ (e & (f ^ g))) + (w[i] + rounds[i]);
+    const Words s0 = rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22);
+    const Words t2 = s0 + ((a & b) | (c & (a | b)));
+    h = g;
+    g = f;
+    f = e;
+    e = d + t1;
+    d = c;
+    c = b;
+    b = a;
+    a = t1 + t2;
+  }
+  const auto after = std::to_array({a, b, c, d, e, f, g, h});
+  std::copy(after.begin(), after.end(), state);
+}
+
+__attribute__((target("avx2"), always_inline)) inline void compress_vectors(
+    uint32_t* const* states, const std::byte* const* data, size_t blocks) {
+  Words state[8];
+  const std::byte* at[kVectorLanes];
+  for (size_t lane = 0; lane < kVectorLanes; ++lane) {
+    at[lane] = data[lane];
+    for (size_t i = 0; i < 8; ++i) state[i][lane] = states[lane][i];
+  }
+  for (size_t block = 0; block < blocks; ++block) {
+    Words w[16];
+    load_words(at, 0, w);
+    load_words(at, 32, w + 8);
+    for (const std::byte*& lane : at) lane += 64;
+    Words after[8];
+    std::copy(std::begin(state), std::end(state), after);
+    sixteen_rounds<true>(kRound.data(), w, after);
+    for (size_t i = 16; i < 64; i += 16) sixteen_rounds<false>(kRound.data() + i, w, after);
+    for (size_t i = 0; i < 8; ++i) state[i] += after[i];
+  }
+  for (size_t lane = 0; lane < kVectorLanes; ++lane) {
+    for (size_t i = 0; i < 8; ++i) states[lane][i] = state[i][lane];
+  }
+}
+
+__attribute__((target("avx2"))) void compress_avx2(uint32_t* const* states,
+                                                   const std::byte* const* data, size_t blocks) {
+  compress_vectors(states, data, blocks);
+}
+
+// Rotates in one instruction, and joins three words in one.
+__attribute__((target("avx2,avx512f,avx512vl"))) void compress_avx512(uint32_t* const* states,
+                                                                      const std::byte* const* data,
+                                                                      size_t blocks) {
+  compress_vectors(states, data, blocks);
 }
 
 bool has_sha_ni() {
@@ -123,54 +255,74 @@ bool has_sha_ni() {
 }
 #endif
 
-void compress(uint32_t* state, const std::byte* data, size_t blocks) {
-  static const detail::Sha256Compress best = detail::sha256_compress_native() != nullptr
-                                                 ? detail::sha256_compress_native()
-                                                 : detail::sha256_compress_portable;
-  best(state, data, blocks);
+void compress_one(uint32_t* const* states, const std::byte* const* data, size_t blocks) {
+  compress_portable(states[0], data[0], blocks);
 }
+
+std::vector<detail::Sha256Way> find_ways() {
+  std::vector<detail::Sha256Way> ways;
+#if defined(__x86_64__)
+  if (has_sha_ni()) ways.push_back({"sha-ni", 2, compress_pair_sha_ni});
+  if (__builtin_cpu_supports("avx2")) {
+    if (__builtin_cpu_supports("avx512vl")) {
+      ways.push_back({"avx512", kVectorLanes, compress_avx512});
+    }
+    ways.push_back({"avx2", kVectorLanes, compress_avx2});
+  }
+#endif
+  ways.push_back({"portable", 1, compress_one});
+  return ways;
+}
+
+const detail::Sha256Way& best_way() {
+  return detail::sha256_ways().front();
+}
+
+// One text.
+void compress(uint32_t* state, const std::byte* data, size_t blocks) {
+#if defined(__x86_64__)
+  static const bool is_native = has_sha_ni();
+  if (is_native) return compress_sha_ni(state, data, blocks);
+#endif
+  compress_portable(state, data, blocks);
+}
+
+// Texts that are compressed together, and the lanes that are left over.
+struct Lanes {
+  static constexpr size_t kMost = 8;
+  size_t count = 0;
+  size_t text[kMost];  // which one a lane has
+  uint32_t* state[kMost];
+  const std::byte* data[kMost];
+  size_t blocks = SIZE_MAX;
+
+  void add(size_t index, uint32_t* its_state, std::span<const std::byte> left) {
+    text[count] = index;
+    state[count] = its_state;
+    data[count] = left.data();
+    blocks = std::min(blocks, left.size() / 64);
+    ++count;
+  }
+
+  // The blocks that all of them have. Returns their number.
+  size_t compress(const detail::Sha256Way& way) {
+    std::array<uint32_t, 8> nobodys{};
+    for (size_t lane = count; lane < way.lanes; ++lane) {
+      state[lane] = nobodys.data();
+      data[lane] = data[0];
+    }
+    way.compress(state, data, blocks);
+    return blocks;
+  }
+};
 
 }  // namespace
 
 namespace detail {
 
-void sha256_compress_portable(uint32_t* state, const std::byte* data, size_t blocks) {
-  for (size_t block = 0; block < blocks; ++block, data += 64) {
-    std::array<uint32_t, 64> w;
-    for (size_t i = 0; i < 16; ++i) w[i] = load_big_endian(data + 4 * i);
-    for (size_t i = 16; i < 64; ++i) {
-      const uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
-      const uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
-      w[i] = w[i - 16] + s0 + w[i - 7] + s1;
-    }
-    auto [a, b, c, d, e, f, g, h] = std::to_array(
-        {state[0], state[1], state[2], state[3], state[4], state[5], state[6], state[7]});
-    for (size_t i = 0; i < 64; ++i) {
-      const uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
-      const uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kRound[i] + w[i];
-      const uint32_t s0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
-      const uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
-      h = g;
-      g = f;
-      f = e;
-      e = d + t1;
-      d = c;
-      c = b;
-      b = a;
-      a = t1 + t2;
-    }
-    const std::array<uint32_t, 8> after = {a, b, c, d, e, f, g, h};
-    for (size_t i = 0; i < 8; ++i) state[i] += after[i];
-  }
-}
-
-Sha256Compress sha256_compress_native() {
-#if defined(__x86_64__)
-  static const bool supported = has_sha_ni();
-  return supported ? compress_sha_ni : nullptr;
-#else
-  return nullptr;
-#endif
+std::span<const Sha256Way> sha256_ways() {
+  static const std::vector<Sha256Way> ways = find_ways();
+  return ways;
 }
 
 }  // namespace detail
@@ -197,20 +349,6 @@ void Sha256::update(std::span<const std::byte> bytes) {
   tail_size_ = bytes.size();
 }
 
-void Sha256::update_pair(Sha256& a, Sha256& b, std::span<const std::byte> x,
-                         std::span<const std::byte> y) {
-#if defined(__x86_64__)
-  if (detail::sha256_compress_native() != nullptr) {
-    compress_pair_sha_ni(a.state_.data(), b.state_.data(), x.data(), y.data(), x.size() / 64);
-    a.num_bytes_ += x.size();
-    b.num_bytes_ += y.size();
-    return;
-  }
-#endif
-  a.update(x);
-  b.update(y);
-}
-
 std::string Sha256::finish() {
   const uint64_t num_bits = num_bytes_ * 8;
   std::array<std::byte, 72> padding{std::byte{0x80}};
@@ -234,15 +372,36 @@ std::string sha256_hex(std::span<const std::byte> bytes) {
   return hash.finish();
 }
 
-std::pair<std::string, std::string> sha256_hex_pair(std::span<const std::byte> x,
-                                                    std::span<const std::byte> y) {
-  Sha256 a;
-  Sha256 b;
-  const size_t common = std::min(x.size(), y.size()) / 64 * 64;
-  Sha256::update_pair(a, b, x.first(common), y.first(common));
-  a.update(x.subspan(common));
-  b.update(y.subspan(common));
-  return {a.finish(), b.finish()};
+std::vector<std::string> sha256_hex_each(std::span<const std::span<const std::byte>> texts) {
+  const detail::Sha256Way& way = best_way();
+  std::vector<Sha256> hashes(texts.size());
+  std::vector<std::span<const std::byte>> left(texts.begin(), texts.end());
+  for (size_t first = 0; first < texts.size(); first += way.lanes) {
+    const size_t end = std::min(first + way.lanes, texts.size());
+    for (;;) {
+      Lanes lanes;
+      for (size_t i = first; i < end; ++i) {
+        if (left[i].size() >= 64) lanes.add(i, hashes[i].state_.data(), left[i]);
+      }
+      if (lanes.count < 2) break;
+      const size_t blocks = lanes.compress(way);
+      for (size_t lane = 0; lane < lanes.count; ++lane) {
+        const size_t i = lanes.text[lane];
+        hashes[i].num_bytes_ += blocks * 64;
+        left[i] = left[i].subspan(blocks * 64);
+      }
+    }
+  }
+  std::vector<std::string> digests;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    hashes[i].update(left[i]);
+    digests.push_back(hashes[i].finish());
+  }
+  return digests;
+}
+
+size_t sha256_lanes() {
+  return best_way().lanes;
 }
 
 std::string sha256_hex(std::string_view text) {

@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
+#include <vector>
 
 namespace sluice {
 
@@ -17,15 +17,13 @@ class Sha256 final {
   Sha256();
   void update(std::span<const std::byte> bytes);
   void update(std::string_view text) { update(std::as_bytes(std::span(text))); }
-  // a.update(x) and b.update(y), at once: the processor's SHA instructions wait for each other's
-  // results most of the time, so that two independent texts take little longer than one.
-  // Requires: x and y of one size, a multiple of 64; so was all that came before.
-  static void update_pair(Sha256& a, Sha256& b, std::span<const std::byte> x,
-                          std::span<const std::byte> y);
   // 64 lower-case hexadecimal digits. The object must not be used afterwards.
   std::string finish();
 
  private:
+  friend std::vector<std::string> sha256_hex_each(
+      std::span<const std::span<const std::byte>> texts);
+
   std::array<uint32_t, 8> state_;
   std::array<std::byte, 64> tail_{};
   size_t tail_size_ = 0;
@@ -34,17 +32,23 @@ class Sha256 final {
 
 std::string sha256_hex(std::span<const std::byte> bytes);
 std::string sha256_hex(std::string_view text);
-// Of both, in less time than one after the other.
-std::pair<std::string, std::string> sha256_hex_pair(std::span<const std::byte> x,
-                                                    std::span<const std::byte> y);
+// Of each text, in less time than one after the other. The best number of texts for one call is
+// sha256_lanes(), or more.
+std::vector<std::string> sha256_hex_each(std::span<const std::span<const std::byte>> texts);
+size_t sha256_lanes();
 
 namespace detail {
-// The same compression function twice, so that the tests can compare them. `blocks` is a number of
-// whole 64-byte blocks.
-using Sha256Compress = void (*)(uint32_t* state, const std::byte* data, size_t blocks);
-void sha256_compress_portable(uint32_t* state, const std::byte* data, size_t blocks);
-// nullptr where the processor has no SHA instructions.
-Sha256Compress sha256_compress_native();
+// A way to compress blocks of 64 bytes of several texts at once. A processor's SHA instructions
+// wait for each other's results most of the time, so that two texts take little longer than one;
+// without them, vectors have a text in each lane.
+struct Sha256Way {
+  const char* name;
+  size_t lanes;
+  // states[i] and data[i] of lane i < lanes; two lanes may share a state that nobody reads.
+  void (*compress)(uint32_t* const* states, const std::byte* const* data, size_t blocks);
+};
+// Those that this processor can run, the best first; the last one is portable.
+std::span<const Sha256Way> sha256_ways();
 }  // namespace detail
 
 }  // namespace sluice

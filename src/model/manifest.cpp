@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <initializer_list>
 #include <limits>
-#include <tuple>
+#include <span>
+#include <vector>
 
 #include "base/json.h"
 #include "base/sha256.h"
@@ -230,17 +231,15 @@ ManifestFile digest_file(std::span<const std::byte> bytes, kernels::ThreadPool& 
     const size_t begin = i * kDigestChunkBytes;
     return bytes.subspan(begin, std::min(kDigestChunkBytes, bytes.size() - begin));
   };
-  // Two chunks a task; one, while that leaves no thread without.
-  const size_t per_task = chunks >= 2 * static_cast<size_t>(pool.num_threads()) ? 2 : 1;
+  // As many a task as are best together; fewer, while that would leave a thread without.
+  const auto threads = static_cast<size_t>(pool.num_threads());
+  const size_t per_task = std::min(sha256_lanes(), (chunks + threads - 1) / threads);
   const size_t tasks = (chunks + per_task - 1) / per_task;
   pool.run(static_cast<int64_t>(tasks), [&](int64_t task) {
     const size_t first = static_cast<size_t>(task) * per_task;
-    if (first + 1 < std::min(first + per_task, chunks)) {
-      std::tie(file.sha256[first], file.sha256[first + 1]) =
-          sha256_hex_pair(chunk(first), chunk(first + 1));
-    } else {
-      file.sha256[first] = sha256_hex(chunk(first));
-    }
+    std::vector<std::span<const std::byte>> texts;
+    for (size_t i = first; i < std::min(first + per_task, chunks); ++i) texts.push_back(chunk(i));
+    std::ranges::move(sha256_hex_each(texts), file.sha256.begin() + static_cast<ptrdiff_t>(first));
   });
   return file;
 }
