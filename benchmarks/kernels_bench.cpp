@@ -56,6 +56,7 @@ double arithmetic_limit(bool is_quantized) {
     const auto measure = *cpu_isa() == Isa::kAmx          ? benchmarks::measure_amx_peak
                          : *cpu_isa() == Isa::kAvx512     ? benchmarks::measure_avx512_peak
                          : *cpu_isa() == Isa::kAvx512Vnni ? benchmarks::measure_avx512vnni_peak
+                         : *cpu_isa() == Isa::kAvx512Bw   ? benchmarks::measure_avx512bw_peak
                                                           : benchmarks::measure_avx2_peak;
     pool().run_on_each([&] {
       const benchmarks::Peak peak = measure();

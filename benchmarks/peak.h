@@ -13,6 +13,7 @@ struct Peak {
 Peak measure_amx_peak();
 Peak measure_avx512_peak();
 Peak measure_avx512vnni_peak();
+Peak measure_avx512bw_peak();
 Peak measure_avx2_peak();
 
 }  // namespace sluice::benchmarks

@@ -10,12 +10,14 @@
 namespace sluice::kernels {
 
 // Instruction sets that the CPU kernels are built for, best first. kAvx512 has BF16 and VNNI,
-// kAvx512Vnni has VNNI alone (Cascade Lake, Ice Lake, and hosts that hide the rest).
-enum class Isa : uint8_t { kAmx, kAvx512, kAvx512Vnni, kAvx2 };
+// kAvx512Vnni has VNNI alone (Cascade Lake, Ice Lake, and hosts that hide the rest), kAvx512Bw
+// neither (Skylake).
+enum class Isa : uint8_t { kAmx, kAvx512, kAvx512Vnni, kAvx512Bw, kAvx2 };
 
 // The instruction set in force: the best that this machine really runs (AMX: the kernel grants the
-// tile state), or the one that SLUICE_CPU_ISA=amx|avx512|avx512vnni|avx2 names. kFailedPrecondition
-// if that one cannot run here, or the machine lacks AVX2. The answer is fixed at the first call.
+// tile state), or the one that SLUICE_CPU_ISA=amx|avx512|avx512vnni|avx512bw|avx2 names.
+// kFailedPrecondition if that one cannot run here, or the machine lacks AVX2. The answer is fixed
+// at the first call.
 Result<Isa> cpu_isa();
 
 // Name of the kernels' arithmetic, e.g. "cpu-amx/1": same name and same package = same bits. The

@@ -19,10 +19,13 @@ bool has_avx2() {
          __builtin_cpu_supports("f16c");
 }
 
-bool has_avx512vnni() {
+bool has_avx512bw() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vnni");
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool has_avx512vnni() {
+  return has_avx512bw() && __builtin_cpu_supports("avx512vnni");
 }
 
 bool has_avx512() {
@@ -51,6 +54,7 @@ constexpr Choice kChoices[] = {
     {"amx", Isa::kAmx, has_amx},
     {"avx512", Isa::kAvx512, has_avx512},
     {"avx512vnni", Isa::kAvx512Vnni, has_avx512vnni},
+    {"avx512bw", Isa::kAvx512Bw, has_avx512bw},
     {"avx2", Isa::kAvx2, has_avx2},
 };
 
@@ -68,8 +72,9 @@ Result<Isa> choose_isa() {
                   "SLUICE_CPU_ISA is " + std::string(name) + ", which this machine cannot run");
     }
   }
-  return fail(ErrorCode::kFailedPrecondition, "SLUICE_CPU_ISA is \"" + std::string(name) +
-                                                  "\", expected amx, avx512, avx512vnni or avx2");
+  return fail(ErrorCode::kFailedPrecondition,
+              "SLUICE_CPU_ISA is \"" + std::string(name) +
+                  "\", expected amx, avx512, avx512vnni, avx512bw or avx2");
 }
 
 }  // namespace
@@ -91,6 +96,8 @@ Result<std::string> cpu_profile() {
       return "cpu-avx512/4";
     case Isa::kAvx512Vnni:
       return "cpu-avx512vnni/2";
+    case Isa::kAvx512Bw:
+      return "cpu-avx512bw/1";
     case Isa::kAvx2:
       break;
   }

@@ -222,6 +222,7 @@ struct KernelTable {
 const KernelTable& avx2_kernels();
 const KernelTable& avx512_kernels();
 const KernelTable& avx512vnni_kernels();
+const KernelTable& avx512bw_kernels();
 // AVX-512's, with bfloat16, int8 and int4 `linear` and bfloat16 `attend` on the tile registers
 // where there are rows enough.
 const KernelTable& amx_kernels();

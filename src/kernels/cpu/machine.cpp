@@ -21,6 +21,8 @@ const KernelTable& machine_kernels() {
         return avx512_kernels();
       case Isa::kAvx512Vnni:
         return avx512vnni_kernels();
+      case Isa::kAvx512Bw:
+        return avx512bw_kernels();
       case Isa::kAvx2:
         break;
     }

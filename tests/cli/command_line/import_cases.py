@@ -175,7 +175,7 @@ class GoldenTest(Folder):
             self.assert_done(sluice("import", source, package, "--dtype", dtype, "--quiet",
                                     SLUICE_CPU_ISA="avx2"))
             self.assertTrue((package / "golden_logits.json").exists())
-            for isa in ("avx2", "avx512vnni", "avx512", "amx"):
+            for isa in ("avx2", "avx512bw", "avx512vnni", "avx512", "amx"):
                 with self.subTest(dtype=dtype, isa=isa):
                     outcome = sluice("generate", "--model", package, *SMALL, *ASK,
                                      SLUICE_CPU_ISA=isa)

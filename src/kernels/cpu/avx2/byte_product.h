@@ -42,7 +42,7 @@ struct ByteProduct {
     const __m256i input = _mm256_set1_epi32(static_cast<int>(*operand));
     return {add(sum.a, input, weights.a), add(sum.b, input, weights.b)};
   }
-  static uint32_t operand(uint32_t four) { return four; }
+  static void prepare(uint32_t four, uint32_t* operand) { *operand = four; }
   static IntVec excess(const int32_t* /*weight_sums*/) { return IntVec::zero(); }
   static Vec finished(const int32_t* sums, IntVec /*excess*/) {
     const IntVec sum = IntVec::load(sums);

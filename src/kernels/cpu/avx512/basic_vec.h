@@ -13,7 +13,7 @@ namespace sluice::kernels::cpu::avx512 {
 template <typename BrainRounding>
 struct BasicVec {
   using Vec = BasicVec;
-  static constexpr int kWideRows = 16;  // rows of a float32 micro-kernel of `linear`
+  static constexpr int kWideRows = 12;  // rows of a float32 micro-kernel of `linear`
   static constexpr int kWideSums = 24;  // its sums at most
   static constexpr int kAccumulators = 16;
 

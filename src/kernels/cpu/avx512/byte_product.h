@@ -1,18 +1,9 @@
 #pragma once
 
-#include "kernels/cpu/avx512/basic_vec.h"
+#include "kernels/cpu/avx512/int_vec.h"
+#include "kernels/cpu/kernel_table.h"
 
 namespace sluice::kernels::cpu::avx512 {
-
-// Sixteen 32-bit sums.
-struct IntVec {
-  __m512i v;
-
-  static IntVec zero() { return {_mm512_setzero_si512()}; }
-  static IntVec load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
-  void store(int32_t* p) const { _mm512_storeu_si512(p, v); }
-  friend IntVec operator+(IntVec x, IntVec y) { return {_mm512_add_epi32(x.v, y.v)}; }
-};
 
 // VPDPBUSD: four products of unsigned and signed bytes are added to a 32-bit sum, which wraps. The
 // input is 128 too large, so that it is unsigned; 128 times the weights' sum is taken off at the
@@ -21,7 +12,7 @@ template <typename Vec>
 struct ByteProduct {
   using Element = int8_t;
   using Operand = uint32_t;  // four bytes
-  using Sum = IntVec;
+  using Sum = IntVec<Vec>;
   using SumElement = int32_t;
   static constexpr int kRows = 16;
   static constexpr int kSums = 24;
@@ -32,15 +23,15 @@ struct ByteProduct {
   };
 
   static Weights load(const int8_t* tile) { return {_mm512_loadu_si512(tile)}; }
-  static IntVec step(IntVec sum, const Weights& weights, const uint32_t* operand, int /*rows*/) {
+  static Sum step(Sum sum, const Weights& weights, const uint32_t* operand, int /*rows*/) {
     const __m512i input = _mm512_set1_epi32(static_cast<int>(*operand));
     return {_mm512_dpbusd_epi32(sum.v, input, weights.fours)};
   }
-  static uint32_t operand(uint32_t four) { return four ^ 0x80808080u; }
-  static IntVec excess(const int32_t* weight_sums) {
+  static void prepare(uint32_t four, uint32_t* operand) { *operand = four ^ 0x80808080u; }
+  static Sum excess(const int32_t* weight_sums) {
     return {_mm512_slli_epi32(_mm512_loadu_si512(weight_sums), 7)};
   }
-  static Vec finished(const int32_t* sums, IntVec excess) {
+  static Vec finished(const int32_t* sums, Sum excess) {
     return {_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sums), excess.v))};
   }
 

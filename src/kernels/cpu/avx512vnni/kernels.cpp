@@ -1,11 +1,14 @@
 #include "kernels/cpu/avx512/byte_attention.h"
 #include "kernels/cpu/avx512/byte_product.h"
-#include "kernels/cpu/avx512vnni/vec.h"
+#include "kernels/cpu/avx512/rounded_brain.h"
 #include "kernels/cpu/simd/table.h"
 
 namespace sluice::kernels::cpu {
 
 namespace avx512vnni {
+
+struct Isa;
+using Vec = avx512::BasicVec<avx512::RoundedBrain<Isa>>;
 
 static bool has_fixed_attention(const AttentionArgs& args) {
   return simd::is_paired(args) && args.int8_cache;

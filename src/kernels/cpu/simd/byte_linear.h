@@ -108,6 +108,7 @@ template <typename P, int R, int kChains>
 __attribute__((always_inline)) inline void add_code_tile(const CodePanel<P>& panel, int64_t tile,
                                                          int half, const typename P::Operand* input,
                                                          typename P::Sum (*sums)[R]) {
+  constexpr int kStride = P::kOperandsPerStep * R;
   typename P::Sum* even_sums = sums[0];
   typename P::Sum* odd_sums = sums[kChains - 1];
 #pragma GCC unroll 2
@@ -122,20 +123,21 @@ __attribute__((always_inline)) inline void add_code_tile(const CodePanel<P>& pan
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         even_sums[r] = P::step(even_sums[r], even, input + r, R);
-        odd_sums[r] = P::step(odd_sums[r], odd, input + R + r, R);
+        odd_sums[r] = P::step(odd_sums[r], odd, input + kStride + r, R);
       }
-      input += 2 * R;
+      input += 2 * kStride;
     }
   }
 }
 
 // The rows of a micro-kernel times an int4 panel, tile by tile nearly in the order of memory. Few
 // rows have two chains of sums for each column, so that none waits for the one before.
-// Input [steps][R], sums [R][32].
+// Input [steps][operands][R], sums [R][32].
 template <typename P, int R>
 inline void multiply_codes(const CodePanel<P>& panel, int64_t depth_tiles,
                            const typename P::Operand* input, int32_t* sums) {
   constexpr int kChains = R <= 4 ? 2 : 1;
+  constexpr int kTileOperands = kStepsPerTile * P::kOperandsPerStep * R;
   constexpr int kColumns = 2 * kChains * R <= P::kSums ? 2 : 1;
   const int64_t turn = kColumns == 2 ? depth_tiles : kTurnTiles;
   for (int64_t begin = 0; begin < depth_tiles; begin += turn) {
@@ -151,13 +153,13 @@ inline void multiply_codes(const CodePanel<P>& panel, int64_t depth_tiles,
           acc[c][0][r] = begin > 0 ? P::Sum::load(to + r * kPanelColumns + c * 16) : P::Sum::zero();
         }
       }
-      const typename P::Operand* operands = input + begin * kStepsPerTile * R;
+      const typename P::Operand* operands = input + begin * kTileOperands;
       for (int64_t tile = begin; tile < end; ++tile) {
 #pragma GCC unroll 2
         for (int c = 0; c < kColumns; ++c) {
           add_code_tile<P, R, kChains>(panel, tile, first + c, operands, acc[c]);
         }
-        operands += kStepsPerTile * R;
+        operands += kTileOperands;
       }
 #pragma GCC unroll 2
       for (int c = 0; c < kColumns; ++c) {
@@ -256,24 +258,30 @@ inline void quantize_input(const InputArgs& args) {
   for (int64_t first = args.first_row; first < args.end_row; first += P::kRows) {
     const PreparedRows<P> rows(args, first, depth_tiles);
     const T* x = static_cast<const T*>(args.x) + first * args.depth;
-    alignas(64) uint32_t fours[P::kRows][kStepsPerTile];
+    constexpr int kTileOperands = kStepsPerTile * P::kOperandsPerStep;
+    alignas(64) uint32_t fours[kStepsPerTile];
+    alignas(64) typename P::Operand prepared[P::kRows][kTileOperands];
     const uint32_t* words[P::kRows];
     float inverse[P::kRows];
     for (int64_t r = 0; r < rows.count; ++r) {
       const RowScale scale = row_scale<V>(x + r * args.depth, args.depth);
       args.scales[first + r] = scale.scale;
       inverse[r] = scale.inverse;
-      words[r] = fours[r];
     }
     auto* operands = rows.operands;
     for (int64_t k = 0; k < depth_tiles * kByteTileDepth; k += kByteTileDepth) {
       for (int64_t r = 0; r < rows.count; ++r) {
         round_bytes<V>(x + r * args.depth + k, args.depth - k, inverse[r],
-                       reinterpret_cast<int8_t*>(fours[r]));
-        for (int i = 0; i < kStepsPerTile; ++i) fours[r][i] = P::operand(fours[r][i]);
+                       reinterpret_cast<int8_t*>(fours));
+        for (int i = 0; i < kStepsPerTile; ++i) {
+          P::prepare(fours[i], prepared[r] + i * P::kOperandsPerStep);
+        }
       }
-      interleave_words(words, rows.count, operands);
-      operands += kStepsPerTile * rows.count;
+      for (int part = 0; part < kTileOperands; part += 16) {
+        for (int64_t r = 0; r < rows.count; ++r) words[r] = prepared[r] + part;
+        interleave_words(words, rows.count, operands);
+        operands += 16 * rows.count;
+      }
     }
   }
 }

@@ -62,10 +62,11 @@ struct WideProduct {
 inline constexpr int64_t kStreamBytes = 2048;
 
 // Rows of a micro-kernel times one or two groups of sixteen columns. The loops over R are unrolled
-// whole, so that the sums live in registers. Tiles are read in the order of memory: taking two of
-// them by turns halves what a core gets from it.
-// Input [steps][operands][R], sums [R][32]. With kStream, a line from `ahead` on is prefetched for
-// each that is read.
+// whole, so that the sums live in registers.
+// Input [steps][operands][R], sums [R][32]. With kStream tiles come from memory and are read in its
+// order, since taking two of them by turns halves what a core gets from it; a line from `ahead` on
+// is prefetched for each. Without, both columns' tiles meet an operand once it is loaded: a core
+// loads no more of them than it multiplies, and needs that for the tiles too.
 template <typename P, int R, int C, bool kStream>
 struct MicroKernel {
   using Sum = typename P::Sum;
@@ -85,10 +86,14 @@ struct MicroKernel {
       }
     }
     for (int64_t t = 0; t < depth_tiles; ++t) {
+      if constexpr (kStream) {
 #pragma GCC unroll 2
-      for (int c = 0; c < C; ++c) {
-        add_tile(tiles + c * kTile, input, acc[c], ahead);
-        if constexpr (kStream) ahead += kStepsPerTile * kStepBytes;
+        for (int c = 0; c < C; ++c) {
+          add_tile(tiles + c * kTile, input, acc[c], ahead);
+          ahead += kStepsPerTile * kStepBytes;
+        }
+      } else {
+        add_columns(tiles, input, acc);
       }
       input += kStepsPerTile * kStride;
       tiles += 2 * kTile;
@@ -106,13 +111,29 @@ struct MicroKernel {
                                                       const char* ahead) {
 #pragma GCC unroll 4
     for (int step = 0; step < kStepsPerTile; ++step) {
-      if constexpr (kStream) {
-        for (int64_t i = 0; i < kStepBytes; i += 64) prefetch_line(ahead + step * kStepBytes + i);
-      }
+      for (int64_t i = 0; i < kStepBytes; i += 64) prefetch_line(ahead + step * kStepBytes + i);
       const typename P::Weights weights = P::load(tile);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) acc[r] = P::step(acc[r], weights, input + r, R);
       tile += P::kStepElements;
+      input += kStride;
+    }
+  }
+
+  __attribute__((always_inline)) static void add_columns(const typename P::Element* tiles,
+                                                         const typename P::Operand* input,
+                                                         Sum (*acc)[R]) {
+#pragma GCC unroll 4
+    for (int step = 0; step < kStepsPerTile; ++step) {
+      typename P::Weights weights[C];
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) weights[c] = P::load(tiles + c * kTile);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+        for (int c = 0; c < C; ++c) acc[c][r] = P::step(acc[c][r], weights[c], input + r, R);
+      }
+      tiles += P::kStepElements;
       input += kStride;
     }
   }

@@ -2,9 +2,11 @@
 
 #include "kernels/cpu/avx512/basic_vec.h"
 
-namespace sluice::kernels::cpu::avx512vnni {
+namespace sluice::kernels::cpu::avx512 {
 
-// To nearest even on the bits, for processors without AVX-512 BF16.
+// To nearest even on the bits, for processors without AVX-512 BF16. `Isa` is any type of the
+// instruction set's own (kernel_table.h).
+template <typename Isa>
 struct RoundedBrain {
   static __m256i narrow(__m512 x) {
     const __m512i bits = _mm512_castps_si512(x);
@@ -18,6 +20,4 @@ struct RoundedBrain {
   }
 };
 
-using Vec = avx512::BasicVec<RoundedBrain>;
-
-}  // namespace sluice::kernels::cpu::avx512vnni
+}  // namespace sluice::kernels::cpu::avx512
