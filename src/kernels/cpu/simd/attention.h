@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd/lanes.h"
+#include "kernels/cpu/simd/prefetch.h"
 #include "kernels/cpu/simd/query_rows.h"
 #include "kernels/cpu/simd/softmax.h"
 #include "kernels/cpu/simd/write_kv.h"
@@ -19,6 +20,10 @@ inline constexpr int kQueryRows = 4;
 
 // One KV head of one sequence; C is the cache's number format. (A template over V for the
 // instruction set's sake, see kernel_table.h.)
+//
+// A sequence with one row in this step reads each key and value once, from blocks that lie
+// anywhere, so that the processor cannot guess the next one: values come while their keys are read,
+// and the keys of the next split, or KV head, while values are.
 template <typename V, typename C>
 struct HeadCache {
   const C* cache;
@@ -26,14 +31,23 @@ struct HeadCache {
   int64_t block_stride;  // elements
   int64_t block_size;
   int64_t head_size;
+  bool reads_ahead;
+  int64_t context;
+  int64_t first_split;
+  int64_t next_head;  // elements from here to there, or 0
 
   HeadCache(const AttentionArgs& args, int64_t sequence, int64_t kv_head)
       : table(args.tables + sequence * args.max_blocks),
         block_size(args.block_size),
-        head_size(args.head_size) {
+        head_size(args.head_size),
+        reads_ahead(args.starts[sequence + 1] - args.starts[sequence] == 1 && block_size % 16 == 0),
+        context(args.contexts[sequence]) {
     const int64_t elements = head_elements<C>(args);
     block_stride = args.num_kv_heads * elements;
     cache = static_cast<const C*>(args.cache) + kv_head * elements;
+    const int64_t first = args.window > 0 && context > args.window ? context - args.window : 0;
+    first_split = first - first % kSoftmaxSplit;
+    next_head = kv_head + 1 < args.num_kv_heads ? elements : 0;
   }
   const C* block(int64_t position) const {
     return cache + int64_t{table[position / block_size]} * block_stride;
@@ -42,6 +56,18 @@ struct HeadCache {
   const C* keys(const C* block, int64_t slot) const { return block + slot / 16 * 16 * head_size; }
   const C* values(int64_t position) const {
     return block(position) + (block_size + position % block_size) * head_size;
+  }
+  // What is read after a position's value: as much of the keys that come a split later. Anything
+  // where there is none.
+  const C* after_value(int64_t position) const {
+    int64_t next = position + kSoftmaxSplit;
+    int64_t distance = 0;
+    if (next >= context) {
+      next = first_split + position % kSoftmaxSplit;
+      distance = next_head;
+    }
+    if (next >= context) return values(position);
+    return block(next) + next % block_size * head_size + distance;
   }
   int64_t group_width(int64_t slot) const {
     const int64_t left = block_size - slot / 16 * 16;
@@ -79,21 +105,33 @@ struct QueryRows {
   int count;
 };
 
-// scores[r][c * 16 ..] = query[r] . keys[c], a chain over D for each position.
-template <typename V, typename T, int R, int C>
-inline void score_groups(const float* const* query, const T* const* keys, int64_t head_size,
-                         float* const* scores) {
+// Lines of `count` elements; for small ones, those that begin with their first one.
+template <typename T>
+inline void prefetch_elements(const T* from, int64_t count) {
+  const auto* bytes = reinterpret_cast<const char*>(from);
+  for (int64_t i = 0; i < count * static_cast<int64_t>(sizeof(T)); i += 64) {
+    prefetch_far_line(bytes + i);
+  }
+}
+
+// scores[r][c * 16 ..] = query[r] . keys[c], a chain over D for each position. With kAhead, the
+// values behind the keys are read ahead.
+template <typename V, typename T, int R, int C, bool kAhead>
+inline void score_groups(const HeadCache<V, T>& head, const float* const* query,
+                         const T* const* keys, float* const* scores) {
+  const int64_t to_values = head.block_size * head.head_size;
   V acc[R][C];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
     for (int c = 0; c < C; ++c) acc[r][c] = V::zero();
   }
-  for (int64_t d = 0; d < head_size; d += 2) {
+  for (int64_t d = 0; d < head.head_size; d += 2) {
 #pragma GCC unroll 16
     for (int c = 0; c < C; ++c) {
       V even, odd;
       V::load_pair(keys[c] + d * 16, even, odd);
+      if constexpr (kAhead) prefetch_elements(keys[c] + d * 16 + to_values, 32);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         acc[r][c] = V::fma(V::set(query[r][d]), even, acc[r][c]);
@@ -141,18 +179,21 @@ inline void score_range(const HeadCache<V, T>& head, const QueryRows& rows, int6
       if (width < 16) break;
     }
     if (groups == kMost) {
-      score_groups<V, T, R, kMost>(rows.query, keys, head.head_size, rows_out);
+      const auto score = head.reads_ahead ? score_groups<V, T, R, kMost, true>
+                                          : score_groups<V, T, R, kMost, false>;
+      score(head, rows.query, keys, rows_out);
     } else {
       for (int c = 0; c < groups; ++c) {
-        score_groups<V, T, R, 1>(rows.query, keys + c, head.head_size, rows_out);
+        score_groups<V, T, R, 1, false>(head, rows.query, keys + c, rows_out);
         for (int r = 0; r < R; ++r) rows_out[r] += 16;
       }
     }
   }
 }
 
-// mixed[r][d] += sum over positions [first, last) of weight[r] * value[d], C vectors of d.
-template <typename V, typename T, int R, int C>
+// mixed[r][d] += sum over positions [first, last) of weight[r] * value[d], C vectors of d. With
+// kAhead, the keys after them are read ahead.
+template <typename V, typename T, int R, int C, bool kAhead>
 inline void mix_columns(const HeadCache<V, T>& head, const float* const* weights, int64_t split,
                         int64_t first, int64_t last, int64_t d, float* const* mixed) {
   V acc[R][C];
@@ -165,7 +206,12 @@ inline void mix_columns(const HeadCache<V, T>& head, const float* const* weights
     const int64_t left = head.block_size - position % head.block_size;
     const int64_t stop = last - position < left ? last : position + left;
     const T* value = head.values(position) + d;
+    const T* ahead = kAhead ? head.after_value(position) + d : nullptr;
     for (; position < stop; ++position) {
+      if constexpr (kAhead) {
+        prefetch_elements(ahead, C * 16);
+        ahead += head.head_size;
+      }
       V lanes[C];
 #pragma GCC unroll 16
       for (int c = 0; c < C; ++c) lanes[c] = V::load(value + c * 16);
@@ -204,11 +250,13 @@ inline void mix_rows(const HeadCache<V, T>& head, const float* const* weights, i
   if (first >= last) return;
   constexpr int kMost = V::kAccumulators / R < 4 ? V::kAccumulators / R : 4;
   int64_t d = 0;
+  const auto mix_most =
+      head.reads_ahead ? mix_columns<V, T, R, kMost, true> : mix_columns<V, T, R, kMost, false>;
   for (; d + kMost * 16 <= head.head_size; d += kMost * 16) {
-    mix_columns<V, T, R, kMost>(head, weights, split, first, last, d, mixed);
+    mix_most(head, weights, split, first, last, d, mixed);
   }
   for (; d + 16 <= head.head_size; d += 16) {
-    mix_columns<V, T, R, 1>(head, weights, split, first, last, d, mixed);
+    mix_columns<V, T, R, 1, false>(head, weights, split, first, last, d, mixed);
   }
   if (d == head.head_size) return;
   for (int r = 0; r < R; ++r) {
