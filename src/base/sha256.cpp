@@ -23,6 +23,9 @@ alignas(16) constexpr std::array<uint32_t, 64> kRound = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
+// Lanes of a way at most.
+constexpr size_t kMostLanes = 8;
+
 uint32_t load_big_endian(const std::byte* data) {
   uint32_t word = 0;
   std::memcpy(&word, data, sizeof(word));
@@ -149,6 +152,7 @@ __attribute__((target("sha,sse4.1,ssse3"))) void compress_pair_sha_ni(uint32_t* 
 // A word of each of eight texts.
 using Words = uint32_t __attribute__((vector_size(32)));
 constexpr size_t kVectorLanes = 8;
+static_assert(kVectorLanes <= kMostLanes);
 
 __attribute__((target("avx2"), always_inline)) inline Words rotated(Words x, int bits) {
   return x >> bits | x << (32 - bits);
@@ -255,7 +259,7 @@ bool has_sha_ni() {
 }
 #endif
 
-void compress_one(uint32_t* const* states, const std::byte* const* data, size_t blocks) {
+void compress_portable_lane(uint32_t* const* states, const std::byte* const* data, size_t blocks) {
   compress_portable(states[0], data[0], blocks);
 }
 
@@ -264,13 +268,13 @@ std::vector<detail::Sha256Way> find_ways() {
 #if defined(__x86_64__)
   if (has_sha_ni()) ways.push_back({"sha-ni", 2, compress_pair_sha_ni});
   if (__builtin_cpu_supports("avx2")) {
-    if (__builtin_cpu_supports("avx512vl")) {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) {
       ways.push_back({"avx512", kVectorLanes, compress_avx512});
     }
     ways.push_back({"avx2", kVectorLanes, compress_avx2});
   }
 #endif
-  ways.push_back({"portable", 1, compress_one});
+  ways.push_back({"portable", 1, compress_portable_lane});
   return ways;
 }
 
@@ -289,7 +293,7 @@ void compress(uint32_t* state, const std::byte* data, size_t blocks) {
 
 // Texts that are compressed together, and the lanes that are left over.
 struct Lanes {
-  static constexpr size_t kMost = 8;
+  static constexpr size_t kMost = kMostLanes;
   size_t count = 0;
   size_t text[kMost];  // which one a lane has
   uint32_t* state[kMost];
@@ -373,7 +377,11 @@ std::string sha256_hex(std::span<const std::byte> bytes) {
 }
 
 std::vector<std::string> sha256_hex_each(std::span<const std::span<const std::byte>> texts) {
-  const detail::Sha256Way& way = best_way();
+  return detail::sha256_hex_each(best_way(), texts);
+}
+
+std::vector<std::string> detail::sha256_hex_each(
+    const Sha256Way& way, std::span<const std::span<const std::byte>> texts) {
   std::vector<Sha256> hashes(texts.size());
   std::vector<std::span<const std::byte>> left(texts.begin(), texts.end());
   for (size_t first = 0; first < texts.size(); first += way.lanes) {

@@ -46,8 +46,7 @@ std::vector<std::string> instruction_sets() {
   add("avx512vl", __builtin_cpu_supports("avx512vl"));
   add("avx512vnni", __builtin_cpu_supports("avx512vnni"));
   add("avx512bf16", __builtin_cpu_supports("avx512bf16"));
-  const auto isa = kernels::cpu_isa();
-  add("amx", isa.has_value() && *isa == kernels::Isa::kAmx);
+  add("amx", kernels::can_run(kernels::Isa::kAmx) ? 1 : 0);
   return names;
 }
 

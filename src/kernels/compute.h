@@ -11,7 +11,7 @@ namespace sluice::kernels {
 
 // Instruction sets that the CPU kernels are built for, best first. kAvx512 has BF16 and VNNI,
 // kAvx512Vnni has VNNI alone (Cascade Lake, Ice Lake, and hosts that hide the rest), kAvx512Bw
-// neither (Skylake).
+// neither (Skylake servers, and hosts that hide VNNI).
 enum class Isa : uint8_t { kAmx, kAvx512, kAvx512Vnni, kAvx512Bw, kAvx2 };
 
 // The instruction set in force: the best that this machine really runs (AMX: the kernel grants the
@@ -19,6 +19,9 @@ enum class Isa : uint8_t { kAmx, kAvx512, kAvx512Vnni, kAvx512Bw, kAvx2 };
 // kFailedPrecondition if that one cannot run here, or the machine lacks AVX2. The answer is fixed
 // at the first call.
 Result<Isa> cpu_isa();
+
+// Whether this machine really runs it, in force or not.
+bool can_run(Isa isa);
 
 // Name of the kernels' arithmetic, e.g. "cpu-amx/1": same name and same package = same bits. The
 // number grows when a kernel's order of operations changes.

@@ -2,6 +2,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
@@ -82,6 +83,11 @@ Result<Isa> choose_isa() {
 Result<Isa> cpu_isa() {
   static const Result<Isa> isa = choose_isa();
   return isa;
+}
+
+bool can_run(Isa isa) {
+  const auto choice = std::ranges::find(kChoices, isa, &Choice::isa);
+  return choice->runs();
 }
 
 // The number grows when the order of operations of an instruction set's kernels changes, so that a

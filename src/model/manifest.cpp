@@ -223,15 +223,15 @@ Result<Manifest> parse_manifest(std::string_view text) {
   return manifest;
 }
 
-ManifestFile digest_file(std::span<const std::byte> bytes, kernels::ThreadPool& pool) {
-  const size_t chunks =
-      std::max<size_t>(1, (bytes.size() + kDigestChunkBytes - 1) / kDigestChunkBytes);
+ManifestFile digest_file(std::span<const std::byte> bytes, kernels::ThreadPool& pool,
+                         size_t chunk_bytes) {
+  const size_t chunks = std::max<size_t>(1, (bytes.size() + chunk_bytes - 1) / chunk_bytes);
   ManifestFile file{bytes.size(), std::vector<std::string>(chunks)};
   const auto chunk = [&](size_t i) {
-    const size_t begin = i * kDigestChunkBytes;
-    return bytes.subspan(begin, std::min(kDigestChunkBytes, bytes.size() - begin));
+    const size_t begin = i * chunk_bytes;
+    return bytes.subspan(begin, std::min(chunk_bytes, bytes.size() - begin));
   };
-  // As many a task as are best together; fewer, while that would leave a thread without.
+  // As many a task as are best together, but no more than a thread's share.
   const auto threads = static_cast<size_t>(pool.num_threads());
   const size_t per_task = std::min(sha256_lanes(), (chunks + threads - 1) / threads);
   const size_t tasks = (chunks + per_task - 1) / per_task;

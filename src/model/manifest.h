@@ -41,7 +41,9 @@ std::string write_manifest(const Manifest& manifest);
 // path that leaves the folder.
 Result<Manifest> parse_manifest(std::string_view text);
 
-// The digests of a file's chunks, computed by all threads of the pool.
-ManifestFile digest_file(std::span<const std::byte> bytes, kernels::ThreadPool& pool);
+// The digests of a file's chunks, computed by all threads of the pool. (Another size of chunks is
+// for tests.)
+ManifestFile digest_file(std::span<const std::byte> bytes, kernels::ThreadPool& pool,
+                         size_t chunk_bytes = kDigestChunkBytes);
 
 }  // namespace sluice::model

@@ -4,9 +4,13 @@
 #include <ATen/ops/zeros.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <map>
+#include <string>
 
 #include "kernels/backends.h"
+#include "kernels/cpu/machine.h"
 #include "kernels/operators.h"
 #include "kernels/packed_weight.h"
 #include "support.h"
@@ -228,6 +232,20 @@ TEST_F(LinearTest, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(linear(o.x, o.packed, o.bias, "tanh", std::nullopt), c10::Error);
   EXPECT_THROW(linear(o.x.to(at::kHalf), o.packed, std::nullopt, "", std::nullopt), c10::Error);
   EXPECT_THROW(linear(o.x, o.packed, o.bias, "", o.residual.narrow(0, 0, 3)), c10::Error);
+}
+
+// Without this, another instruction set's kernels might be what these programs test.
+TEST_F(LinearTest, RunsTheInstructionSetThatItIsToldTo) {
+  const char* forced = std::getenv("SLUICE_CPU_ISA");
+  if (forced == nullptr) GTEST_SKIP() << "SLUICE_CPU_ISA names none";
+  using Kernels = const cpu::KernelTable& (*)();
+  const std::map<std::string, Kernels> kernels = {{"amx", cpu::amx_kernels},
+                                                  {"avx512", cpu::avx512_kernels},
+                                                  {"avx512vnni", cpu::avx512vnni_kernels},
+                                                  {"avx512bw", cpu::avx512bw_kernels},
+                                                  {"avx2", cpu::avx2_kernels}};
+  EXPECT_EQ(&cpu::machine_kernels(), &kernels.at(forced)());
+  EXPECT_TRUE(cpu_profile()->starts_with("cpu-" + std::string(forced) + "/"));
 }
 
 TEST_F(LinearTest, NoRowsGiveNoRows) {

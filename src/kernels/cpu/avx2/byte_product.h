@@ -31,6 +31,8 @@ struct ByteProduct {
   using SumElement = int32_t;
   static constexpr int kRows = 4;
   static constexpr int kSums = 4;
+  static constexpr int kCodeSums = 4;
+  static constexpr bool kSharesOperands = false;
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 4 * kTileColumns;
   struct Weights {

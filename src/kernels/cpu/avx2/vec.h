@@ -12,6 +12,7 @@ namespace sluice::kernels::cpu::avx2 {
 struct Vec {
   static constexpr int kWideRows = 6;  // rows of a float32 micro-kernel of `linear`
   static constexpr int kWideSums = 6;  // its sums at most
+  static constexpr bool kSharesOperands = false;
   static constexpr int kAccumulators = 4;
 
   __m256 a, b;

@@ -15,6 +15,7 @@ struct BasicVec {
   using Vec = BasicVec;
   static constexpr int kWideRows = 12;  // rows of a float32 micro-kernel of `linear`
   static constexpr int kWideSums = 24;  // its sums at most
+  static constexpr bool kSharesOperands = true;
   static constexpr int kAccumulators = 16;
 
   __m512 v;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cpu/avx512/int_vec.h"
+#include "kernels/cpu/avx512/byte_parts.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace sluice::kernels::cpu::avx512 {
@@ -16,6 +16,8 @@ struct ByteProduct {
   using SumElement = int32_t;
   static constexpr int kRows = 16;
   static constexpr int kSums = 24;
+  static constexpr int kCodeSums = 24;
+  static constexpr bool kSharesOperands = true;
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 4 * kTileColumns;
   struct Weights {
@@ -40,8 +42,7 @@ struct ByteProduct {
     __m512i twice, eights;
   };
   static Multipliers load_multipliers(const uint8_t* p) {
-    const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const __m512i twice = _mm512_or_si512(wide, _mm512_slli_epi32(wide, 16));
+    const __m512i twice = load_doubled(p);
     return {twice, _mm512_or_si512(_mm512_slli_epi16(twice, 3), _mm512_slli_epi16(twice, 11))};
   }
 

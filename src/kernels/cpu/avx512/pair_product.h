@@ -13,6 +13,7 @@ struct PairProduct {
   using SumElement = float;
   static constexpr int kRows = 16;
   static constexpr int kSums = 24;
+  static constexpr bool kSharesOperands = true;
   static constexpr bool kCopiesPairs = true;  // an operand is a pair as it lies in x
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 2 * kTileColumns;

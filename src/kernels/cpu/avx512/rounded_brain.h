@@ -4,9 +4,9 @@
 
 namespace sluice::kernels::cpu::avx512 {
 
-// To nearest even on the bits, for processors without AVX-512 BF16. `Isa` is any type of the
+// To nearest even on the bits, for processors without AVX-512 BF16. `Own` is any type of the
 // instruction set's own (kernel_table.h).
-template <typename Isa>
+template <typename Own>
 struct RoundedBrain {
   static __m256i narrow(__m512 x) {
     const __m512i bits = _mm512_castps_si512(x);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cpu/avx512/int_vec.h"
+#include "kernels/cpu/avx512/byte_parts.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace sluice::kernels::cpu::avx512bw {
@@ -16,6 +16,8 @@ struct ByteProduct {
   using SumElement = int32_t;
   static constexpr int kRows = 12;
   static constexpr int kSums = 24;
+  static constexpr int kCodeSums = 12;
+  static constexpr bool kSharesOperands = true;
   static constexpr int kOperandsPerStep = 2;
   static constexpr int kStepElements = 4 * kTileColumns;
   struct Weights {
@@ -46,8 +48,7 @@ struct ByteProduct {
     __m512i twice, eights;
   };
   static Multipliers load_multipliers(const uint8_t* p) {
-    const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const __m512i twice = _mm512_or_si512(wide, _mm512_slli_epi32(wide, 16));
+    const __m512i twice = avx512::load_doubled(p);
     return {twice, _mm512_slli_epi16(twice, 3)};
   }
 

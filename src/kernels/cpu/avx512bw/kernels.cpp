@@ -5,8 +5,8 @@
 namespace sluice::kernels::cpu {
 namespace avx512bw {
 
-struct Isa;
-using Vec = avx512::BasicVec<avx512::RoundedBrain<Isa>>;
+struct Own;
+using Vec = avx512::BasicVec<avx512::RoundedBrain<Own>>;
 
 }  // namespace avx512bw
 

@@ -7,8 +7,8 @@ namespace sluice::kernels::cpu {
 
 namespace avx512vnni {
 
-struct Isa;
-using Vec = avx512::BasicVec<avx512::RoundedBrain<Isa>>;
+struct Own;
+using Vec = avx512::BasicVec<avx512::RoundedBrain<Own>>;
 
 static bool has_fixed_attention(const AttentionArgs& args) {
   return simd::is_paired(args) && args.int8_cache;

@@ -26,28 +26,36 @@ inline constexpr int kQueryRows = 4;
 // and the keys of the next split, or KV head, while values are.
 template <typename V, typename C>
 struct HeadCache {
+  // What is read ahead has to stay in a small second-level cache.
+  static constexpr int64_t kMostSplitBytes = 65536;
+
   const C* cache;
   const int32_t* table;
   int64_t block_stride;  // elements
   int64_t block_size;
   int64_t head_size;
   bool reads_ahead;
-  int64_t context;
   int64_t first_split;
-  int64_t next_head;  // elements from here to there, or 0
+  int64_t end;        // no position from here on is read
+  int64_t after_end;  // elements from this head to the one that is read after `end`, or 0
 
-  HeadCache(const AttentionArgs& args, int64_t sequence, int64_t kv_head)
-      : table(args.tables + sequence * args.max_blocks),
+  HeadCache(const AttentionArgs& args, const AttentionBlock& block)
+      : table(args.tables + block.sequence * args.max_blocks),
         block_size(args.block_size),
         head_size(args.head_size),
-        reads_ahead(args.starts[sequence + 1] - args.starts[sequence] == 1 && block_size % 16 == 0),
-        context(args.contexts[sequence]) {
+        end(args.contexts[block.sequence]) {
     const int64_t elements = head_elements<C>(args);
     block_stride = args.num_kv_heads * elements;
-    cache = static_cast<const C*>(args.cache) + kv_head * elements;
-    const int64_t first = args.window > 0 && context > args.window ? context - args.window : 0;
-    first_split = first - first % kSoftmaxSplit;
-    next_head = kv_head + 1 < args.num_kv_heads ? elements : 0;
+    cache = static_cast<const C*>(args.cache) + block.kv_head * elements;
+    const int64_t split_bytes = kSoftmaxSplit * head_size * static_cast<int64_t>(sizeof(C));
+    reads_ahead = args.starts[block.sequence + 1] - args.starts[block.sequence] == 1 &&
+                  block_size % 16 == 0 && split_bytes <= kMostSplitBytes;
+    const SplitRange<V> range(block, QueryRow<V>(args, block, 0).first, end);
+    first_split = range.begin * kSoftmaxSplit;
+    if (range.end * kSoftmaxSplit < end) end = range.end * kSoftmaxSplit;
+    const bool goes_on = block.parts == nullptr && block.num_heads <= kQueryRows &&
+                         block.kv_head + 1 < args.num_kv_heads;
+    after_end = goes_on ? elements : 0;
   }
   const C* block(int64_t position) const {
     return cache + int64_t{table[position / block_size]} * block_stride;
@@ -57,17 +65,16 @@ struct HeadCache {
   const C* values(int64_t position) const {
     return block(position) + (block_size + position % block_size) * head_size;
   }
-  // What is read after a position's value: as much of the keys that come a split later. Anything
-  // where there is none.
+  // Keys that are read after a position's value, as many as its numbers; the value itself where
+  // none are.
   const C* after_value(int64_t position) const {
-    int64_t next = position + kSoftmaxSplit;
-    int64_t distance = 0;
-    if (next >= context) {
-      next = first_split + position % kSoftmaxSplit;
-      distance = next_head;
-    }
-    if (next >= context) return values(position);
-    return block(next) + next % block_size * head_size + distance;
+    const int64_t next = position + kSoftmaxSplit;
+    if (next < end) return key_numbers(next);
+    const int64_t first = first_split + position % kSoftmaxSplit;
+    return after_end > 0 && first < end ? key_numbers(first) + after_end : values(position);
+  }
+  const C* key_numbers(int64_t position) const {
+    return block(position) + position % block_size * head_size;
   }
   int64_t group_width(int64_t slot) const {
     const int64_t left = block_size - slot / 16 * 16;
@@ -89,6 +96,11 @@ inline void load_scales(const HeadCache<V, int8_t>& head, int64_t split, int64_t
     const int64_t slot = position % head.block_size;
     const float* keys = scales_of(head.block(position), head.block_size, head.head_size);
     const float* values = keys + head.block_size;
+    const int64_t next = position + kSoftmaxSplit;
+    if (head.reads_ahead && next < head.end) {
+      const float* scales = scales_of(head.block(next), head.block_size, head.head_size);
+      prefetch(scales, 2 * head.block_size * static_cast<int64_t>(sizeof(float)));
+    }
     for (int64_t s = slot; s < head.block_size && position < last; ++s, ++position) {
       scales.key[position - split] = keys[s];
       scales.value[position - split] = values[s];
@@ -105,20 +117,12 @@ struct QueryRows {
   int count;
 };
 
-// Lines of `count` elements; for small ones, those that begin with their first one.
-template <typename T>
-inline void prefetch_elements(const T* from, int64_t count) {
-  const auto* bytes = reinterpret_cast<const char*>(from);
-  for (int64_t i = 0; i < count * static_cast<int64_t>(sizeof(T)); i += 64) {
-    prefetch_far_line(bytes + i);
-  }
-}
-
 // scores[r][c * 16 ..] = query[r] . keys[c], a chain over D for each position. With kAhead, the
 // values behind the keys are read ahead.
 template <typename V, typename T, int R, int C, bool kAhead>
 inline void score_groups(const HeadCache<V, T>& head, const float* const* query,
                          const T* const* keys, float* const* scores) {
+  constexpr int64_t kPairBytes = 32 * sizeof(T);
   const int64_t to_values = head.block_size * head.head_size;
   V acc[R][C];
 #pragma GCC unroll 16
@@ -131,7 +135,9 @@ inline void score_groups(const HeadCache<V, T>& head, const float* const* query,
     for (int c = 0; c < C; ++c) {
       V even, odd;
       V::load_pair(keys[c] + d * 16, even, odd);
-      if constexpr (kAhead) prefetch_elements(keys[c] + d * 16 + to_values, 32);
+      if (kAhead && (kPairBytes >= 64 || d % 4 == 0)) {
+        prefetch(keys[c] + d * 16 + to_values, kPairBytes);
+      }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         acc[r][c] = V::fma(V::set(query[r][d]), even, acc[r][c]);
@@ -209,7 +215,7 @@ inline void mix_columns(const HeadCache<V, T>& head, const float* const* weights
     const T* ahead = kAhead ? head.after_value(position) + d : nullptr;
     for (; position < stop; ++position) {
       if constexpr (kAhead) {
-        prefetch_elements(ahead, C * 16);
+        prefetch(ahead, C * 16 * static_cast<int64_t>(sizeof(T)));
         ahead += head.head_size;
       }
       V lanes[C];
@@ -255,8 +261,10 @@ inline void mix_rows(const HeadCache<V, T>& head, const float* const* weights, i
   for (; d + kMost * 16 <= head.head_size; d += kMost * 16) {
     mix_most(head, weights, split, first, last, d, mixed);
   }
+  const auto mix_one =
+      head.reads_ahead ? mix_columns<V, T, R, 1, true> : mix_columns<V, T, R, 1, false>;
   for (; d + 16 <= head.head_size; d += 16) {
-    mix_columns<V, T, R, 1, false>(head, weights, split, first, last, d, mixed);
+    mix_one(head, weights, split, first, last, d, mixed);
   }
   if (d == head.head_size) return;
   for (int r = 0; r < R; ++r) {
@@ -371,7 +379,7 @@ inline void attend_rows(const AttentionArgs& args, const AttentionBlock& block,
 
 template <typename V, typename C, typename T>
 inline void attend(const AttentionArgs& args, const AttentionBlock& block) {
-  const HeadCache<V, C> head(args, block.sequence, block.kv_head);
+  const HeadCache<V, C> head(args, block);
   const int64_t count = block.num_rows * block.num_heads;
   for (int64_t i = 0; i < count; i += kQueryRows) {
     QueryRows rows;

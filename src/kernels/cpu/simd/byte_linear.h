@@ -6,8 +6,8 @@
 // sums are exact integers, and the two scales are applied in float32 at the end. The order of the
 // products does not matter, so every instruction set computes the same bits.
 //
-// A product P for bytes adds to those of linear.h how int4 tiles become int8 ones, and what its
-// sums mean.
+// A product P for bytes adds to those of linear.h how int4 tiles become int8 ones, how many sums
+// there is room for beside them (kCodeSums), and what its sums mean.
 namespace sluice::kernels::cpu::simd {
 
 // Depth of one pass: int4 tiles are unpacked for it, and rows past the first few meet it while it
@@ -137,8 +137,8 @@ template <typename P, int R>
 inline void multiply_codes(const CodePanel<P>& panel, int64_t depth_tiles,
                            const typename P::Operand* input, int32_t* sums) {
   constexpr int kChains = R <= 4 ? 2 : 1;
-  constexpr int kTileOperands = kStepsPerTile * P::kOperandsPerStep * R;
-  constexpr int kColumns = 2 * kChains * R <= P::kSums ? 2 : 1;
+  constexpr int kInputTile = kStepsPerTile * P::kOperandsPerStep * R;
+  constexpr int kColumns = 2 * kChains * R <= P::kCodeSums ? 2 : 1;
   const int64_t turn = kColumns == 2 ? depth_tiles : kTurnTiles;
   for (int64_t begin = 0; begin < depth_tiles; begin += turn) {
     const int64_t end = depth_tiles - begin < turn ? depth_tiles : begin + turn;
@@ -153,13 +153,13 @@ inline void multiply_codes(const CodePanel<P>& panel, int64_t depth_tiles,
           acc[c][0][r] = begin > 0 ? P::Sum::load(to + r * kPanelColumns + c * 16) : P::Sum::zero();
         }
       }
-      const typename P::Operand* operands = input + begin * kTileOperands;
+      const typename P::Operand* operands = input + begin * kInputTile;
       for (int64_t tile = begin; tile < end; ++tile) {
 #pragma GCC unroll 2
         for (int c = 0; c < kColumns; ++c) {
           add_code_tile<P, R, kChains>(panel, tile, first + c, operands, acc[c]);
         }
-        operands += kTileOperands;
+        operands += kInputTile;
       }
 #pragma GCC unroll 2
       for (int c = 0; c < kColumns; ++c) {
@@ -254,11 +254,12 @@ inline void round_bytes(const T* x, int64_t left, float inverse, int8_t* bytes) 
 // Rows of x as int8, P::kRows at a time, in the micro-kernel's order, and their scales.
 template <typename V, typename P, typename T>
 inline void quantize_input(const InputArgs& args) {
+  constexpr int kTileOperands = kStepsPerTile * P::kOperandsPerStep;  // of a row
+  static_assert(kTileOperands % 16 == 0);
   const int64_t depth_tiles = (args.depth + kByteTileDepth - 1) / kByteTileDepth;
   for (int64_t first = args.first_row; first < args.end_row; first += P::kRows) {
     const PreparedRows<P> rows(args, first, depth_tiles);
     const T* x = static_cast<const T*>(args.x) + first * args.depth;
-    constexpr int kTileOperands = kStepsPerTile * P::kOperandsPerStep;
     alignas(64) uint32_t fours[kStepsPerTile];
     alignas(64) typename P::Operand prepared[P::kRows][kTileOperands];
     const uint32_t* words[P::kRows];

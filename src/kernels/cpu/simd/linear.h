@@ -24,6 +24,7 @@ struct WideProduct {
   using SumElement = float;
   static constexpr int kRows = V::kWideRows;
   static constexpr int kSums = V::kWideSums;
+  static constexpr bool kSharesOperands = V::kSharesOperands;
   static constexpr bool kCopiesPairs = false;
   static constexpr int kOperandsPerStep = 2;
   static constexpr int kStepElements = 2 * kTileColumns;
@@ -65,8 +66,9 @@ inline constexpr int64_t kStreamBytes = 2048;
 // whole, so that the sums live in registers.
 // Input [steps][operands][R], sums [R][32]. With kStream tiles come from memory and are read in its
 // order, since taking two of them by turns halves what a core gets from it; a line from `ahead` on
-// is prefetched for each. Without, both columns' tiles meet an operand once it is loaded: a core
-// loads no more of them than it multiplies, and needs that for the tiles too.
+// is prefetched for each. Without, both columns' tiles meet an operand once it is loaded, if there
+// are registers for that: a core loads no more of them than it multiplies, and needs that for the
+// tiles too.
 template <typename P, int R, int C, bool kStream>
 struct MicroKernel {
   using Sum = typename P::Sum;
@@ -86,14 +88,14 @@ struct MicroKernel {
       }
     }
     for (int64_t t = 0; t < depth_tiles; ++t) {
-      if constexpr (kStream) {
+      if constexpr (!kStream && P::kSharesOperands) {
+        add_columns(tiles, input, acc);
+      } else {
 #pragma GCC unroll 2
         for (int c = 0; c < C; ++c) {
           add_tile(tiles + c * kTile, input, acc[c], ahead);
-          ahead += kStepsPerTile * kStepBytes;
+          if constexpr (kStream) ahead += kStepsPerTile * kStepBytes;
         }
-      } else {
-        add_columns(tiles, input, acc);
       }
       input += kStepsPerTile * kStride;
       tiles += 2 * kTile;
@@ -111,7 +113,9 @@ struct MicroKernel {
                                                       const char* ahead) {
 #pragma GCC unroll 4
     for (int step = 0; step < kStepsPerTile; ++step) {
-      for (int64_t i = 0; i < kStepBytes; i += 64) prefetch_line(ahead + step * kStepBytes + i);
+      if constexpr (kStream) {
+        for (int64_t i = 0; i < kStepBytes; i += 64) prefetch_line(ahead + step * kStepBytes + i);
+      }
       const typename P::Weights weights = P::load(tile);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) acc[r] = P::step(acc[r], weights, input + r, R);
