@@ -9,8 +9,12 @@ namespace {
 struct Load {
   int32_t num_streams;
   int64_t num_tokens;  // of each: so many that nearly all steps hold all streams
-  double most_us;      // that the engine may need for half of the steps
+  double goal_us;      // that the engine may need for half of the steps
 };
+
+// How much slower than the machines of the goals a host may be; `sluice bench offline --model null`
+// measures it.
+constexpr double kSlowHost = 2;
 
 class NullModelTest : public testing::TestWithParam<Load> {};
 
@@ -41,7 +45,7 @@ TEST_P(NullModelTest, ManyStreamsEndAndTheEngineIsFast) {
   const StepStatistics statistics = take_step_statistics(**service);
   EXPECT_GE(statistics.steps, load.num_tokens);
   EXPECT_GT(statistics.engine_us_p50, 0);
-  EXPECT_LT(statistics.engine_us_p50, load.most_us);
+  EXPECT_LT(statistics.engine_us_p50, kSlowHost * load.goal_us);
   RecordProperty("engine_us_p50", std::to_string(statistics.engine_us_p50));
   printf("engine time of a step with %d sequences: p50 %.1f us, p99 %.1f us\n", load.num_streams,
          statistics.engine_us_p50, statistics.engine_us_p99);
