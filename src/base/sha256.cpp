@@ -158,7 +158,7 @@ __attribute__((target("avx2"), always_inline)) inline Words rotated(Words x, int
   return x >> bits | x << (32 - bits);
 }
 
-// words[i] = word `first` + i of each text's block, i < 8.
+// words[i] = word i, of eight, of what lies `offset` bytes behind each of `data`.
 __attribute__((target("avx2"), always_inline)) inline void load_words(const std::byte* const* data,
                                                                       size_t offset, Words* words) {
   const __m256i swap =
@@ -184,8 +184,8 @@ __attribute__((target("avx2"), always_inline)) inline void load_words(const std:
   }
 }
 
-// Sixteen rounds, as the portable code has them. The message schedule is a ring of sixteen words,
-// which the first rounds take as they are.
+// Sixteen rounds of the portable code, which stays apart as what the tests compare with. The
+// message schedule is a ring of sixteen words, which the first rounds take as they are.
 template <bool kIsFirst>
 __attribute__((target("avx2"), always_inline)) inline void sixteen_rounds(const uint32_t* rounds,
                                                                           Words* w, Words* state) {
