@@ -26,7 +26,34 @@ endif()
 # last one's intermediate code when they load it.
 set(SLUICE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120 CACHE STRING
     "What the CUDA kernels are compiled for")
+
+# Making intermediate code is half of the compiler's work, so architectures share it where it is the
+# same: intrinsics.cuh asks for 89 and 90, and for 100 the compiler has another optimizer.
+function(sluice_cuda_code_flags result)
+  set(intermediate 80 89 90 100)
+  foreach(architecture IN LISTS SLUICE_CUDA_ARCHITECTURES)
+    string(REGEX MATCH "^[0-9]+" number "${architecture}")
+    foreach(candidate IN LISTS intermediate)
+      if(candidate LESS_EQUAL number)
+        set(compute ${candidate})
+      endif()
+    endforeach()
+    list(APPEND codes_${compute} sm_${number})
+    if(NOT architecture MATCHES "-real$")
+      list(APPEND codes_${compute} compute_${compute})
+    endif()
+  endforeach()
+  foreach(compute IN LISTS intermediate)
+    if(codes_${compute})
+      list(JOIN codes_${compute} "," codes)
+      list(APPEND flags "--generate-code=arch=compute_${compute},code=[${codes}]")
+    endif()
+  endforeach()
+  set(${result} "${flags}" PARENT_SCOPE)
+endfunction()
+sluice_cuda_code_flags(SLUICE_CUDA_CODE_FLAGS)
+
 set(CMAKE_CUDA_COMPILER "${SLUICE_NVCC}")
-set(CMAKE_CUDA_ARCHITECTURES ${SLUICE_CUDA_ARCHITECTURES})
+set(CMAKE_CUDA_ARCHITECTURES OFF)  # the flags above
 set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
 enable_language(CUDA)

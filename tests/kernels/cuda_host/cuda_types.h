@@ -3,6 +3,7 @@
 // CUDA's words and plain types that kernels use, for a C++ compiler.
 
 #define __global__
+#define __grid_constant__
 #define __device__
 #define __host__
 #define __forceinline__ inline

@@ -170,7 +170,8 @@ __device__ inline void keep_sums(const Sum (&sum)[4], Sum* at) {
 // Grid: kRowTiles rows of tiles x tiles of 8 kTokenTiles tokens.
 template <typename T, typename Pairs, int kTokenTiles, int kRowTiles, bool kAligned>
 __global__ void __launch_bounds__(kFewThreads)
-    multiply_few(const Awaited<Product> given, const Awaited<Finish> given_finish) {
+    multiply_few(const Awaited<Product> given,
+                 const __grid_constant__ Awaited<Finish> given_finish) {
   using Sum = typename Math<T>::Sum;
   constexpr int kOutputs = kTokenTiles * 8 * static_cast<int>(kTileRows);  // of a row of tiles
   constexpr int kOwn = (kOutputs + kFewThreads - 1) / kFewThreads;
@@ -225,7 +226,11 @@ __global__ void __launch_bounds__(kFewThreads)
       const int tile = static_cast<int>(blockIdx.x) * kRowTiles + r;
       const int column = tile * static_cast<int>(kTileRows) + output % 16;
       if (output >= kOutputs || row >= product.num_rows || column >= product.num_columns) continue;
-      finish(to, product, row, column, total[r][i]);
+      if constexpr (kRowTiles * kOwn == 1) {
+        finish(to, product, row, column, total[r][i]);
+      } else {
+        call_finish(to, product, row, column, total[r][i]);
+      }
     }
   }
 }

@@ -11,7 +11,7 @@ constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpThreads;
 
 __global__ void __launch_bounds__(kThreads)
-    multiply(const Awaited<Product> given, const Awaited<Finish> given_finish) {
+    multiply(const Awaited<Product> given, const __grid_constant__ Awaited<Finish> given_finish) {
   const Product& product = given.wait();
   const Finish& to = given_finish.wait();
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kThreads)
       sum[r] += warp_shuffle_xor(sum[r], mask);
     }
     if (lane == 0 && first_row + r < product.num_rows) {
-      finish(to, product, first_row + r, column, sum[r]);
+      call_finish(to, product, first_row + r, column, sum[r]);
     }
   }
 }

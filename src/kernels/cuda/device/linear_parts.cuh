@@ -223,6 +223,16 @@ __device__ inline void finish(const Finish& to, const Product& product, int row,
   put_number(to.output, to.float_output ? DType::kF32 : to.type, place, y);
 }
 
+// The same as a function that is called, for unrolled loops: the compiler multiplies the paths
+// through each copy's branches with those of the next, to kernels of ten thousand instructions, for
+// minutes.
+template <typename Sum>
+__attribute__((noinline)) static __device__ void call_finish(const Finish& to,
+                                                             const Product& product, int row,
+                                                             int column, Sum sum) {
+  finish(to, product, row, column, sum);
+}
+
 // Whether rows of 16-bit numbers, and the output's, can be read and written 16 bytes at a time.
 __device__ inline bool has_eights(const Finish& to, const Product& product) {
   const auto address = [](const void* p) { return reinterpret_cast<uintptr_t>(p); };
