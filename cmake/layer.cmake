@@ -14,6 +14,8 @@ function(sluice_layer)
   endif()
 endfunction()
 
+# Of tests that run side by side, the ones with the longest TIMEOUT start first (COST).
+#
 # One test program: sluice_test(NAME <name> SOURCES ... LINK ... [TIMEOUT seconds] [SANITIZED]).
 # SANITIZED ones are what the asan and tsan presets build (target sanitized_tests) and run.
 add_custom_target(sanitized_tests)
@@ -54,17 +56,18 @@ function(sluice_device_tests name)
   foreach(device IN ITEMS cuda-host cuda)
     add_test(NAME ${name}.${device} COMMAND ${name} ${${device}_arguments})
     set_tests_properties(${name}.${device} PROPERTIES
-      ENVIRONMENT "SLUICE_TEST_DEVICE=${device}" TIMEOUT ${ARG_TIMEOUT}
+      ENVIRONMENT "SLUICE_TEST_DEVICE=${device}" TIMEOUT ${ARG_TIMEOUT} COST ${ARG_TIMEOUT}
       SKIP_REGULAR_EXPRESSION "this build has no CUDA;no NVIDIA driver;no GPU")
   endforeach()
   set_tests_properties(${name}.cuda-host PROPERTIES LABELS one_thread)
 endfunction()
 
 # A Python program that tests the built binary: sluice_python_test(NAME <name> SCRIPT <file>
-# [TIMEOUT seconds]). It is called with the binary and the source folder; exit code 77 skips, visibly.
+# [TIMEOUT seconds] [ONE_THREAD]). It is called with the binary and the source folder; exit code 77
+# skips, visibly. ONE_THREAD: it leaves a core to another test, most of the time, and measures nothing.
 # The sanitizer builds, which have no binary, leave it out.
 function(sluice_python_test)
-  cmake_parse_arguments(ARG "" "NAME;SCRIPT;TIMEOUT" "" ${ARGN})
+  cmake_parse_arguments(ARG "ONE_THREAD" "NAME;SCRIPT;TIMEOUT" "" ${ARGN})
   if(SLUICE_SANITIZER)
     return()
   endif()
@@ -75,5 +78,9 @@ function(sluice_python_test)
   add_test(NAME ${ARG_NAME}
     COMMAND Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/${ARG_SCRIPT}"
             "$<TARGET_FILE:sluice>" "${PROJECT_SOURCE_DIR}")
-  set_tests_properties(${ARG_NAME} PROPERTIES TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77)
+  set_tests_properties(${ARG_NAME} PROPERTIES TIMEOUT ${ARG_TIMEOUT} COST ${ARG_TIMEOUT}
+                       SKIP_RETURN_CODE 77)
+  if(ARG_ONE_THREAD)
+    set_tests_properties(${ARG_NAME} PROPERTIES LABELS one_thread)
+  endif()
 endfunction()
