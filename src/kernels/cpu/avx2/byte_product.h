@@ -23,7 +23,8 @@ struct IntVec {
 };
 
 // VPMADDUBSW on the input's magnitudes and the weights with the input's sign: neither holds -128,
-// so two products are at most 2 * 127 * 127 and do not saturate.
+// so two products are at most 2 * 127 * 127 and do not saturate. On int4's codes, which have no
+// sign, as they are.
 struct ByteProduct {
   using Element = int8_t;
   using Operand = uint32_t;  // four bytes
@@ -31,7 +32,7 @@ struct ByteProduct {
   using SumElement = int32_t;
   static constexpr int kRows = 4;
   static constexpr int kSums = 4;
-  static constexpr int kCodeSums = 4;
+  static constexpr bool kSumsGroups = true;
   static constexpr bool kSharesOperands = false;
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 4 * kTileColumns;
@@ -42,7 +43,7 @@ struct ByteProduct {
   static Weights load(const int8_t* tile) { return {IntVec::at(tile), IntVec::at(tile + 32)}; }
   static IntVec step(IntVec sum, const Weights& weights, const uint32_t* operand, int /*rows*/) {
     const __m256i input = _mm256_set1_epi32(static_cast<int>(*operand));
-    return {add(sum.a, input, weights.a), add(sum.b, input, weights.b)};
+    return kept(IntVec{add(sum.a, input, weights.a), add(sum.b, input, weights.b)});
   }
   static void prepare(uint32_t four, uint32_t* operand) { *operand = four; }
   static IntVec excess(const int32_t* /*weight_sums*/) { return IntVec::zero(); }
@@ -51,42 +52,73 @@ struct ByteProduct {
     return {_mm256_cvtepi32_ps(sum.a), _mm256_cvtepi32_ps(sum.b)};
   }
 
-  // A column's multiplier in both 16-bit halves, and eight times it in all bytes.
+  // A column's multiplier in both 16-bit halves.
   struct Multipliers {
-    __m256i twice[2], eights[2];
+    __m256i a, b;
   };
-  static Multipliers load_multipliers(const uint8_t* p) {
-    Multipliers by;
-    for (int half = 0; half < 2; ++half) {
-      const __m256i wide =
-          _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * half)));
-      const __m256i twice = _mm256_or_si256(wide, _mm256_slli_epi32(wide, 16));
-      by.twice[half] = twice;
-      by.eights[half] = _mm256_or_si256(_mm256_slli_epi16(twice, 3), _mm256_slli_epi16(twice, 11));
-    }
-    return by;
+  static Multipliers load_multipliers(const uint8_t* p) { return {doubled(p), doubled(p + 8)}; }
+
+  // Two steps' codes of sixteen columns.
+  static void split(const uint8_t* codes, Weights& even, Weights& odd) {
+    const __m256i low = _mm256_set1_epi8(15);
+    const Weights both = {IntVec::at(codes), IntVec::at(codes + 32)};
+    even = {_mm256_and_si256(both.a, low), _mm256_and_si256(both.b, low)};
+    odd = {_mm256_and_si256(_mm256_srli_epi16(both.a, 4), low),
+           _mm256_and_si256(_mm256_srli_epi16(both.b, 4), low)};
   }
 
-  // Two steps' weights of sixteen columns from their codes: (code - 8) * multiplier. A product of
-  // code and multiplier fits in eight bits, so that one 16-bit multiplication makes two.
-  static void expand(const uint8_t* codes, const Multipliers& by, Weights& even, Weights& odd) {
-    expand_half(codes, by.twice[0], by.eights[0], even.a, odd.a);
-    expand_half(codes + 32, by.twice[1], by.eights[1], even.b, odd.b);
+  // Sums in 16 bits, of the first two numbers of a four and of the others.
+  struct GroupSums {
+    __m256i a, b;
+  };
+  static GroupSums begin_group(uint32_t start) {
+    const __m256i all = _mm256_set1_epi32(static_cast<int>(start));
+    return {all, all};
   }
-  static void store(const Weights& weights, int8_t* to) {
-    IntVec::put(to, weights.a);
-    IntVec::put(to + 32, weights.b);
+  static GroupSums add_codes(GroupSums sum, const Weights& codes, uint32_t operand) {
+    const __m256i input = _mm256_set1_epi32(static_cast<int>(operand));
+    return kept(GroupSums{_mm256_add_epi16(sum.a, _mm256_maddubs_epi16(codes.a, input)),
+                          _mm256_add_epi16(sum.b, _mm256_maddubs_epi16(codes.b, input))});
+  }
+  static IntVec end_group(IntVec sum, const GroupSums& group, const Multipliers& by) {
+    return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(group.a, by.a)),
+            _mm256_add_epi32(sum.b, _mm256_madd_epi16(group.b, by.b))};
+  }
+  // Minus eight times the sums of R rows' inputs [8][R], in the two halves of a word each.
+  template <int R>
+  static void group_starts(const uint32_t* input, uint32_t* starts) {
+    if constexpr (8 % R == 0) {
+      __m256i sum = _mm256_setzero_si256();
+#pragma GCC unroll 4
+      for (int i = 0; i < R; ++i)
+        sum = _mm256_sub_epi16(sum, eight_times(IntVec::at(input + 8 * i)));
+      __m128i rows = _mm_add_epi16(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+      if constexpr (R < 4) rows = _mm_add_epi16(rows, _mm_unpackhi_epi64(rows, rows));
+      if constexpr (R < 2) rows = _mm_add_epi16(rows, _mm_srli_epi64(rows, 32));
+      __builtin_memcpy(starts, &rows, R * sizeof(uint32_t));
+    } else {
+      for (int r = 0; r < R; ++r) {
+        uint32_t own[8];
+        for (int step = 0; step < 8; ++step) own[step] = input[step * R + r];
+        group_starts<1>(own, starts + r);
+      }
+    }
   }
 
  private:
-  static void expand_half(const uint8_t* codes, __m256i twice, __m256i eights, __m256i& even,
-                          __m256i& odd) {
-    const __m256i low = _mm256_set1_epi8(15);
-    const __m256i both = IntVec::at(codes);
-    const __m256i first = _mm256_and_si256(both, low);
-    const __m256i second = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-    even = _mm256_sub_epi8(_mm256_mullo_epi16(first, twice), eights);
-    odd = _mm256_sub_epi8(_mm256_mullo_epi16(second, twice), eights);
+  // GCC 12 would regroup sums until they no longer fit in the registers.
+  template <typename Sums>
+  static Sums kept(Sums sums) {
+    asm("" : "+x"(sums.a), "+x"(sums.b));
+    return sums;
+  }
+  // Of two bytes, side by side.
+  static __m256i eight_times(__m256i input) {
+    return _mm256_maddubs_epi16(_mm256_set1_epi8(8), input);
+  }
+  static __m256i doubled(const uint8_t* p) {
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_or_si256(wide, _mm256_slli_epi32(wide, 16));
   }
   static __m256i add(__m256i sum, __m256i input, __m256i weights) {
     const __m256i pairs =

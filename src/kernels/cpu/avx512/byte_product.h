@@ -17,6 +17,7 @@ struct ByteProduct {
   static constexpr int kRows = 16;
   static constexpr int kSums = 24;
   static constexpr int kCodeSums = 24;
+  static constexpr bool kSumsGroups = false;
   static constexpr bool kSharesOperands = true;
   static constexpr int kOperandsPerStep = 1;
   static constexpr int kStepElements = 4 * kTileColumns;

@@ -1,18 +1,17 @@
 #pragma once
 
+#include "kernels/cpu/simd/code_groups.h"
 #include "kernels/cpu/simd/linear.h"
 
 // Packed linear with int8 and int4 weights: each row of x is rounded to int8 with one scale, the
 // sums are exact integers, and the two scales are applied in float32 at the end. The order of the
 // products does not matter, so every instruction set computes the same bits.
 //
-// A product P for bytes adds to those of linear.h how int4 tiles become int8 ones, how many sums
-// there is room for beside them (kCodeSums), and what its sums mean.
+// A product P for bytes adds to those of linear.h what its sums mean, and how it takes int4: as
+// int8 tiles made of the codes, with as many sums beside them as there is room for (kCodeSums), or
+// as in code_groups.h (kSumsGroups).
 namespace sluice::kernels::cpu::simd {
 
-// Depth of one pass: int4 tiles are unpacked for it, and rows past the first few meet it while it
-// is in the first-level cache.
-inline constexpr int64_t kPassTiles = 8;
 inline constexpr int64_t kUnpackedBytes = kPassTiles * 2 * kByteTileBytes;
 
 // Exact sums of a panel, dequantized.
@@ -44,50 +43,13 @@ inline ByteSums<V, P> byte_sums(const LinearArgs& args, const LinearBlock& block
           args.weight_sums + column};
 }
 
-// Where an int4 panel's codes of sixteen columns and one 32-deep part of a tile lie, and their
-// multipliers.
-struct CodePlace {
-  const uint8_t* codes;
-  const uint8_t* multipliers;
-};
-inline constexpr int64_t kCodeDepth = 32;
-inline constexpr int64_t kCodeParts = kByteTileDepth / kCodeDepth;
-inline constexpr int64_t kCodeBytes = kCodeDepth * kTileColumns / 2;
-
-// An int4 panel. The size of a group is kCodeDepth times a power of two. (A template over the
-// product for the instruction set's sake, see kernel_table.h.)
 template <typename P>
-struct CodePanel {
-  const uint8_t* multipliers;
-  const uint8_t* codes;
-  int group_shift;
-
-  CodePanel(const LinearArgs& args, int64_t panel)
-      : multipliers(static_cast<const uint8_t*>(args.panels) + panel * args.panel_bytes),
-        codes(multipliers + multiplier_bytes(args.depth_tiles, args.group_size)),
-        group_shift(__builtin_ctzll(static_cast<uint64_t>(args.group_size / kCodeDepth))) {}
-
-  CodePlace at(int64_t part, int half) const {
-    const int64_t tile = part / kCodeParts * 2 + half;
-    return {codes + (tile * kCodeParts + part % kCodeParts) * kCodeBytes,
-            multipliers + (part >> group_shift) * kPanelColumns + half * kTileColumns};
-  }
-};
-
-// The int8 tiles [first_tile, first_tile + num_tiles) of a panel: where they lie, or unpacked.
-template <typename P>
-inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t first_tile,
-                                int64_t num_tiles, int8_t* unpacked) {
-  if (args.format == WeightFormat::kInt8) {
-    return static_cast<const int8_t*>(args.panels) + panel * args.panel_bytes +
-           first_tile * 2 * kByteTileBytes;
-  }
-  const CodePanel<P> source(args, panel);
-  int8_t* to = unpacked;
+inline void unpack_tiles(const CodePanel<P>& panel, int64_t first_tile, int64_t num_tiles,
+                         int8_t* to) {
   for (int64_t t = first_tile; t < first_tile + num_tiles; ++t) {
     for (int half = 0; half < 2; ++half) {
       for (int64_t part = t * kCodeParts; part < (t + 1) * kCodeParts; ++part) {
-        const CodePlace place = source.at(part, half);
+        const CodePlace place = panel.at(part, half);
         const auto by = P::load_multipliers(place.multipliers);
         for (int64_t i = 0; i < kCodeBytes; i += 64, to += 128) {
           typename P::Weights even, odd;
@@ -99,6 +61,18 @@ inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t f
       }
     }
   }
+}
+
+// The int8 tiles [first_tile, first_tile + num_tiles) of a panel: where they lie, or unpacked.
+template <typename P>
+inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t first_tile,
+                                int64_t num_tiles, int8_t* unpacked) {
+  if (P::kSumsGroups || args.format == WeightFormat::kInt8) {
+    return static_cast<const int8_t*>(args.panels) + panel * args.panel_bytes +
+           first_tile * 2 * kByteTileBytes;
+  }
+  if constexpr (!P::kSumsGroups)
+    unpack_tiles<P>(CodePanel<P>(args, panel), first_tile, num_tiles, unpacked);
   return unpacked;
 }
 
@@ -200,17 +174,26 @@ inline void multiply_panel(const LinearArgs& args, const LinearBlock& block, int
   }
 }
 
+// Exact sums of a block's rows and a panel, [rows][32].
+template <typename P>
+inline void sum_panel(const LinearArgs& args, const LinearBlock& block, int64_t panel,
+                      int32_t* sums, int8_t* unpacked) {
+  if (args.format == WeightFormat::kInt4) {
+    if constexpr (P::kSumsGroups) {
+      return multiply_code_panel<P>(args, block, panel, sums);
+    } else if (block.num_rows <= P::kRows) {
+      return multiply_few_rows<P>(args, block, panel, sums);
+    }
+  }
+  multiply_panel<P>(args, block, panel, sums, unpacked);
+}
+
 template <typename V, typename P, typename T>
 inline void linear_bytes(const LinearArgs& args, const LinearBlock& block, void* scratch) {
   auto* sums = static_cast<int32_t*>(scratch);
   auto* unpacked = static_cast<int8_t*>(scratch) + kSumBytes;
-  const bool is_few = args.format == WeightFormat::kInt4 && block.num_rows <= P::kRows;
   for (int64_t panel = block.first_panel; panel < block.first_panel + block.num_panels; ++panel) {
-    if (is_few) {
-      multiply_few_rows<P>(args, block, panel, sums);
-    } else {
-      multiply_panel<P>(args, block, panel, sums, unpacked);
-    }
+    sum_panel<P>(args, block, panel, sums, unpacked);
     finish<V, T>(args, block, panel, byte_sums<V, P>(args, block, panel, sums));
   }
   fence_logits(args);
