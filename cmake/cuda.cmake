@@ -22,8 +22,8 @@ if(NOT SLUICE_NVCC)
   message(FATAL_ERROR "SLUICE_CUDA is ON, but there is no nvcc: run scripts/setup --cuda")
 endif()
 
-# Ampere (data centre, others), Ada, Hopper, Blackwell (data centre, others); newer ones compile the
-# last one's intermediate code when they load it.
+# Ampere (data centre, others), Ada, Hopper, Blackwell (data centre, others): N-real, or N, which adds
+# intermediate code that other devices compile when they load it.
 set(SLUICE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120 CACHE STRING
     "What the CUDA kernels are compiled for")
 
@@ -31,8 +31,15 @@ set(SLUICE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120 CACHE
 # same: intrinsics.cuh asks for 89 and 90, and for 100 the compiler has another optimizer.
 function(sluice_cuda_code_flags result)
   set(intermediate 80 89 90 100)
+  set(flags)
+  foreach(compute IN LISTS intermediate)
+    set(codes_${compute})
+  endforeach()
   foreach(architecture IN LISTS SLUICE_CUDA_ARCHITECTURES)
-    string(REGEX MATCH "^[0-9]+" number "${architecture}")
+    if(NOT architecture MATCHES "^([0-9]+)(-real)?$" OR CMAKE_MATCH_1 LESS 80)
+      message(FATAL_ERROR "SLUICE_CUDA_ARCHITECTURES: ${architecture} is not N or N-real with N of 80 or more")
+    endif()
+    set(number ${CMAKE_MATCH_1})
     foreach(candidate IN LISTS intermediate)
       if(candidate LESS_EQUAL number)
         set(compute ${candidate})

@@ -14,10 +14,9 @@ function(sluice_layer)
   endif()
 endfunction()
 
-# Of tests that run side by side, the ones with the longest TIMEOUT start first (COST).
-#
 # One test program: sluice_test(NAME <name> SOURCES ... LINK ... [TIMEOUT seconds] [SANITIZED]).
 # SANITIZED ones are what the asan and tsan presets build (target sanitized_tests) and run.
+# COST: of tests that run side by side, those with the longest TIMEOUT start first.
 add_custom_target(sanitized_tests)
 function(sluice_test)
   cmake_parse_arguments(ARG "SANITIZED" "NAME;TIMEOUT" "SOURCES;LINK" ${ARGN})
@@ -33,7 +32,7 @@ function(sluice_test)
   endif()
   if(ARG_SANITIZED OR NOT SLUICE_SANITIZER)
     add_test(NAME ${ARG_NAME} COMMAND ${ARG_NAME})
-    set_tests_properties(${ARG_NAME} PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+    set_tests_properties(${ARG_NAME} PROPERTIES TIMEOUT ${ARG_TIMEOUT} COST ${ARG_TIMEOUT})
   endif()
 endfunction()
 

@@ -17,9 +17,6 @@ struct IntVec {
     put(p, a);
     put(p + 8, b);
   }
-  friend IntVec operator+(IntVec x, IntVec y) {
-    return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
-  }
 };
 
 // VPMADDUBSW on the input's magnitudes and the weights with the input's sign: neither holds -128,
@@ -67,7 +64,8 @@ struct ByteProduct {
            _mm256_and_si256(_mm256_srli_epi16(both.b, 4), low)};
   }
 
-  // Sums in 16 bits, of the first two numbers of a four and of the others.
+  // Sums in 16 bits: the low half of a column's word is of fours' first two numbers, the high one
+  // of the others.
   struct GroupSums {
     __m256i a, b;
   };

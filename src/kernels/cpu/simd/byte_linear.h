@@ -67,13 +67,14 @@ inline void unpack_tiles(const CodePanel<P>& panel, int64_t first_tile, int64_t 
 template <typename P>
 inline const int8_t* byte_tiles(const LinearArgs& args, int64_t panel, int64_t first_tile,
                                 int64_t num_tiles, int8_t* unpacked) {
-  if (P::kSumsGroups || args.format == WeightFormat::kInt8) {
-    return static_cast<const int8_t*>(args.panels) + panel * args.panel_bytes +
-           first_tile * 2 * kByteTileBytes;
+  if constexpr (!P::kSumsGroups) {
+    if (args.format == WeightFormat::kInt4) {
+      unpack_tiles<P>(CodePanel<P>(args, panel), first_tile, num_tiles, unpacked);
+      return unpacked;
+    }
   }
-  if constexpr (!P::kSumsGroups)
-    unpack_tiles<P>(CodePanel<P>(args, panel), first_tile, num_tiles, unpacked);
-  return unpacked;
+  return static_cast<const int8_t*>(args.panels) + panel * args.panel_bytes +
+         first_tile * 2 * kByteTileBytes;
 }
 
 // Adds the products of a tile's codes of sixteen columns, unpacked in registers, to the sums of its

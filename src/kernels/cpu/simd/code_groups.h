@@ -5,11 +5,14 @@
 
 // int4 weights where the only products of bytes are sums of two in 16 bits (P::kSumsGroups). A
 // code's are small enough for the 16 of a part and lane: they are added in 16 bits, and a part's
-// multipliers come once, with the widening to 32 bits. That is two instructions for each 32 bytes
-// of codes where bytes take four.
+// multipliers come once, with the widening to 32 bits. That is two instructions for each 32
+// products where bytes take four.
 //
 // A weight is (code - 8) * multiplier. A lane starts with minus eight times its inputs' sum; the 16
 // sums of (code - 8) * input are at most 16 * 8 * 127, and what overflows on the way comes back.
+//
+// P has group_starts() for the first values of a part, begin_group(), split() for two steps' codes,
+// add_codes() for one step's, and end_group() for the multipliers.
 namespace sluice::kernels::cpu::simd {
 
 inline constexpr int kPartSteps = kStepsPerTile / static_cast<int>(kCodeParts);
@@ -20,6 +23,7 @@ __attribute__((always_inline)) inline void add_tile_by_groups(const CodePanel<P>
                                                               int64_t tile,
                                                               const typename P::Operand* input,
                                                               int32_t* sums) {
+  static_assert(P::kOperandsPerStep == 1);
   typename P::Operand starts[kCodeParts][R];
   for (int part = 0; part < kCodeParts; ++part) {
     P::template group_starts<R>(input + part * kPartSteps * R, starts[part]);
