@@ -17,8 +17,9 @@ namespace sluice::kernels::cpu::simd {
 
 inline constexpr int kPartSteps = kStepsPerTile / static_cast<int>(kCodeParts);
 
-// R rows times the codes of a tile, added to their sums [R][32].
-template <typename P, int R>
+// R rows times the codes of a tile, added to their sums [R][32]. kStream: the tile comes from
+// memory.
+template <typename P, bool kStream, int R>
 __attribute__((always_inline)) inline void add_tile_by_groups(const CodePanel<P>& panel,
                                                               int64_t tile,
                                                               const typename P::Operand* input,
@@ -39,7 +40,7 @@ __attribute__((always_inline)) inline void add_tile_by_groups(const CodePanel<P>
 #pragma GCC unroll 4
       for (int64_t offset = 0; offset < kCodeBytes; offset += 64) {
         typename P::Weights even, odd;
-        prefetch_line(place.codes + offset + kStreamBytes);
+        if constexpr (kStream) prefetch_line(place.codes + offset + kStreamBytes);
         P::split(place.codes + offset, even, odd);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) acc[r] = P::add_codes(acc[r], even, operand[r]);
@@ -57,17 +58,17 @@ __attribute__((always_inline)) inline void add_tile_by_groups(const CodePanel<P>
   }
 }
 
-template <typename P, int R = P::kRows>
+template <typename P, bool kStream, int R = P::kRows>
 inline void multiply_by_groups(int rows, const CodePanel<P>& panel, int64_t first_tile,
                                int64_t num_tiles, const typename P::Operand* input, int32_t* sums) {
   if constexpr (R > 1) {
     if (rows < R) {
-      multiply_by_groups<P, R - 1>(rows, panel, first_tile, num_tiles, input, sums);
+      multiply_by_groups<P, kStream, R - 1>(rows, panel, first_tile, num_tiles, input, sums);
       return;
     }
   }
   for (int64_t tile = first_tile; tile < first_tile + num_tiles; ++tile) {
-    add_tile_by_groups<P, R>(panel, tile, input, sums);
+    add_tile_by_groups<P, kStream, R>(panel, tile, input, sums);
     input += kStepsPerTile * R;
   }
 }
@@ -77,19 +78,19 @@ template <typename P>
 inline void multiply_code_panel(const LinearArgs& args, const LinearBlock& block, int64_t panel,
                                 int32_t* sums) {
   __builtin_memset(sums, 0, static_cast<size_t>(block.num_rows * kPanelColumns) * sizeof(int32_t));
-  const auto* input = static_cast<const typename P::Operand*>(args.input);
   const int64_t pass = block.num_rows <= P::kRows ? args.depth_tiles : kPassTiles;
   const CodePanel<P> codes(args, panel);
   for (int64_t t = 0; t < args.depth_tiles; t += pass) {
     const int64_t depth = args.depth_tiles - t < pass ? args.depth_tiles - t : pass;
-    for (int64_t r = 0; r < block.num_rows; r += P::kRows) {
-      const int64_t left = block.num_rows - r;
-      const int rows = static_cast<int>(left < P::kRows ? left : P::kRows);
-      multiply_by_groups<P>(rows, codes, t, depth,
-                            input + (block.first_row + r) * row_operands<P>(args.depth_tiles) +
-                                rows * row_operands<P>(t),
-                            sums + r * kPanelColumns);
-    }
+    for_each_row_group<P>(args, block, t,
+                          [&](int64_t r, int rows, const typename P::Operand* input) {
+                            auto* to = sums + r * kPanelColumns;
+                            if (r == 0) {
+                              multiply_by_groups<P, true>(rows, codes, t, depth, input, to);
+                            } else {
+                              multiply_by_groups<P, false>(rows, codes, t, depth, input, to);
+                            }
+                          });
   }
 }
 

@@ -5,10 +5,6 @@
 // Where an int4 weight's numbers lie in its packed form.
 namespace sluice::kernels::cpu::simd {
 
-// Depth of one pass in tiles: unpacked or as it is, a pass's part of a panel stays in the
-// first-level cache while rows past the first few meet it.
-inline constexpr int64_t kPassTiles = 8;
-
 // Where an int4 panel's codes of sixteen columns and one 32-deep part of a tile lie, and their
 // multipliers.
 struct CodePlace {

@@ -184,26 +184,37 @@ inline int64_t row_operands(int64_t depth_tiles) {
   return depth_tiles * kStepsPerTile * P::kOperandsPerStep;
 }
 
-// A block's rows times a part of a panel, P::kRows at a time. The first of them bring the part into
-// the first-level cache, where an int4 one lies already, unpacked.
+// A block's rows, P::kRows at a time: calls use(first row in the block, rows, their input from
+// first_tile on).
+template <typename P, typename Use>
+inline void for_each_row_group(const LinearArgs& args, const LinearBlock& block, int64_t first_tile,
+                               Use use) {
+  const auto* input = static_cast<const typename P::Operand*>(args.input);
+  for (int64_t r = 0; r < block.num_rows; r += P::kRows) {
+    const int64_t left = block.num_rows - r;
+    const int rows = static_cast<int>(left < P::kRows ? left : P::kRows);
+    use(r, rows,
+        input + (block.first_row + r) * row_operands<P>(args.depth_tiles) +
+            rows * row_operands<P>(first_tile));
+  }
+}
+
+// A block's rows times a part of a panel. The first of them bring the part into the first-level
+// cache, where an int4 one lies already, unpacked.
 template <typename P>
 inline void multiply_block(const LinearArgs& args, const LinearBlock& block, int64_t first_tile,
                            int64_t num_tiles, const typename P::Element* tiles,
                            typename P::SumElement* sums) {
-  const auto* input = static_cast<const typename P::Operand*>(args.input);
   const bool resume = first_tile > 0;
-  for (int64_t r = 0; r < block.num_rows; r += P::kRows) {
-    const int64_t left = block.num_rows - r;
-    const int rows = static_cast<int>(left < P::kRows ? left : P::kRows);
-    const auto* part = input + (block.first_row + r) * row_operands<P>(args.depth_tiles) +
-                       rows * row_operands<P>(first_tile);
-    auto* to = sums + r * kPanelColumns;
-    if (r == 0 && args.format != WeightFormat::kInt4) {
-      multiply_rows<P, true>(rows, tiles, part, num_tiles, to, resume);
-    } else {
-      multiply_rows<P, false>(rows, tiles, part, num_tiles, to, resume);
-    }
-  }
+  for_each_row_group<P>(args, block, first_tile,
+                        [&](int64_t r, int rows, const typename P::Operand* input) {
+                          auto* to = sums + r * kPanelColumns;
+                          if (r == 0 && args.format != WeightFormat::kInt4) {
+                            multiply_rows<P, true>(rows, tiles, input, num_tiles, to, resume);
+                          } else {
+                            multiply_rows<P, false>(rows, tiles, input, num_tiles, to, resume);
+                          }
+                        });
 }
 
 // Depth of one pass in tiles: where a block has more rows than one micro-kernel takes, a pass's
@@ -212,6 +223,9 @@ template <typename T>
 consteval int64_t pass_tiles() {
   return 16384 / (2 * kTileElements * static_cast<int64_t>(sizeof(T)));
 }
+
+// The same for bytes; int4 is unpacked for it, or read as it is.
+inline constexpr int64_t kPassTiles = 8;
 
 template <typename V, typename P>
 inline void linear(const LinearArgs& args, const LinearBlock& block, void* scratch) {
