@@ -41,6 +41,8 @@ struct RuntimeOptions {
   // Keeps full KV blocks that no sequence uses until their place is needed, for prompts that begin
   // alike. No result depends on it.
   bool enable_prefix_caching = true;
+  // An engine whose step takes longer than this is not live.
+  std::chrono::nanoseconds live_within = std::chrono::seconds(60);
   std::chrono::nanoseconds null_step_time{0};  // of the model "null": it waits in each step
   bool profile = false;  // times every part of every step (StepStatistics::profiles)
   ServiceLimits limits;

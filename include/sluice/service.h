@@ -25,6 +25,9 @@ class GenerateObserver {
  public:
   virtual ~GenerateObserver() = default;
   virtual void on_chunk(GenerateChunk chunk) = 0;
+  // Once, before on_end and however the request ends: what it used, and why its first completion
+  // ended (the failed one, if one failed). For who keeps books; a summary has the usage too.
+  virtual void on_usage(const Usage& /*usage*/, FinishReason /*reason*/) {}
   // Exactly once, and last. An error here ends all of the request's completions.
   virtual void on_end(Result<GenerateSummary> end) = 0;
 };
@@ -79,6 +82,18 @@ struct Health {
   bool live = false;   // the engine loop ticked lately
   bool ready = false;  // accepts work now
 };
+
+// How a drain ended.
+enum class DrainEnd : uint8_t {
+  kFinished,  // everything by itself
+  kCutOff,    // what was left ended with kUnavailable
+  // What was left, if anything was, ended with kUnavailable, and a step that was under way did not
+  // come back: the service cannot be destroyed. Whoever drained it ends the process.
+  kStuck,
+};
+
+// What the step under way at the end of a drain gets, before it counts as stuck.
+inline constexpr std::chrono::seconds kLastStepTime{3};
 
 // Limits that a front end shows or enforces before it calls the service.
 struct ServiceLimits {
@@ -137,9 +152,9 @@ class Service {
   virtual void set_not_ready() = 0;
   // Refuses new work from now on (kUnavailable); running requests go on.
   virtual void begin_drain() = 0;
-  // Waits until nothing runs or waits, at most `limit`; what is left then ends with kUnavailable.
-  // True if everything finished by itself.
-  virtual bool drain(std::chrono::nanoseconds limit) = 0;
+  // Waits until nothing runs or waits, at most `limit`; what is left then ends with kUnavailable,
+  // within kLastStepTime even if the engine is stuck.
+  virtual DrainEnd drain(std::chrono::nanoseconds limit) = 0;
 };
 
 }  // namespace sluice

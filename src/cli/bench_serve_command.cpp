@@ -1,5 +1,6 @@
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -43,7 +44,9 @@ void add_flags(Flags& flags, Options& options) {
   LoadOptions& load = options.load;
   flags.group("Server");
   flags.add_text({"--target", "HOST:PORT",
-                  "Where gRPC listens, or http[s]://HOST:PORT of any server with OpenAI's API", ""},
+                  "Where gRPC listens, or http[s]://HOST[:PORT][/BASE] of any server with OpenAI's "
+                  "API; its paths begin with BASE, or /v1",
+                  ""},
                  options.target);
   add_connection_flags(flags, options.connection);
   flags.add_int({"--connections", "N", "Of gRPC, which share the streams", ""},
@@ -67,7 +70,7 @@ void add_flags(Flags& flags, Options& options) {
                 load.max_in_flight, 1, 100000);
   flags.add_int({"--prompt-tokens", "N", "Random token ids of each prompt", ""},
                 load.mix.front().prompt_tokens, 1);
-  flags.add_int({"--output-tokens", "N", "Tokens each stream generates, past any end token", ""},
+  flags.add_int({"--output-tokens", "N", "Tokens each stream generates", ""},
                 load.mix.front().output_tokens, 1);
   flags.add({"--mix", "P/O*W,...",
              "Several lengths: prompt and output tokens, and how often they come", "one length"},
@@ -77,6 +80,16 @@ void add_flags(Flags& flags, Options& options) {
               load.mix = *std::move(mix);
               return {};
             });
+  flags.add_switch(
+      {"--text-prompts", "", "Prompts of words in place of token ids: one a token", ""},
+      load.has_text_prompts);
+  flags.add_switch({"--chat", "", "The same as a user's message: chat completions", ""},
+                   load.is_chat);
+  flags.add_switch({"--natural-end", "",
+                    "A stream may end before --output-tokens, at its end token; servers that know "
+                    "no ignore_eos need it",
+                    ""},
+                   load.ends_naturally);
   add_draw_flags(flags, load.bench, "Of arrivals, lengths, prompts and draws");
   flags.group("Goals (a request within both counts as goodput)");
   flags.add_duration({"--goal-ttft", "TIME", "Time to the first token", ""}, options.goals.ttft);
@@ -90,6 +103,9 @@ void add_flags(Flags& flags, Options& options) {
                 "16 streams at all times, over OpenAI's API");
   flags.example("sluice bench serve --target https://sluice.example:8080 --tls-ca ca.pem --rate 5",
                 "a server whose certificate ca.pem has signed");
+  flags.example(
+      "sluice bench serve --target https://api.example/v1 --model m --chat --natural-end --rate 1",
+      "chats with a server that knows only what OpenAI's own does");
   flags.example("sluice bench serve --rate 8 --burst 4 --mix '128/50*3,1024/200' --plot load.svg",
                 "bursts of two lengths, with a picture");
 }
@@ -101,24 +117,45 @@ struct Server {
   int32_t vocabulary_size = 0;
 };
 
-// HOST:PORT of a target, and whether it is a URL.
-std::pair<std::string_view, bool> address_of(std::string_view target) {
-  for (const std::string_view scheme : {kHttp, kHttps}) {
-    if (target.starts_with(scheme)) return {target.substr(scheme.size()), true};
+// The parts of --target.
+struct Target {
+  std::string address;   // HOST:PORT
+  std::string base;      // "/..." or empty
+  bool is_http = false;  // it is a URL
+  bool is_https = false;
+};
+
+Target split_target(std::string_view text) {
+  Target target;
+  target.is_https = text.starts_with(kHttps);
+  target.is_http = target.is_https || text.starts_with(kHttp);
+  if (!target.is_http) {
+    target.address = text;
+    return target;
   }
-  return {target, false};
+  text.remove_prefix(target.is_https ? kHttps.size() : kHttp.size());
+  const size_t slash = std::min(text.find('/'), text.size());
+  target.address = text.substr(0, slash);
+  target.base = text.substr(slash);
+  while (target.base.ends_with('/')) target.base.pop_back();
+  const size_t host_end = target.address.starts_with('[') ? target.address.find(']') : 0;
+  if (target.address.find(':', std::min(host_end, target.address.size())) == std::string::npos) {
+    target.address += target.is_https ? ":443" : ":80";
+  }
+  return target;
 }
 
 Result<Server> connect_http(const Options& options) {
   auto credentials = client_options(options.connection);
   if (!credentials) return std::unexpected(credentials.error());
-  if (options.target.starts_with(kHttps)) {
+  const Target parts = split_target(options.target);
+  if (parts.is_https) {
     credentials->uses_tls = true;
   } else if (credentials->uses_tls) {
     return invalid_argument("an http:// target is plain text: TLS needs https://");
   }
-  const std::string address(address_of(options.target).first);
-  const auto target = server::find_openai_target(address, options.model, *credentials);
+  const auto target =
+      server::find_openai_target(parts.address + parts.base, options.model, *credentials);
   if (!target) return std::unexpected(target.error());
   auto client = server::make_openai_stream_client(*target, *credentials);
   if (!client) return std::unexpected(client.error());
@@ -149,7 +186,7 @@ std::string find_conflict(const Options& options) {
     return "needs --rate R or --concurrency N, one of them; see sluice bench serve --help";
   }
   if (load.burst > 1 && load.concurrency > 0) return "--burst goes with --rate";
-  const auto target = parse_host_port(address_of(options.target).first);
+  const auto target = parse_host_port(split_target(options.target).address);
   return target ? "" : "--target: " + target.error().message;
 }
 
@@ -172,8 +209,8 @@ int run_bench_serve(Arguments arguments) {
   if (const std::string conflict = find_conflict(options); !conflict.empty()) {
     return flags.wrong_use(conflict);
   }
-  const bool is_http = address_of(options.target).second;
-  const auto server = is_http ? connect_http(options) : connect_grpc(options);
+  const auto server =
+      split_target(options.target).is_http ? connect_http(options) : connect_grpc(options);
   if (!server) {
     print_error(kCommand, server.error().message);
     return exit_code(server.error());

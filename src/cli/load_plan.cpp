@@ -1,6 +1,8 @@
 #include "cli/load_plan.h"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 #include <utility>
 
 #include "cli/parse.h"
@@ -11,6 +13,11 @@ namespace {
 constexpr size_t kMaxShares = 64;
 constexpr int64_t kMaxTokens = 1 << 20;
 constexpr double kMaxWeight = 1e6;
+// Short and common: most tokenizers have a token for each.
+constexpr std::array<std::string_view, 32> kWords = {
+    "the", "of",   "and", "to",  "in",   "is",   "that", "it",   "was", "for",  "on",
+    "are", "with", "as",  "at",  "be",   "this", "have", "from", "or",  "one",  "had",
+    "by",  "word", "but", "not", "what", "all",  "were", "when", "we",  "there"};
 
 std::unexpected<Error> malformed(std::string_view text) {
   return invalid_argument(quote(text) +
@@ -74,7 +81,25 @@ LoadPlan::Arrival LoadPlan::next() {
   bench.output_tokens = share.output_tokens;
   Arrival arrival{at_s_, share.output_tokens, bench_request(bench, num_made_++, vocabulary_size_)};
   arrival.request.model = model_;
+  if (options_.ends_naturally) arrival.request.ignore_eos = false;
+  if (options_.has_text_prompts || options_.is_chat) put_into_words(arrival.request);
   return arrival;
+}
+
+// A word for each of its tokens.
+void LoadPlan::put_into_words(GenerateRequest& request) const {
+  std::string text;
+  for (const int64_t id : *request.token_ids) {
+    if (!text.empty()) text += ' ';
+    text += kWords[static_cast<size_t>(id) % kWords.size()];
+  }
+  request.token_ids.reset();
+  if (!options_.is_chat) {
+    request.prompt = std::move(text);
+    return;
+  }
+  request.chat.emplace();
+  request.chat->messages = R"([{"role":"user","content":")" + text + "\"}]";
 }
 
 }  // namespace sluice::cli

@@ -29,7 +29,10 @@ struct LoadOptions {
   int32_t max_in_flight = 512;  // of the open loop: arrivals beyond it are dropped
   std::chrono::nanoseconds duration = std::chrono::seconds(30);
   std::vector<LengthShare> mix = std::vector<LengthShare>(1);
-  BenchOptions bench;  // seed and sampling
+  bool has_text_prompts = false;  // words in place of token ids
+  bool is_chat = false;           // the same as a user's message
+  bool ends_naturally = false;    // at an end token too
+  BenchOptions bench;             // seed and sampling
 };
 
 // The requests of a load in their order, and when they arrive: the same for the same seed.
@@ -45,6 +48,8 @@ class LoadPlan final {
   Arrival next();
 
  private:
+  void put_into_words(GenerateRequest& request) const;
+
   const LoadOptions options_;
   const std::string model_;
   const int32_t vocabulary_size_;

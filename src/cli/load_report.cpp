@@ -35,7 +35,7 @@ LoadFigures load_figures(const LoadResult& result, const LoadGoals& goals) {
   int64_t num_in_time = 0;
   for (const LoadSample& sample : result.samples) {
     num_tokens += sample.num_tokens;
-    if (!sample.succeeded || sample.messages.empty()) {
+    if (!sample.succeeded) {
       ++figures.num_failed;
       if (sample.refused) {
         ++figures.num_refused;
@@ -45,6 +45,7 @@ LoadFigures load_figures(const LoadResult& result, const LoadGoals& goals) {
       continue;
     }
     ++figures.num_succeeded;
+    if (sample.messages.empty()) continue;  // only its end token, which is no output
     const double ttft_ms = 1e3 * (sample.messages.front().at_s - sample.begin_s);
     const double token_ms = mean_token_ms(sample);
     figures.ttft_ms.push_back(ttft_ms);
@@ -56,8 +57,10 @@ LoadFigures load_figures(const LoadResult& result, const LoadGoals& goals) {
     if (ttft_ms <= to_ms(goals.ttft) && token_ms <= to_ms(goals.itl)) ++num_in_time;
   }
   const auto arrived = std::ssize(result.samples) + result.num_dropped;
-  figures.arrived_per_s = static_cast<double>(arrived) / result.seconds;
-  figures.goodput_per_s = static_cast<double>(num_in_time) / result.seconds;
+  // The time until the last answer is no time in which requests came.
+  const double arriving = result.arrival_seconds > 0 ? result.arrival_seconds : result.seconds;
+  figures.arrived_per_s = static_cast<double>(arrived) / arriving;
+  figures.goodput_per_s = static_cast<double>(num_in_time) / arriving;
   figures.tokens_per_s = static_cast<double>(num_tokens) / result.seconds;
   return figures;
 }

@@ -15,11 +15,11 @@ struct LoadSample {
     float at_s = 0;
     int32_t num_tokens = 0;
   };
-  double begin_s = 0;
+  double begin_s = 0;  // when it was due
   double end_s = 0;
   std::vector<Message> messages;  // in order
   int64_t num_tokens = 0;         // as the server counts them
-  bool succeeded = false;         // it gave all the tokens that were asked for
+  bool succeeded = false;         // it gave all the tokens that were due
   bool refused = false;           // the server had no room for it: RESOURCE_EXHAUSTED or 429
   std::string error;              // why not
 };
@@ -27,7 +27,8 @@ struct LoadSample {
 struct LoadResult {
   std::vector<LoadSample> samples;  // in the order in which they began
   int64_t num_dropped = 0;
-  double seconds = 0;  // from the start to the last answer
+  double seconds = 0;          // from the start to the last answer
+  double arrival_seconds = 0;  // of an open loop: how long requests arrived; else 0
 };
 
 // Puts the load on `client` and waits for all answers. Open loop: requests begin at their time,

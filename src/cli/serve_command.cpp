@@ -5,6 +5,7 @@
 #include <csignal>
 #include <initializer_list>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <semaphore>
 #include <string>
@@ -48,7 +49,10 @@ class Log final {
     if (!writer) return std::unexpected(std::move(writer.error()));
     return std::unique_ptr<Log>(new Log(*std::move(writer), !options.log_file.empty()));
   }
-  ~Log() { server::end_log(); }
+  ~Log() {
+    hangup_.reset();  // it logs
+    server::end_log();
+  }
 
   // Error lines of the command itself come after what was logged before.
   void flush() { writer_->flush(); }
@@ -57,7 +61,12 @@ class Log final {
   // Without a file SIGHUP ends the process, as it ends others whose terminal has gone.
   Log(std::unique_ptr<server::LogWriter> writer, bool has_file) : writer_(std::move(writer)) {
     if (!has_file) return;
-    hangup_.emplace([this](int) { writer_->reopen(); }, std::initializer_list<int>{SIGHUP});
+    const auto reopen = [this](int) {
+      if (const auto opened = writer_->reopen(); !opened) {
+        spdlog::warn("{}: the log goes on in the old one", opened.error().message);
+      }
+    };
+    hangup_.emplace(reopen, std::initializer_list<int>{SIGHUP});
   }
 
   std::unique_ptr<server::LogWriter> writer_;
@@ -113,7 +122,7 @@ void be_lame_duck(Service& service, std::chrono::nanoseconds time) {
 
 // Ends service: new work is refused at once and sent elsewhere, streams finish for up to
 // `drain_time`.
-void drain(Service& service, const FrontEnds& front_ends, std::chrono::nanoseconds drain_time) {
+DrainEnd drain(Service& service, const FrontEnds& front_ends, std::chrono::nanoseconds drain_time) {
   if (front_ends.grpc) front_ends.grpc->set_not_serving();
   if (front_ends.http) front_ends.http->begin_drain();
   service.begin_drain();
@@ -122,15 +131,19 @@ void drain(Service& service, const FrontEnds& front_ends, std::chrono::nanosecon
                info.requests_waiting, format_duration(drain_time));
   // Beyond the drain time, for the last messages of streams that have ended.
   constexpr std::chrono::seconds kLastWrites{2};
-  if (front_ends.grpc) front_ends.grpc->begin_shutdown(drain_time + kLastWrites);
-  const bool finished = service.drain(drain_time);
+  if (front_ends.grpc) {
+    front_ends.grpc->begin_shutdown(drain_time + kLastStepTime + kLastWrites);
+  }
+  const DrainEnd end = service.drain(drain_time);
   if (front_ends.http) front_ends.http->shutdown(kLastWrites);
   if (front_ends.grpc) front_ends.grpc->shutdown(kLastWrites);
-  if (finished) {
+  if (end == DrainEnd::kStuck) spdlog::error("the engine's last step did not come back");
+  if (end == DrainEnd::kFinished) {
     spdlog::info("drained, bye");
   } else {
-    spdlog::warn("drain time is over: the streams that were left ended with UNAVAILABLE, bye");
+    spdlog::warn("drain time is over: what was left ended with UNAVAILABLE, bye");
   }
+  return end;
 }
 
 // Every connection is a descriptor, and systems start processes with few: takes as many as it may,
@@ -151,14 +164,30 @@ void raise_descriptor_limit(int64_t max_connections) {
 int serve(ServeOptions& options) {
   std::atomic<bool> is_loaded = false;
   std::atomic<bool> is_lost = false;
+  std::mutex log_mutex;
+  Log* log_in_use = nullptr;  // guarded by log_mutex
   std::binary_semaphore stop{0};
   const SignalWatcher watcher([&](int count) {
-    if (!is_loaded || count > 1) std::_Exit(kExitFailed);
+    if (count > 1) std::_Exit(kExitFailed);
+    if (!is_loaded) {
+      const std::scoped_lock lock(log_mutex);
+      if (log_in_use != nullptr) {
+        spdlog::info("stopped before it was ready, bye");
+        log_in_use->flush();
+      }
+      std::_Exit(kExitDone);
+    }
     stop.release();
   });
   options.runtime.metrics = std::make_shared<observability::Registry>();
   const auto log = Log::start(options);
   if (!log) return fail_with(log.error(), kExitWrongUse);
+  const auto use_log = [&](Log* used) {
+    const std::scoped_lock lock(log_mutex);
+    log_in_use = used;
+  };
+  use_log(log->get());
+  const std::shared_ptr<void> until_here(nullptr, [&](void*) { use_log(nullptr); });
   const auto fail = [&](const Error& error, int code) {
     (*log)->flush();
     return fail_with(error, code);
@@ -197,7 +226,10 @@ int serve(ServeOptions& options) {
   if (front_ends->grpc) announce(options.grpc.address, front_ends->grpc->port(), "gRPC");
   stop.acquire();
   if (!is_lost) be_lame_duck(**service, options.lame_duck_time);
-  drain(**service, *front_ends, options.drain_time);
+  if (drain(**service, *front_ends, options.drain_time) == DrainEnd::kStuck) {
+    (*log)->flush();
+    std::_Exit(kExitFailed);  // the service cannot be destroyed
+  }
   admin->reset();  // before the service that it asks
   return is_lost ? kExitFailed : kExitDone;
 }

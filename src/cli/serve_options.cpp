@@ -58,6 +58,11 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
                 options.grpc.max_metadata_bytes, 1024);
   flags.add_int64({"--max-connections", "N", "Of gRPC at once; more are closed", ""},
                   options.grpc.max_connections, 1);
+  flags.add_duration({"--max-connection-age", "TIME",
+                      "Of gRPC; an older one is told to go elsewhere for its next calls, so that "
+                      "clients find replicas that are new. 0: never",
+                      ""},
+                     options.grpc.max_connection_age, std::chrono::nanoseconds(0));
   flags.add_int({"--max-concurrent-streams", "N", "Calls of one connection", ""},
                 options.grpc.max_concurrent_streams, 1);
   flags.add_int({"--max-http-connections", "N", "More are turned away with status 503", ""},
@@ -72,6 +77,11 @@ void add_serve_flags(Flags& flags, ServeOptions& options) {
   flags.add_duration({"--drain-time", "TIME",
                       "Then streams may finish for this long, and new work is refused", ""},
                      options.drain_time, std::chrono::nanoseconds(0));
+  flags.add_duration({"--live-within", "TIME",
+                      "Live turns off while a step takes longer: more than the longest one, less "
+                      "than you would wait for one that hangs",
+                      ""},
+                     options.runtime.live_within, std::chrono::seconds(1));
   flags.add_choice({"--log-level", "LEVEL", "debug, info, warning or error", ""}, options.log_level,
                    {"debug", "info", "warning", "error"});
   flags.add_choice({"--log-format", "FORMAT", "text, or json: one object a line", ""},

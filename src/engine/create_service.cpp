@@ -63,6 +63,7 @@ class ServiceBuilder final {
     parts.limits = options_.limits;
     parts.metrics = options_.metrics;
     parts.max_num_seqs = options_.max_num_seqs;
+    parts.live_within = options_.live_within;
     parts.on_device_lost = options_.on_device_lost;
     parts.info.version = SLUICE_VERSION;
     parts.info.device = device_->name();
@@ -99,27 +100,30 @@ class ServiceBuilder final {
                               ", must be at least " + std::to_string(limit));
     };
     const ServiceLimits& limits = options_.limits;
-    for (const auto& result : {at_least("number of models", std::ssize(options_.models), 1),
-                               at_least("num_threads", options_.num_threads, 0),
-                               at_least("block_size", options_.block_size, 1),
-                               at_least("max_num_seqs", options_.max_num_seqs, 1),
-                               at_least("max_num_batched_tokens", options_.max_num_batched_tokens,
-                                        options_.max_num_seqs),
-                               at_least("max_model_len", options_.max_model_len, 0),
-                               at_least("kv_cache_bytes", options_.kv_cache_bytes, 0),
-                               at_least("max_prompt_bytes", limits.max_prompt_bytes, 1),
-                               at_least("max_chat_messages", limits.max_chat_messages, 1),
-                               at_least("max_queued_requests", limits.max_queued_requests, 1),
-                               at_least("max_queued_tokens", limits.max_queued_tokens, 1),
-                               at_least("max_undelivered_tokens", limits.max_undelivered_tokens, 1),
-                               at_least("max_stop_strings", limits.max_stop_strings, 0),
-                               at_least("max_stop_bytes", limits.max_stop_bytes, 0),
-                               at_least("max_stop_token_ids", limits.max_stop_token_ids, 0),
-                               at_least("max_logit_bias", limits.max_logit_bias, 0),
-                               at_least("max_logprobs", limits.max_logprobs, 0),
-                               at_least("max_request_age", limits.max_request_age.count(), 1),
-                               at_least("stall_time", limits.stall_time.count(), 1),
-                               at_least("max_n", limits.max_n, 1)}) {
+    for (const auto& result :
+         {at_least("number of models", std::ssize(options_.models), 1),
+          at_least("num_threads", options_.num_threads, 0),
+          at_least("block_size", options_.block_size, 1),
+          at_least("max_num_seqs", options_.max_num_seqs, 1),
+          at_least("max_num_batched_tokens", options_.max_num_batched_tokens,
+                   options_.max_num_seqs),
+          at_least("max_model_len", options_.max_model_len, 0),
+          at_least("kv_cache_bytes", options_.kv_cache_bytes, 0),
+          at_least("max_prompt_bytes", limits.max_prompt_bytes, 1),
+          at_least("max_chat_messages", limits.max_chat_messages, 1),
+          at_least("max_queued_requests", limits.max_queued_requests, 1),
+          at_least("max_queued_tokens", limits.max_queued_tokens, 1),
+          at_least("max_undelivered_tokens", limits.max_undelivered_tokens, 1),
+          at_least("max_stop_strings", limits.max_stop_strings, 0),
+          at_least("max_stop_bytes", limits.max_stop_bytes, 0),
+          at_least("max_stop_token_ids", limits.max_stop_token_ids, 0),
+          at_least("max_logit_bias", limits.max_logit_bias, 0),
+          at_least("max_logprobs", limits.max_logprobs, 0),
+          at_least("max_request_age", limits.max_request_age.count(), 1),
+          at_least("stall_time", limits.stall_time.count(), 1),
+          at_least("max_n", limits.max_n, 1),
+          at_least("live_within in ms", options_.live_within / std::chrono::milliseconds(1),
+                   1000)}) {
       if (!result) return result;
     }
     // In other blocks the kernels take another way through their sums, and so give bits that are

@@ -18,6 +18,7 @@ Delivery::Delivery(const std::vector<ServedModel>& models, LiveRequests& live,
 void Delivery::publish(std::vector<OutputEvent>& events) {
   {
     const std::lock_guard lock(mutex_);
+    if (is_closed_) return events.clear();
     if (pending_.empty()) {
       pending_.swap(events);
     } else {
@@ -26,6 +27,22 @@ void Delivery::publish(std::vector<OutputEvent>& events) {
     }
   }
   published_.notify_one();
+}
+
+void Delivery::close() {
+  const std::lock_guard lock(mutex_);
+  is_closed_ = true;
+}
+
+void Delivery::end(const std::vector<std::shared_ptr<LiveRequest>>& requests, const Error& error,
+                   base::TimePoint now) {
+  std::vector<OutputEvent> ends;
+  for (const std::shared_ptr<LiveRequest>& request : requests) {
+    for (int32_t index = 0; index < request->checked.n; ++index) {
+      ends.push_back({request.get(), index, now, StreamEnd{error, FinishReason::kError, {}, 0}});
+    }
+  }
+  deliver(ends);
 }
 
 bool Delivery::deliver_pending() {
@@ -194,7 +211,9 @@ void Delivery::end_request(LiveRequest& request) {
   DeliveryState& state = ended->delivery;
   if (!state.error && state.first_token == base::TimePoint::max()) {
     state.error = Error{ErrorCode::kDeadlineExceeded, "no token came within total_ms"};
+    state.reason = FinishReason::kDeadline;
   }
+  observer->on_usage(usage_of(*ended), reason_of(state));
   if (const std::optional<Error>& error = state.error; error) {
     observer->on_end(std::unexpected(*error));
   } else {
@@ -222,7 +241,7 @@ void Delivery::observe_end(const LiveRequest& request) {
   const DeliveryState& state = request.delivery;
   const base::TimePoint arrival = request.checked.arrival;
   ModelMetrics& metrics = metrics_.model(request.checked.model_idx);
-  metrics.finish(state.error ? state.reason : state.streams.front().reason);
+  metrics.finish(reason_of(state));
   // What never ran may end with the time of a step before it came.
   metrics.request_duration.observe(std::max(0.0, base::in_seconds(state.ended - arrival)));
   if (state.first_scheduled != base::TimePoint::max()) {
@@ -230,23 +249,37 @@ void Delivery::observe_end(const LiveRequest& request) {
   }
 }
 
+FinishReason Delivery::reason_of(const DeliveryState& state) {
+  return state.error ? state.reason : state.streams.front().reason;
+}
+
 GenerateSummary Delivery::summarize(const LiveRequest& request) const {
-  const DeliveryState& state = request.delivery;
   GenerateSummary summary;
   summary.request_id = request.checked.id;
   summary.seed = request.checked.sampling.seed;
   summary.profile = model_of(request).info.profile;
   summary.digest = model_of(request).info.digest;
-  Usage& usage = summary.usage;
+  summary.usage = usage_of(request);
+  return summary;
+}
+
+// What never came to pass took until the end.
+Usage Delivery::usage_of(const LiveRequest& request) {
+  const DeliveryState& state = request.delivery;
+  Usage usage;
   usage.prompt_tokens = static_cast<int32_t>(request.checked.prompt.size());
   usage.cached_tokens = state.cached_tokens;
   for (const DeliveryStream& stream : state.streams) {
     usage.completion_tokens += stream.completion_tokens;
   }
-  usage.queue_time = state.first_scheduled - request.checked.arrival;
-  usage.prefill_time = state.first_token - state.first_scheduled;
-  usage.decode_time = state.last_token - state.first_token;
-  return summary;
+  // Who is ended before it runs may end with the time of a step before it came.
+  const base::TimePoint ended = std::max(state.ended, request.checked.arrival);
+  const base::TimePoint first_token = std::min(state.first_token, ended);
+  const base::TimePoint scheduled = std::min(state.first_scheduled, first_token);
+  usage.queue_time = scheduled - request.checked.arrival;
+  usage.prefill_time = first_token - scheduled;
+  usage.decode_time = std::max(state.last_token, first_token) - first_token;
+  return usage;
 }
 
 PositionLogprobs Delivery::describe(const LiveRequest& request,

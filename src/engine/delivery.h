@@ -1,6 +1,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -15,8 +16,8 @@ namespace sluice::engine {
 //
 // A step's events come in one hand-over; all that has come since the last round goes out as one
 // chunk for each completion, so tokens join while this side is behind.
-// Threads: publish() on the engine's, run() and deliver_pending() on the delivery thread, stop()
-// from any. Observers are called without a lock.
+// Threads: publish() on the engine's, run() and deliver_pending() on the delivery thread,
+// close() and stop() from any. Observers are called without a lock.
 class Delivery final : public OutputSink {
  public:
   // The arguments must outlive this.
@@ -30,6 +31,12 @@ class Delivery final : public OutputSink {
   void run();
   void stop();
 
+  // For an engine that does not come back: drops what is published from now on.
+  void close();
+  // Ends requests in the engine's place. Requires: closed, and run() has returned.
+  void end(const std::vector<std::shared_ptr<LiveRequest>>& requests, const Error& error,
+           base::TimePoint now);
+
  private:
   void deliver(std::vector<OutputEvent>& events);
   void handle(OutputEvent& event);
@@ -42,6 +49,8 @@ class Delivery final : public OutputSink {
   void send_prompt_chunk(LiveRequest& request, int32_t index);
   void end_request(LiveRequest& request);
   GenerateSummary summarize(const LiveRequest& request) const;
+  static Usage usage_of(const LiveRequest& request);
+  static FinishReason reason_of(const DeliveryState& state);
 
   void close_stream(DeliveryStream& stream, FinishReason reason);
   PositionLogprobs describe(const LiveRequest& request, const sampling::RowResult& result) const;
@@ -58,6 +67,7 @@ class Delivery final : public OutputSink {
   std::condition_variable published_;
   std::vector<OutputEvent> pending_;  // guarded by mutex_
   bool is_stopping_ = false;          // guarded by mutex_
+  bool is_closed_ = false;            // guarded by mutex_
   std::vector<OutputEvent> current_;
   std::vector<LiveRequest*> touched_;
 };

@@ -62,13 +62,10 @@ ModelMetrics::ModelMetrics(Registry& registry, const std::string& model)
   }
 }
 
-EngineMetrics::EngineMetrics(Registry& registry, std::span<const ServedModel> models) {
+EngineMetrics::EngineMetrics(Registry& registry, std::span<const ServedModel> models)
+    : refused_(registry, "sluice_requests_refused_total",
+               "Requests that the engine did not accept, by error code.") {
   for (const ServedModel& model : models) models_.emplace_back(registry, model.info.name);
-  for (size_t i = 0; i < kNumCodes; ++i) {
-    refused_[i] = &registry.counter({"sluice_requests_refused_total",
-                                     "Requests that the engine did not accept, by error code.",
-                                     {{"code", to_string(static_cast<ErrorCode>(i))}}});
-  }
 }
 
 void TokenTally::add_gap(base::Duration gap) {

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "engine/served_model.h"
+#include "observability/error_counter.h"
 #include "observability/metrics.h"
 #include "sluice/error.h"
 #include "sluice/generation.h"
@@ -55,12 +56,11 @@ class EngineMetrics final {
   EngineMetrics(observability::Registry& registry, std::span<const ServedModel> models);
 
   ModelMetrics& model(size_t model_idx) { return models_[model_idx]; }
-  void refuse(ErrorCode code) { refused_[static_cast<size_t>(code)]->add(); }
+  void refuse(ErrorCode code) { refused_.add(code); }
 
  private:
-  static constexpr size_t kNumCodes = static_cast<size_t>(ErrorCode::kUnauthenticated) + 1;
   std::deque<ModelMetrics> models_;  // elements never move
-  std::array<observability::Counter*, kNumCodes> refused_;
+  observability::ErrorCounter refused_;
 };
 
 // What one hand-over's tokens of a model have in common, added up: the sequences of a step get

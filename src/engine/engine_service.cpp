@@ -10,10 +10,6 @@
 namespace sluice::engine {
 namespace {
 
-// A loop whose round began longer ago than this is no longer live. A step of a large model over a
-// long prompt takes seconds on a CPU.
-constexpr base::Duration kLiveWithin = std::chrono::seconds(60);
-
 constexpr size_t kMaxEchoedCharacters = 64;
 
 // Generated tokens that a request with penalties counts without growing.
@@ -131,6 +127,7 @@ EngineService::EngineService(ServiceParts parts, const base::Clock& clock)
     : clock_(clock),
       start_time_(clock.now()),
       limits_(parts.limits),
+      live_within_(parts.live_within),
       models_(std::move(parts.models)),
       info_(parts.info),
       registry_(parts.metrics ? std::move(parts.metrics)
@@ -150,7 +147,7 @@ EngineService::EngineService(ServiceParts parts, const base::Clock& clock)
 
 EngineService::~EngineService() {
   collection_.reset();
-  shut_down();
+  shut_down(std::chrono::nanoseconds::max());
 }
 
 Result<void> EngineService::start(const std::function<Result<void>()>& prepare) {
@@ -161,6 +158,7 @@ Result<void> EngineService::start(const std::function<Result<void>()>& prepare) 
     const bool runs = result.has_value();
     prepared.set_value(std::move(result));
     if (runs) loop_.run();
+    engine_has_ended_.release();
   });
   Result<void> result = is_prepared.get();
   if (!result) return result;
@@ -312,7 +310,7 @@ ServerInfo EngineService::server_info() const {
 
 Health EngineService::health() const {
   Health health;
-  health.live = clock_.now() - loop_.heartbeat() < kLiveWithin && !loop_.is_lost();
+  health.live = clock_.now() - loop_.heartbeat() < live_within_ && !loop_.is_lost();
   health.ready = health.live && is_started_.load(std::memory_order_acquire) &&
                  !is_leaving_.load(std::memory_order_acquire) && !live_.is_closed();
   return health;
@@ -326,22 +324,42 @@ int64_t EngineService::num_preemptions() const {
   return sum;
 }
 
-bool EngineService::drain(std::chrono::nanoseconds limit) {
+DrainEnd EngineService::drain(std::chrono::nanoseconds limit) {
   begin_drain();
   const bool finished = live_.wait_until_empty(limit);
-  shut_down();
-  return finished;
+  if (!shut_down(kLastStepTime)) return DrainEnd::kStuck;
+  return finished ? DrainEnd::kFinished : DrainEnd::kCutOff;
 }
 
-void EngineService::shut_down() {
+bool EngineService::shut_down(std::chrono::nanoseconds last_step_time) {
   live_.close();
   is_started_.store(false, std::memory_order_release);
   loop_.stop();
-  if (engine_thread_.joinable()) {
-    engine_thread_.join();
-  } else {
+  const bool has_ended = join_engine(last_step_time);
+  has_ended ? join_delivery() : abandon_engine();
+  return has_ended;
+}
+
+bool EngineService::join_engine(std::chrono::nanoseconds limit) {
+  if (!engine_thread_.joinable()) {
     loop_.run();  // never started: ends what was accepted
+    return true;
   }
+  const bool waits_forever = limit == std::chrono::nanoseconds::max();
+  if (!waits_forever && !engine_has_ended_.try_acquire_for(limit)) return false;
+  engine_thread_.join();
+  return true;
+}
+
+// What the engine has said comes first, and what it says later is for nobody.
+void EngineService::abandon_engine() {
+  delivery_.close();
+  join_delivery();
+  delivery_.end(live_.all(), {ErrorCode::kUnavailable, "the server is shutting down"},
+                clock_.now());
+}
+
+void EngineService::join_delivery() {
   delivery_.stop();
   if (delivery_thread_.joinable()) {
     delivery_thread_.join();

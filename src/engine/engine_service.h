@@ -3,6 +3,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <semaphore>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -28,6 +29,7 @@ struct ServiceParts {
   std::vector<std::unique_ptr<Lane>> lanes;
   ServiceLimits limits;
   int32_t max_num_seqs = 64;
+  base::Duration live_within = RuntimeOptions().live_within;
   ServerInfo info;  // version, device, num_threads
   // Null: nothing is timed. Otherwise the lanes use it too.
   std::unique_ptr<observability::StepProfiler> profiler;
@@ -66,7 +68,7 @@ class EngineService final : public Service {
   observability::Registry& metrics() override { return *registry_; }
   void set_not_ready() override { is_leaving_.store(true, std::memory_order_release); }
   void begin_drain() override { live_.close(); }
-  bool drain(std::chrono::nanoseconds limit) override;
+  DrainEnd drain(std::chrono::nanoseconds limit) override;
 
   StepStatistics take_step_statistics();
   // Sequences that lost their blocks and started again, of all models, since the start.
@@ -78,12 +80,17 @@ class EngineService final : public Service {
   Result<void> enqueue(const LiveRequest& live, NewSequences sequences);
   Result<std::shared_ptr<GenerateCall>> accept(GenerateRequest request,
                                                std::shared_ptr<GenerateObserver> observer);
-  // Ends what runs and joins the threads.
-  void shut_down();
+  // Ends what runs and joins the threads. False if the engine is stuck: then nobody hears of it
+  // any more, and its thread is still there.
+  bool shut_down(std::chrono::nanoseconds last_step_time);
+  bool join_engine(std::chrono::nanoseconds limit);
+  void abandon_engine();
+  void join_delivery();
 
   const base::Clock& clock_;
   const base::TimePoint start_time_;
   const ServiceLimits limits_;
+  const base::Duration live_within_;
   const std::vector<ServedModel> models_;
   const ServerInfo info_;
   const std::shared_ptr<observability::Registry> registry_;
@@ -98,6 +105,7 @@ class EngineService final : public Service {
   std::atomic<bool> is_started_{false};
   std::atomic<bool> is_leaving_{false};
   std::thread engine_thread_;
+  std::binary_semaphore engine_has_ended_{0};
   std::thread delivery_thread_;
   int64_t num_steps_taken_ = 0;
   int64_t num_tokens_taken_ = 0;

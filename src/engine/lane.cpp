@@ -1,9 +1,10 @@
 #include "engine/lane.h"
 
 #include <algorithm>
-#include <random>
 #include <string>
 #include <utility>
+
+#include "base/random_id.h"
 
 namespace sluice::engine {
 namespace {
@@ -12,19 +13,10 @@ using scheduler::EndCause;
 using scheduler::ScheduledRows;
 using sequence::Sequence;
 
+constexpr size_t kErrorIdDigits = 16;
+
 SequenceState& state_of(const Sequence& sequence) {
   return static_cast<SequenceState&>(*sequence.attachment());
-}
-
-std::string new_error_id() {
-  static thread_local std::random_device device;
-  constexpr const char* kDigits = "0123456789abcdef";
-  std::string id;
-  for (int i = 0; i < 2; ++i) {
-    uint32_t bits = device();
-    for (int digit = 0; digit < 8; ++digit, bits >>= 4) id += kDigits[bits & 15];
-  }
-  return id;
 }
 
 std::string seconds(base::Duration duration) {
@@ -401,8 +393,9 @@ void Lane::end_failed(Sequence& sequence, const Error& error) {
 }
 
 void Lane::end_by_fault(Sequence& sequence, Error for_client, const std::string& for_operator) {
-  const std::string id = new_error_id();
-  notice_("error " + id + ": " + for_operator);
+  const std::string id = random_id(kErrorIdDigits);
+  notice_("error " + id + " of request " + state_of(sequence).request->checked.id + ": " +
+          for_operator);
   for_client.message += " (error " + id + ")";
   end(sequence, std::move(for_client), FinishReason::kError);
   scheduler_->finish(sequence);

@@ -13,8 +13,8 @@ Result<void> LiveRequests::add(std::shared_ptr<LiveRequest> request) {
   if (is_closed_) {
     return fail(ErrorCode::kUnavailable, "the server is draining and takes no new requests");
   }
-  const std::string& id = request->checked.id;
-  if (by_id_.contains(id)) {
+  const Key key = key_of(*request);
+  if (by_key_.contains(key)) {
     return fail(ErrorCode::kAlreadyExists, "a live request has this request_id already");
   }
   if (request->checked.n > max_sequences_[model]) {
@@ -32,24 +32,31 @@ Result<void> LiveRequests::add(std::shared_ptr<LiveRequest> request) {
                                  kRetryAfter});
   }
   num_sequences_[model] += request->checked.n;
-  by_id_.emplace(id, std::move(request));
+  by_key_.emplace(key, std::move(request));
   return {};
 }
 
 std::shared_ptr<LiveRequest> LiveRequests::take(const LiveRequest& request) {
   const std::lock_guard lock(mutex_);
-  const auto place = by_id_.find(request.checked.id);
+  const auto place = by_key_.find(key_of(request));
   num_sequences_[request.checked.model_idx] -= request.checked.n;
   ++num_unsettled_;
   std::shared_ptr<LiveRequest> taken = std::move(place->second);
-  by_id_.erase(place);
+  by_key_.erase(place);
   return taken;
 }
 
 void LiveRequests::settle() {
   const std::lock_guard lock(mutex_);
   --num_unsettled_;
-  if (by_id_.empty() && num_unsettled_ == 0) emptied_.notify_all();
+  if (by_key_.empty() && num_unsettled_ == 0) emptied_.notify_all();
+}
+
+std::vector<std::shared_ptr<LiveRequest>> LiveRequests::all() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<LiveRequest>> requests;
+  for (const auto& entry : by_key_) requests.push_back(entry.second);
+  return requests;
 }
 
 void LiveRequests::close() {
@@ -65,7 +72,7 @@ bool LiveRequests::is_closed() const {
 bool LiveRequests::wait_until_empty(std::chrono::nanoseconds limit) {
   std::unique_lock lock(mutex_);
   return emptied_.wait_until(lock, base::after(std::chrono::steady_clock::now(), limit),
-                             [&] { return by_id_.empty() && num_unsettled_ == 0; });
+                             [&] { return by_key_.empty() && num_unsettled_ == 0; });
 }
 
 }  // namespace sluice::engine

@@ -3,10 +3,11 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
-#include <string>
-#include <unordered_map>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/live_request.h"
@@ -26,14 +27,17 @@ class LiveRequests final {
   // `max_sequences[m]`: completions that model m may have live at once.
   explicit LiveRequests(std::vector<int32_t> max_sequences);
 
-  // kAlreadyExists: a live request has this id. kResourceExhausted: too many completions are live.
-  // kInvalidArgument: it has more completions than may ever live. kUnavailable: closed.
+  // kAlreadyExists: a live request of the same client has this id. kResourceExhausted: too many
+  // completions are live. kInvalidArgument: it has more completions than may ever live.
+  // kUnavailable: closed.
   Result<void> add(std::shared_ptr<LiveRequest> request);
   // Frees the request's id and places, so that its owner may use them again as soon as it hears of
   // the end. settle() follows when it has heard.
   // Requires: the request is here.
   std::shared_ptr<LiveRequest> take(const LiveRequest& request);
   void settle();
+
+  std::vector<std::shared_ptr<LiveRequest>> all() const;
 
   // Refuses every later add().
   void close();
@@ -42,9 +46,15 @@ class LiveRequests final {
   bool wait_until_empty(std::chrono::nanoseconds limit);
 
  private:
+  // Whose it is, and its id, both in the request: clients know nothing of each other's ids.
+  using Key = std::pair<std::string_view, std::string_view>;
+  static Key key_of(const LiveRequest& request) {
+    return {request.checked.client, request.checked.id};
+  }
+
   mutable std::mutex mutex_;
   std::condition_variable emptied_;
-  std::unordered_map<std::string, std::shared_ptr<LiveRequest>> by_id_;
+  std::map<Key, std::shared_ptr<LiveRequest>> by_key_;
   const std::vector<int32_t> max_sequences_;
   std::vector<int32_t> num_sequences_;
   int32_t num_unsettled_ = 0;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/random_id.h"
 #include "base/utf8.h"
 
 namespace sluice::engine {
@@ -39,16 +40,6 @@ Result<Number> in_range(const char* name, std::optional<Number> value, Number fa
 uint64_t draw_seed() {
   static thread_local std::random_device device;
   return uint64_t{device()} << 32 | device();
-}
-
-std::string draw_request_id() {
-  constexpr const char* kDigits = "0123456789abcdef";
-  std::string id = "req-";
-  for (int i = 0; i < 2; ++i) {
-    uint64_t bits = draw_seed();
-    for (int digit = 0; digit < 16; ++digit, bits >>= 4) id += kDigits[bits & 15];
-  }
-  return id;
 }
 
 // Checks one request, part by part; each part writes what it found into `checked_`.
@@ -90,7 +81,7 @@ class RequestCheck final {
     if (find_ill_formed_utf8(request_.request_id) != std::string::npos) {
       return invalid_argument("request_id is not well-formed UTF-8");
     }
-    checked_.id = request_.request_id.empty() ? draw_request_id() : request_.request_id;
+    checked_.id = request_.request_id.empty() ? random_id(kRequestIdDigits) : request_.request_id;
     return {};
   }
 

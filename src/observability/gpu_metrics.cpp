@@ -1,6 +1,9 @@
 #include "observability/gpu_metrics.h"
 
+#include <cmath>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -9,7 +12,8 @@
 namespace sluice::observability {
 namespace {
 
-// One GPU and how its metrics are labelled.
+// One GPU and how its metrics are labelled. What it does not tell has no metric; what it does not
+// tell any more is not a number, so that no alert takes the last value for today's.
 class Gpu final {
  public:
   Gpu(const Nvml& nvml, unsigned index, NvmlDevice device)
@@ -18,32 +22,32 @@ class Gpu final {
                 {"uuid", nvml.uuid(device)},
                 {"name", nvml.name(device)}} {}
 
-  void collect(const Nvml& nvml, Registry& registry) const {
-    const auto set = [&](const char* name, const char* help, double value) {
-      registry.gauge({name, help, labels_}).set(value);
+  void collect(const Nvml& nvml, Registry& registry) {
+    const auto set = [&](const char* name, const char* help, bool is_known, double value) {
+      if (is_known) told_.insert(name);
+      if (!told_.contains(name)) return;
+      registry.gauge({name, help, labels_}).set(is_known ? value : std::nan(""));
     };
     NvmlUtilization utilization{};
-    if (nvml.utilization(device_, &utilization) == kNvmlSuccess) {
-      set("sluice_gpu_utilization_ratio", "Part of the time in which a kernel ran, 0 to 1.",
-          utilization.gpu / 100.0);
-    }
+    bool is_known = nvml.utilization(device_, &utilization) == kNvmlSuccess;
+    set("sluice_gpu_utilization_ratio", "Part of the time in which a kernel ran, 0 to 1.", is_known,
+        utilization.gpu / 100.0);
     unsigned celsius = 0;
-    if (nvml.temperature(device_, kNvmlTemperatureGpu, &celsius) == kNvmlSuccess) {
-      set("sluice_gpu_temperature_celsius", "Temperature of the GPU.", celsius);
-    }
+    is_known = nvml.temperature(device_, kNvmlTemperatureGpu, &celsius) == kNvmlSuccess;
+    set("sluice_gpu_temperature_celsius", "Temperature of the GPU.", is_known, celsius);
     NvmlMemory memory{};
-    if (nvml.memory(device_, &memory) == kNvmlSuccess) {
-      set("sluice_gpu_memory_bytes", "Memory of the GPU.", static_cast<double>(memory.total));
-      set("sluice_gpu_memory_used_bytes", "Memory of the GPU that any process uses.",
-          static_cast<double>(memory.used));
-    }
+    is_known = nvml.memory(device_, &memory) == kNvmlSuccess;
+    set("sluice_gpu_memory_bytes", "Memory of the GPU.", is_known,
+        static_cast<double>(memory.total));
+    set("sluice_gpu_memory_used_bytes", "Memory of the GPU that any process uses.", is_known,
+        static_cast<double>(memory.used));
     unsigned milliwatts = 0;
-    if (nvml.power(device_, &milliwatts) == kNvmlSuccess) {
-      set("sluice_gpu_power_watts", "Power that the GPU draws.", milliwatts / 1000.0);
-    }
+    is_known = nvml.power(device_, &milliwatts) == kNvmlSuccess;
+    set("sluice_gpu_power_watts", "Power that the GPU draws.", is_known, milliwatts / 1000.0);
   }
 
  private:
+  std::set<std::string_view> told_;  // metrics that it has given once
   NvmlDevice device_;
   Labels labels_;
 };
@@ -62,9 +66,10 @@ std::unique_ptr<Registry::Collection> add_gpu_metrics(Registry& registry, const 
     if (nvml->device(index, &device) == kNvmlSuccess) gpus.emplace_back(*nvml, index, device);
   }
   if (gpus.empty()) return nullptr;
-  return registry.add_collector([&registry, nvml = std::move(nvml), gpus = std::move(gpus)] {
-    for (const Gpu& gpu : gpus) gpu.collect(*nvml, registry);
-  });
+  return registry.add_collector(
+      [&registry, nvml = std::move(nvml), gpus = std::move(gpus)]() mutable {
+        for (Gpu& gpu : gpus) gpu.collect(*nvml, registry);
+      });
 }
 
 }  // namespace sluice::observability

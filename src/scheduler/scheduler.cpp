@@ -5,13 +5,14 @@
 #include <string>
 #include <utility>
 
+#include "scheduler/time_limits.h"
+
 namespace sluice::scheduler {
 namespace {
 
 using sequence::Progress;
 using sequence::Sequence;
 using sequence::SequenceState;
-using sequence::StopSignal;
 
 bool is_paused(const Sequence& sequence) {
   return sequence.progress().paused_since.has_value();
@@ -35,35 +36,9 @@ int64_t most_computed(const Sequence& sequence) {
   return std::min<int64_t>(most, stop.max_length) - 1;
 }
 
-std::optional<EndCause> end_cause(const Sequence& sequence, base::TimePoint now,
-                                  base::Duration stall_time) {
-  switch (sequence.signals().stop.load(std::memory_order_acquire)) {
-    case StopSignal::kTextStop:
-      return EndCause::kTextStop;
-    case StopSignal::kCancelled:
-      return EndCause::kCancelled;
-    case StopSignal::kNone:
-      break;
-  }
-  const sequence::SequenceSpec& spec = sequence.spec();
-  if (now >= spec.deadline) return EndCause::kDeadline;
-  if (now >= spec.last_token_by) return EndCause::kTimeIsUp;
-  if (now >= spec.first_token_by && !sequence.has_generated()) return EndCause::kNoFirstToken;
-  const auto& paused_since = sequence.progress().paused_since;
-  if (paused_since && now - *paused_since >= stall_time) return EndCause::kStalled;
-  return std::nullopt;
-}
-
 // Tokens that a sequence is charged for in the order of turns.
 int64_t charge_of(const Sequence& sequence) {
   return FairOrder::charge(sequence.num_prompt_tokens(), sequence.spec().stop.max_tokens);
-}
-
-// When its first token is late; never once it has one.
-base::TimePoint first_token_limit(const Sequence& sequence) {
-  const sequence::SequenceSpec& spec = sequence.spec();
-  if (sequence.has_generated()) return base::TimePoint::max();
-  return std::min({spec.deadline, spec.first_token_by, spec.last_token_by});
 }
 
 std::unexpected<Error> out_of_range(const char* option, int64_t value, const std::string& range) {
@@ -430,10 +405,17 @@ void Scheduler::close(Sequence& sequence) {
   order_.settle(sequence.spec().client, charge_of(sequence),
                 progress.first_scheduled ? sequence.num_tokens() : 0);
   progress.state = SequenceState::kFinished;
+  const bool has_token = progress.lost_sibling_had_token || sequence.has_generated();
   Sequence* older = std::exchange(progress.older_sibling, nullptr);
   Sequence* younger = std::exchange(progress.younger_sibling, nullptr);
-  if (older != nullptr) older->mutable_progress().younger_sibling = younger;
-  if (younger != nullptr) younger->mutable_progress().older_sibling = older;
+  if (older != nullptr) {
+    older->mutable_progress().younger_sibling = younger;
+    older->mutable_progress().lost_sibling_had_token |= has_token;
+  }
+  if (younger != nullptr) {
+    younger->mutable_progress().older_sibling = older;
+    younger->mutable_progress().lost_sibling_had_token |= has_token;
+  }
 }
 
 std::unique_ptr<Sequence> Scheduler::finish(Sequence& sequence) {

@@ -51,8 +51,8 @@ enum class EndCause : uint8_t {
   kTextStop,   // Signals: a stop string was found
   kCancelled,  // Signals: cancelled
   kDeadline,
-  kNoFirstToken,  // first_token_by has passed, and it has none
-  kHopeless,      // waits, and cannot have its first token in time
+  kNoFirstToken,  // first_token_by has passed, and its request has none
+  kHopeless,      // waits, and its request cannot have its first token in time
   kTimeIsUp,      // last_token_by has passed
   kStalled,       // the reader took nothing for stall_time
 };

@@ -80,6 +80,7 @@ struct Progress {
   size_t row_in_step = 0;             // in StepSchedule::rows, of the last step it was in
   Sequence* older_sibling = nullptr;  // neighbours among the living completions of the request
   Sequence* younger_sibling = nullptr;
+  bool lost_sibling_had_token = false;  // of the completions that have ended
 };
 
 // State that the engine hangs on a sequence (its request, penalty counts).

@@ -35,7 +35,7 @@ size_t max_tokens_per_message(const GenerateChunk& chunk) {
 }  // namespace
 
 void ChunkQueue::push(GenerateChunk chunk) {
-  auto newest_first = std::views::reverse(chunks_);
+  auto newest_first = std::views::reverse(std::views::drop(chunks_, num_popped_));
   const auto last = std::ranges::find(newest_first, chunk.index, &GenerateChunk::index);
   if (last == newest_first.end() || last->is_prompt != chunk.is_prompt || last->finish_reason) {
     chunks_.push_back(std::move(chunk));
@@ -49,11 +49,15 @@ void ChunkQueue::push(GenerateChunk chunk) {
 }
 
 GenerateChunk ChunkQueue::pop() {
-  GenerateChunk& oldest = chunks_.front();
+  GenerateChunk& oldest = chunks_[num_popped_];
   const size_t limit = max_tokens_per_message(oldest);
   if (oldest.token_ids.size() <= limit) {
     GenerateChunk whole = std::move(oldest);
-    chunks_.pop_front();
+    // Those popped go when they are half of all, so that each is moved once.
+    if (++num_popped_ * 2 >= chunks_.size()) {
+      chunks_.erase(chunks_.begin(), chunks_.begin() + static_cast<std::ptrdiff_t>(num_popped_));
+      num_popped_ = 0;
+    }
     return whole;
   }
   GenerateChunk part;

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstddef>
-#include <deque>
+#include <vector>
 
 #include "sluice/generation.h"
 
@@ -19,13 +19,18 @@ class ChunkQueue final {
   // the text with the first, the finish reason with the last: clients take 4 MiB by default.
   // Requires: !empty().
   GenerateChunk pop();
-  bool empty() const { return chunks_.empty(); }
+  bool empty() const { return size() == 0; }
   // Chunks, not messages.
-  size_t size() const { return chunks_.size(); }
-  void clear() { chunks_.clear(); }
+  size_t size() const { return chunks_.size() - num_popped_; }
+  void clear() {
+    chunks_.clear();
+    num_popped_ = 0;
+  }
 
  private:
-  std::deque<GenerateChunk> chunks_;
+  // A vector keeps its memory: a queue that is filled and emptied again and again asks for none.
+  std::vector<GenerateChunk> chunks_;
+  size_t num_popped_ = 0;  // at the front
 };
 
 }  // namespace sluice::server

@@ -38,7 +38,7 @@ class ServiceDecorator : public Service {
   observability::Registry& metrics() override { return inner_.metrics(); }
   void set_not_ready() override { inner_.set_not_ready(); }
   void begin_drain() override { inner_.begin_drain(); }
-  bool drain(std::chrono::nanoseconds limit) override { return inner_.drain(limit); }
+  DrainEnd drain(std::chrono::nanoseconds limit) override { return inner_.drain(limit); }
 
  protected:
   Service& inner() const { return inner_; }

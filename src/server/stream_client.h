@@ -40,18 +40,21 @@ std::unique_ptr<StreamClient> make_grpc_stream_client(const std::string& target,
 struct OpenAiTarget {
   std::string host;  // without brackets
   std::string port;
+  std::string base = "/v1";     // of the API's paths
   std::string model;            // as the server names it
   bool says_token_ids = false;  // it is a Sluice, so events can be asked for their token ids
   int32_t vocabulary_size = 0;  // 0: it does not say
 };
 
-// Asks the server at HOST:PORT for its models and takes `model`, or its only one if that is empty.
-// Here and below kInvalidArgument names the flag whose file OpenSSL does not take.
+// Asks the server at HOST:PORT or HOST:PORT/BASE for its models and takes `model`, or its only one
+// if that is empty. Here and below kInvalidArgument names the flag whose file OpenSSL does not
+// take.
 Result<OpenAiTarget> find_openai_target(const std::string& address, const std::string& model,
                                         const ClientOptions& options);
 
-// Over POST /v1/completions with events, of any server that speaks them; a connection a stream. An
-// event counts as one token where the server does not say token ids.
+// Over POST completions, or chat/completions for a request with a chat, with events, of any server
+// that speaks them; a connection a stream. An event with text counts as one token where the server
+// does not say token ids.
 Result<std::unique_ptr<StreamClient>> make_openai_stream_client(const OpenAiTarget& target,
                                                                 const ClientOptions& options);
 

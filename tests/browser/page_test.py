@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import unittest
@@ -389,10 +390,12 @@ class StatusTest(PageTest):
             self.browser.wait(f"!{labels}.some((label) => label.includes('nothing yet'))", "every series")
         self.browser.wait(lambda: self.number("running") == 0, "an idle server")
         drawn = self.browser.run("return [...document.querySelectorAll('.series')].map((s) => s.getAttribute('d'))")
-        self.assertEqual(len(drawn), 10)
+        self.assertEqual(len(drawn), 11)
         self.assertTrue(all("M" in path and "NaN" not in path for path in drawn), drawn)
         labels = self.browser.run(f"return {labels}")
         self.assertIn("running: 0 now, at most ", labels[0])
+        batch = next(label for label in labels if label.startswith("Batch"))
+        self.assertGreater(float(re.search(r"at most ([\d.]+)", batch)[1]), 8, batch)
 
     def test_percentiles_are_of_the_difference(self):
         values = self.browser.run("""

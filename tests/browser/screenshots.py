@@ -38,9 +38,13 @@ def load(target, seconds):
 
 
 def fill(window, **fields):
+    """As a person does: the page hears of it."""
     for name, value in fields.items():
         window.run("""const form = document.getElementById('form');
-                      (form.elements[arguments[0]] ?? document.getElementById(arguments[0])).value = arguments[1];
+                      const field = form.elements[arguments[0]] ?? document.getElementById(arguments[0]);
+                      field.value = arguments[1];
+                      field.dispatchEvent(new Event('input', {bubbles: true}));
+                      field.dispatchEvent(new Event('change', {bubbles: true}));
                    """, name, str(value))
 
 
@@ -53,6 +57,7 @@ def main():
             window.set_window(1200, 960)
             window.open(f"http://{server.http_target}/")
             load(server.http_target, SECONDS)
+            threading.Thread(target=load, args=(server.http_target, 30)).start()
             fill(window, input=PROMPT, max_tokens=110, temperature=1, seed=7)
             window.click("#send")
             window.wait("document.getElementById('fact-end')", "the answer")

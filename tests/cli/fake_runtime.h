@@ -45,7 +45,7 @@ class FakeService final : public Service {
   observability::Registry& metrics() override { return metrics_; }
   void set_not_ready() override {}
   void begin_drain() override {}
-  bool drain(std::chrono::nanoseconds) override { return true; }
+  DrainEnd drain(std::chrono::nanoseconds) override { return DrainEnd::kFinished; }
 
  private:
   using Held = std::pair<GenerateRequest, std::shared_ptr<GenerateObserver>>;

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -159,6 +160,43 @@ TEST(LoadRun, WhatEndsAfterItsFirstTokenWasNotRefused) {
   EXPECT_EQ(figures.num_refused, 0);
 }
 
+// What waits for this program, or for the server's answer to it, is late all the same.
+TEST(LoadRun, TimesCountFromWhenARequestIsDue) {
+  class SlowClient final : public server::StreamClient {
+   public:
+    void generate(const GenerateRequest&,
+                  std::shared_ptr<server::StreamListener> listener) override {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      listener->on_tokens(1);
+      listener->on_end(50);
+    }
+  } client;
+  LoadOptions options = open_loop(1000);
+  options.duration = std::chrono::milliseconds(100);
+  LoadPlan plan(options, "m", 100);
+  LoadPlan same(options, "m", 100);
+  const LoadResult result = run_load(client, options, plan, true);
+  ASSERT_GE(result.samples.size(), 20u);
+  for (const LoadSample& sample : result.samples) EXPECT_EQ(sample.begin_s, same.next().at_s);
+  EXPECT_GT(load_figures(result, {}).ttft_ms.back(), 100);
+  EXPECT_EQ(result.arrival_seconds, 0.1);
+}
+
+TEST(LoadPlan, PromptsMayBeTextOrChats) {
+  LoadOptions options = open_loop(1);
+  options.mix = *parse_mix("5/2");
+  options.has_text_prompts = true;
+  const GenerateRequest text = LoadPlan(options, "m", 100).next().request;
+  EXPECT_FALSE(text.token_ids || text.chat);
+  EXPECT_EQ(std::ranges::count(*text.prompt, ' '), 4);
+  EXPECT_TRUE(text.ignore_eos);
+  options.is_chat = options.ends_naturally = true;
+  const GenerateRequest chat = LoadPlan(options, "m", 100).next().request;
+  EXPECT_FALSE(chat.token_ids || chat.prompt || chat.ignore_eos);
+  const auto messages = nlohmann::json::parse(chat.chat->messages);
+  EXPECT_EQ(messages[0]["content"], *text.prompt);
+}
+
 LoadResult two_requests() {
   LoadResult result;
   result.seconds = 2;
@@ -201,6 +239,10 @@ TEST(LoadReport, ComputesItsFigures) {
   EXPECT_THAT(figures.gap_ms, ElementsAre(125, 125));
   EXPECT_THAT(figures.token_ms, ElementsAre(62.5));
   EXPECT_EQ(figures.goodput_per_s, 0.5);
+  LoadResult open = two_requests();
+  open.arrival_seconds = 1;  // the time until the last answer is not the clients'
+  EXPECT_EQ(load_figures(open, {}).arrived_per_s, 3);
+  EXPECT_EQ(load_figures(open, {}).tokens_per_s, 2.5);
   const LoadFigures late =
       load_figures(two_requests(), {.ttft = std::chrono::milliseconds(249), .itl = {}});
   EXPECT_EQ(late.goodput_per_s, 0);

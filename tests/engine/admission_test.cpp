@@ -25,6 +25,23 @@ TEST(AdmissionTest, ALiveIdIsRefusedAndAnEndedOneIsFree) {
   EXPECT_EQ(again->end()->request_id, "mine");
 }
 
+TEST(AdmissionTest, IdsOfOtherClientsAreTheirOwn) {
+  FakeService fake;
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (const char* client : {"", "a", "b"}) {
+    GenerateRequest request = request_of({1}, 3);
+    request.request_id = "shared";
+    request.client = client;
+    recorders.push_back(fake.start(request));
+    EXPECT_EQ(refusal(fake, request), ErrorCode::kAlreadyExists) << client;
+  }
+  fake.run_until_idle();
+  for (const auto& recorder : recorders) {
+    ASSERT_TRUE(recorder->end().has_value());
+    EXPECT_EQ(recorder->end()->request_id, "shared");
+  }
+}
+
 TEST(AdmissionTest, AFullQueueRefusesAtOnceAndCountsCompletions) {
   FakeServiceOptions options;
   options.max_num_seqs = 2;
@@ -68,7 +85,7 @@ TEST(AdmissionTest, AnEndlessDrainWaits) {
   FakeService fake;
   ASSERT_TRUE(fake.service->start([]() -> Result<void> { return {}; }).has_value());
   const auto recorder = fake.start(request_of({1}, 50));
-  EXPECT_TRUE(fake.service->drain(std::chrono::nanoseconds::max()));
+  EXPECT_EQ(fake.service->drain(std::chrono::nanoseconds::max()), DrainEnd::kFinished);
   EXPECT_TRUE(recorder->end().has_value());
 }
 
@@ -81,7 +98,7 @@ TEST(AdmissionTest, DrainingRefusesNewAndFinishesOld) {
   EXPECT_EQ(refusal(fake, request_of({1}, 3)), ErrorCode::kUnavailable);
   fake.run_until_idle();
   EXPECT_EQ(recorder->tokens(), expected_tokens({1}, 5));
-  EXPECT_TRUE(fake.service->drain(std::chrono::seconds(0)));
+  EXPECT_EQ(fake.service->drain(std::chrono::seconds(0)), DrainEnd::kFinished);
 }
 
 TEST(AdmissionTest, WhatTheDrainLimitCutsOffIsUnavailable) {
@@ -89,10 +106,38 @@ TEST(AdmissionTest, WhatTheDrainLimitCutsOffIsUnavailable) {
   const auto running = fake.start(request_of({1}, 5));
   fake.service->tick();
   const auto queued = fake.start(request_of({2}, 5));
-  EXPECT_FALSE(fake.service->drain(std::chrono::seconds(0)));
+  EXPECT_EQ(fake.service->drain(std::chrono::seconds(0)), DrainEnd::kCutOff);
   ASSERT_TRUE(running->has_ended() && queued->has_ended());
   EXPECT_EQ(running->end().error().code, ErrorCode::kUnavailable);
   EXPECT_EQ(queued->end().error().code, ErrorCode::kUnavailable);
+}
+
+// A step that does not come back holds nobody up: not the clients, not who drains.
+TEST(AdmissionTest, AStuckStepDoesNotHoldUpTheDrain) {
+  std::atomic<bool> is_released = false;
+  std::atomic<int> num_steps = 0;
+  FakeService fake;
+  fake.script->computes = [&](const StepInput&) {
+    if (++num_steps == 3) is_released.wait(false);
+  };
+  ASSERT_TRUE(fake.service->start([]() -> Result<void> { return {}; }).has_value());
+  GenerateRequest pair = request_of({1}, 5);
+  pair.n = 2;
+  const auto running = fake.start(pair);
+  while (num_steps < 3) std::this_thread::yield();
+  const auto queued = fake.start(request_of({2}, 5));
+  EXPECT_EQ(fake.service->drain(std::chrono::seconds(0)), DrainEnd::kStuck);
+  for (const auto& recorder : {running, queued}) {
+    ASSERT_TRUE(recorder->has_ended());
+    EXPECT_EQ(recorder->end().error().code, ErrorCode::kUnavailable);
+    const Usage usage = recorder->usage().first;
+    for (const auto time : {usage.queue_time, usage.prefill_time, usage.decode_time}) {
+      EXPECT_GE(time.count(), 0);
+    }
+  }
+  EXPECT_EQ(running->usage().first.completion_tokens > 0, !running->tokens().empty());
+  is_released = true;  // what the engine says now is for nobody
+  is_released.notify_all();
 }
 
 TEST(AdmissionTest, ACallMayOutliveTheService) {
@@ -113,6 +158,16 @@ TEST(HealthTest, LivenessIsProgress) {
   EXPECT_FALSE(fake.service->health().live);
   fake.service->tick();
   EXPECT_TRUE(fake.service->health().live);
+}
+
+TEST(HealthTest, HowLongAStepMayTakeIsSet) {
+  FakeServiceOptions options;
+  options.live_within = std::chrono::minutes(5);
+  FakeService fake(options);
+  fake.clock.advance(std::chrono::minutes(4));
+  EXPECT_TRUE(fake.service->health().live);
+  fake.clock.advance(std::chrono::minutes(2));
+  EXPECT_FALSE(fake.service->health().live);
 }
 
 // The real threads, with clients that come, read, cancel and go at once: for the sanitizers.
@@ -149,7 +204,7 @@ TEST(ThreadsTest, ManyClients) {
   }
   for (std::thread& client : clients) client.join();
   EXPECT_EQ(num_right, 100);
-  EXPECT_TRUE(fake.service->drain(std::chrono::seconds(10)));
+  EXPECT_EQ(fake.service->drain(std::chrono::seconds(10)), DrainEnd::kFinished);
 }
 
 TEST(ThreadsTest, AFailedPreparationIsReported) {

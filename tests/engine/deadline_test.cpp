@@ -168,6 +168,34 @@ TEST_F(TimeLimits, WhatWaitsBeforeItCounts) {
   EXPECT_TRUE(before->end().has_value());
 }
 
+// With ttft_ms the request has its token; with total_ms the rest has no time left. Neither is an
+// error of a stream under way.
+TEST_F(TimeLimits, ACompletionThatWaitsDoesNotEndItsSibling) {
+  for (const bool is_total : {false, true}) {
+    for (const bool knows_speed : {false, true}) {
+      FakeServiceOptions options;
+      options.max_num_seqs = 1;
+      start(options);
+      if (knows_speed) teach_speed();
+      GenerateRequest request = fresh_request(20, 30);
+      request.n = 3;
+      (is_total ? request.total_limit : request.ttft_limit) = milliseconds(30);
+      const auto recorder = fake_->start(request);
+      fake_->run_until_idle();
+      ASSERT_TRUE(recorder->has_ended());
+      ASSERT_TRUE(recorder->end().has_value()) << recorder->end().error().message;
+      for (int32_t index = 0; index < 3; ++index) {
+        const auto num_tokens = std::ssize(recorder->tokens(index));
+        EXPECT_EQ(num_tokens == 30, !is_total);
+        EXPECT_EQ(num_tokens == 0, is_total && index > 0);
+        EXPECT_EQ(recorder->last_chunk(index)->finish_reason,
+                  is_total ? FinishReason::kDeadline : FinishReason::kLength);
+      }
+      EXPECT_EQ(fake_->service->server_info().kv_blocks_used, 0);
+    }
+  }
+}
+
 // It may be answered from the cache, at once.
 TEST_F(TimeLimits, APromptThatBeginsLikeAKnownOneIsTried) {
   FakeServiceOptions options;

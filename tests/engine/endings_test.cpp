@@ -36,6 +36,43 @@ TEST(CancelTest, AtEveryTokenTheBlocksComeBackWithinAStep) {
   }
 }
 
+// What a request used is told however it ends.
+TEST(UsageTest, IsToldOfWhatEndsWithoutASummary) {
+  FakeServiceOptions options;
+  options.max_num_seqs = 1;
+  FakeService fake(options);
+  fake.script->computes = [&](const StepInput&) { fake.clock.advance(std::chrono::seconds(1)); };
+  const auto cancelled = fake.start(request_of({1, 2}, 8));
+  const auto call = fake.call;
+  const auto waiting = fake.start(request_of({3, 4, 5}, 8));
+  const auto never_ran = fake.call;
+  for (int i = 0; i < 4; ++i) fake.service->tick();
+  never_ran->cancel();
+  call->cancel();
+  fake.run_until_idle();
+  const auto [usage, reason] = cancelled->usage();
+  EXPECT_EQ(reason, FinishReason::kCancelled);
+  EXPECT_EQ(usage.prompt_tokens, 2);
+  EXPECT_EQ(usage.completion_tokens, std::ssize(cancelled->tokens()));
+  EXPECT_GE(usage.completion_tokens, 3);
+  EXPECT_EQ(usage.queue_time.count(), 0);
+  EXPECT_EQ(usage.prefill_time, std::chrono::seconds(1));
+  EXPECT_EQ(usage.decode_time, std::chrono::seconds(usage.completion_tokens - 1));
+  const Usage unused = waiting->usage().first;
+  EXPECT_EQ(unused.prompt_tokens, 3);
+  EXPECT_EQ(unused.completion_tokens, 0);
+  EXPECT_GE(unused.queue_time, std::chrono::seconds(3));
+  EXPECT_EQ(unused.prefill_time.count() + unused.decode_time.count(), 0);
+
+  GenerateRequest pair = request_of({6}, 2);
+  pair.n = 2;
+  const auto whole = fake.start(pair);
+  fake.run_until_idle();
+  EXPECT_EQ(whole->usage().second, FinishReason::kLength);
+  EXPECT_EQ(whole->usage().first.completion_tokens, 4);
+  EXPECT_EQ(whole->usage().first.queue_time, whole->end()->usage.queue_time);
+}
+
 TEST(CancelTest, AfterTheEndNothingHappens) {
   FakeService fake;
   const auto recorder = fake.start(request_of({3}, 2));

@@ -126,11 +126,23 @@ void Recorder::on_chunk(GenerateChunk chunk) {
   chunks_.push_back(std::move(chunk));
 }
 
+void Recorder::on_usage(const Usage& usage, FinishReason reason) {
+  const std::lock_guard lock(mutex_);
+  EXPECT_FALSE(usage_.has_value() || end_.has_value()) << "once, before the end";
+  usage_ = {usage, reason};
+}
+
 void Recorder::on_end(Result<GenerateSummary> end) {
   const std::lock_guard lock(mutex_);
   EXPECT_FALSE(end_.has_value()) << "a second end";
+  EXPECT_TRUE(usage_.has_value()) << "an end without its usage";
   end_ = std::move(end);
   has_ended_.store(true);
+}
+
+std::pair<Usage, FinishReason> Recorder::usage() const {
+  const std::lock_guard lock(mutex_);
+  return usage_.value();
 }
 
 std::vector<GenerateChunk> Recorder::chunks() const {
@@ -195,6 +207,7 @@ FakeService::FakeService(const FakeServiceOptions& options) {
       [this](const std::string& line) { notices.push_back(line); }));
   parts.on_device_lost = [this](const std::string& why) { lost.push_back(why); };
   parts.limits = options.limits;
+  parts.live_within = options.live_within;
   parts.max_num_seqs = options.max_num_seqs;
   service = std::make_unique<EngineService>(std::move(parts), clock);
 }

@@ -100,6 +100,7 @@ class ScriptedExecutor final : public StepExecutor {
 class Recorder final : public GenerateObserver {
  public:
   void on_chunk(GenerateChunk chunk) override;
+  void on_usage(const Usage& usage, FinishReason reason) override;
   void on_end(Result<GenerateSummary> end) override;
 
   std::vector<GenerateChunk> chunks() const;
@@ -109,10 +110,12 @@ class Recorder final : public GenerateObserver {
   bool has_ended() const { return has_ended_.load(); }
   // Requires: has_ended().
   Result<GenerateSummary> end() const;
+  std::pair<Usage, FinishReason> usage() const;  // requires the same
 
  private:
   mutable std::mutex mutex_;
   std::vector<GenerateChunk> chunks_;
+  std::optional<std::pair<Usage, FinishReason>> usage_;
   std::optional<Result<GenerateSummary>> end_;
   std::atomic<bool> has_ended_{false};
 };
@@ -130,6 +133,7 @@ struct FakeServiceOptions {
   // Default: no chats.
   std::function<std::unique_ptr<ChatRenderer>(const tokenizer::Tokenizer&)> make_chat;
   ServiceLimits limits;
+  base::Duration live_within = RuntimeOptions().live_within;
 };
 
 struct FakeService {

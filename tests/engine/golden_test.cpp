@@ -53,7 +53,7 @@ TEST_P(GoldenTest, GreedyTokensEqualTransformers) {
     EXPECT_EQ(tokens, (*golden)["prompts"][i]["greedy"].get<std::vector<int32_t>>())
         << "prompt " << i;
   }
-  EXPECT_TRUE((*service)->drain(std::chrono::seconds(10)));
+  EXPECT_EQ((*service)->drain(std::chrono::seconds(10)), DrainEnd::kFinished);
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, GoldenTest,

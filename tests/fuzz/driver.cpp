@@ -3,11 +3,11 @@
 //   fuzz_NAME [--seconds N] [--seed N] [--save FOLDER] SEED_FILE_OR_FOLDER...
 //
 // First every seed, then seeds changed at random until N seconds of wall time are over (0: seeds
-// only; the environment's SLUICE_FUZZ_SECONDS goes before). Inputs have at most 64 KiB. An input
-// that crashes, hangs, or takes more than a second of CPU time ends the run with 1 and is written
-// to fuzz-NAME-failure in the working directory; run the target on that file to see it again. In a
-// build with -DSLUICE_FUZZ_COVERAGE=ON inputs that reach new code join the seeds, and --save keeps
-// them.
+// only; of others the environment's SLUICE_FUZZ_SECONDS goes before). Inputs have at most 64 KiB.
+// An input that crashes, hangs, or takes more than a second of CPU time ends the run with 1 and is
+// written to fuzz-NAME-failure in the working directory; run the target on that file to see it
+// again. In a build with -DSLUICE_FUZZ_COVERAGE=ON inputs that reach new code join the seeds, and
+// --save keeps them.
 #include "tests/fuzz/driver.h"
 
 #include <signal.h>
@@ -142,7 +142,8 @@ Options read_options(int argc, char** argv) {
       options.seeds.emplace_back(argument);
     }
   }
-  if (const char* seconds = std::getenv("SLUICE_FUZZ_SECONDS"); seconds != nullptr) {
+  const char* const seconds = std::getenv("SLUICE_FUZZ_SECONDS");
+  if (seconds != nullptr && options.seconds > 0) {
     options.seconds = std::atof(seconds);
   }
   // The order of a folder differs between machines.

@@ -101,7 +101,8 @@ void read_trace(const std::string& text) {
                text.substr(36, 16) != std::string(16, '0') &&
                (!is_later || (text[shape.size()] == '-' && !text.starts_with("00")));
   }
-  require(server::trace_id_of(text) == (is_right ? trace : ""), "a trace id is the standard's");
+  require(server::read_traceparent(text).trace_id == (is_right ? trace : ""),
+          "a trace id is the standard's");
 }
 
 void write_header(const std::string& text) {

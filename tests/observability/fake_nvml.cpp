@@ -1,6 +1,17 @@
-// A library with NVML's names and two GPUs; the second does not tell its power. Only tests load it.
+// A library with NVML's names and two GPUs; the second does not tell its power. With
+// SLUICE_FAKE_NVML_LOST set both tell nothing any more. Only tests load it.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+
+namespace {
+
+constexpr int kGpuIsLost = 15;
+int result() {
+  return std::getenv("SLUICE_FAKE_NVML_LOST") == nullptr ? 0 : kGpuIsLost;
+}
+
+}  // namespace
 
 extern "C" {
 
@@ -34,20 +45,20 @@ int nvmlDeviceGetMemoryInfo(void*, unsigned long long* memory) {
   memory[0] = 80ull << 30;
   memory[1] = 60ull << 30;
   memory[2] = 20ull << 30;
-  return 0;
+  return result();
 }
 int nvmlDeviceGetUtilizationRates(void*, unsigned* utilization) {
   utilization[0] = 87;
   utilization[1] = 12;
-  return 0;
+  return result();
 }
 int nvmlDeviceGetTemperature(void*, int sensor, unsigned* celsius) {
   *celsius = 54;
-  return sensor == 0 ? 0 : 2;
+  return sensor == 0 ? result() : 2;
 }
 int nvmlDeviceGetPowerUsage(void* device, unsigned* milliwatts) {
   *milliwatts = 312500;
-  return device == reinterpret_cast<void*>(1) ? 0 : 3;
+  return device == reinterpret_cast<void*>(1) ? result() : 3;
 }
 
 }  // extern "C"

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <map>
 #include <string>
@@ -85,6 +86,13 @@ TEST(GpuMetricsTest, EachGpuTellsWhatItKnows) {
       {"sluice_gpu_memory_used_bytes GPU-one", 20.0 * (1 << 30)},
       {"sluice_gpu_memory_used_bytes GPU-two", 20.0 * (1 << 30)},
       {"sluice_gpu_power_watts GPU-one", 312.5}};
+  EXPECT_EQ(Reader(registry).values, expected);
+  // A GPU that is lost has no temperature, rather than the last one.
+  ::setenv("SLUICE_FAKE_NVML_LOST", "1", 1);
+  const auto lost = Reader(registry).values;
+  ::unsetenv("SLUICE_FAKE_NVML_LOST");
+  EXPECT_EQ(lost.size(), expected.size());
+  for (const auto& [name, value] : lost) EXPECT_TRUE(std::isnan(value)) << name;
   EXPECT_EQ(Reader(registry).values, expected);
 }
 

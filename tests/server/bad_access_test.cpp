@@ -52,6 +52,13 @@ TEST_F(BadInput, EveryRowOfAccessThroughItsListener) {
   ASSERT_TRUE(http) << http.error().message;
   const auto admin = AdminServer::start("127.0.0.1:0", service_->metrics());
   ASSERT_TRUE(admin) << admin.error().message;
+  const auto count = [&](const char* name, const char* label, const char* value) {
+    return service_->metrics().counter({name, "", {{label, value}}}).value();
+  };
+  const auto num_refused = [&] {
+    return count("sluice_grpc_failed_calls_total", "code", "UNAUTHENTICATED") +
+           count("sluice_http_answers_total", "status", "401");
+  };
   const std::map<std::string, Ask> listeners = {
       {"gRPC", ask_grpc(grpc)},
       {"gRPC without reflection", ask_grpc(without_reflection)},
@@ -68,7 +75,10 @@ TEST_F(BadInput, EveryRowOfAccessThroughItsListener) {
     for (const char* key : {"right-key", "right-kez", "right-key2", "x", ""}) {
       beside_a_neighbour(listener + ": " + call + " with key \"" + key + '"', [&] {
         const bool is_let_in = key == std::string("right-key") || listener == "admin";
+        const int64_t before = num_refused();
         EXPECT_EQ(listeners.at(listener)(call, key), is_let_in ? code : "UNAUTHENTICATED");
+        const bool counts = !is_let_in || (code == "UNAUTHENTICATED" && listener != "admin");
+        EXPECT_EQ(num_refused() - before, counts ? 1 : 0);
       });
     }
   }

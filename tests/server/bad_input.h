@@ -73,7 +73,7 @@ class BadInput : public ::testing::Test {
   static void TearDownTestSuite() {
     // What the cases left behind ends by itself.
     if (service_ != nullptr) {
-      EXPECT_TRUE(service_->drain(kTestPatience));
+      EXPECT_EQ(service_->drain(kTestPatience), DrainEnd::kFinished);
     }
     delete undisturbed_;
     delete kserve_;

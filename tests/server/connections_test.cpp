@@ -155,6 +155,25 @@ TEST(Connections, WhoSaysNothingOrTooLittleIsClosedAfterTheHandshakeTime) {
   EXPECT_TRUE(generate(loopback.stub(), prompt_request()).status.ok());
 }
 
+// The stream goes on; the client makes its next call over a connection of its own choice.
+TEST(Connections, AnOldOneIsToldToGoAndItsStreamFinishes) {
+  FakeService service([](FakeCall& call) {
+    call.send(0, "a");
+    std::this_thread::sleep_for(std::chrono::seconds(2));
+    call.send(1, "b");
+    call.finish();
+  });
+  Loopback loopback(service, {.max_connection_age = std::chrono::milliseconds(300)});
+  grpc::ClientContext context;
+  const auto stream = loopback.stub().Generate(&context, prompt_request("x"));
+  v1::GenerateResponse message;
+  ASSERT_TRUE(stream->Read(&message));
+  EXPECT_TRUE(loopback.channel()->WaitForStateChange(
+      GRPC_CHANNEL_READY, std::chrono::system_clock::now() + kTestPatience));
+  EXPECT_TRUE(read_all(*stream).status.ok());
+  EXPECT_TRUE(generate(loopback.stub(), prompt_request("y")).status.ok());
+}
+
 TEST(Connections, ManyIdleOnesDoNotHinderCalls) {
   FakeService service;
   Loopback loopback(service);

@@ -54,6 +54,19 @@ TEST(EventParser, ReadsEventsHoweverTheirBytesCome) {
   }
 }
 
+// As other servers write them: CR LF, names and ids, comments, data in several lines or none.
+TEST(EventParser, ReadsEventsOfAnyServer) {
+  const std::string bytes =
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+      ": hello\r\n\r\nevent: token\r\nid: 7\r\ndata: {\"a\": 1}\r\n\r\n"
+      "retry: 9\n\ndata:first\ndata: second\n\nid: 8\n\ndata\n\ndata:\r\n\r\ndatas: x\n\n"
+      "data: not whole\n";
+  for (size_t piece = 1; piece <= bytes.size(); ++piece) {
+    const Parsed parsed = parse(bytes, piece);
+    EXPECT_THAT(parsed.events, ElementsAre(R"({"a": 1})", "first\nsecond", "")) << piece;
+  }
+}
+
 TEST(EventParser, AStreamThatBreaksIsNotWhole) {
   const std::string bytes = kChunked;
   for (size_t size = 1; size < bytes.size(); ++size) {

@@ -59,6 +59,10 @@ class FakeCall final : public GenerateCall {
     observer_->on_chunk(std::move(chunk));
   }
   void end(Result<GenerateSummary> end) { observer_->on_end(std::move(end)); }
+  void end(Result<GenerateSummary> end, const Usage& usage, FinishReason reason) {
+    observer_->on_usage(usage, reason);
+    observer_->on_end(std::move(end));
+  }
   void finish(FinishReason reason = FinishReason::kLength) {
     send_finish(reason);
     end(GenerateSummary{});
@@ -220,7 +224,7 @@ class FakeService final : public Service {
   observability::Registry& metrics() override { return metrics_; }
   void set_not_ready() override {}
   void begin_drain() override {}
-  bool drain(std::chrono::nanoseconds) override { return true; }
+  DrainEnd drain(std::chrono::nanoseconds) override { return DrainEnd::kFinished; }
 
   void set_health(Health health) {
     std::scoped_lock lock(mutex_);

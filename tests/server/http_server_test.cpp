@@ -211,15 +211,32 @@ TEST_F(HttpServerTest, BoundsTheBodiesOfAllConnections) {
   start(options);
   const std::string large(1 << 20, 'x');
   const std::string head = "POST /echo HTTP/1.1\r\nContent-Length: 1048576\r\n\r\n";
+  std::vector<std::unique_ptr<RawHttp>> silent;
+  for (int i = 0; i < 8; ++i) {
+    silent.push_back(std::make_unique<RawHttp>(port()));
+    silent.back()->send(i % 2 == 0 ? head + "x"
+                                   : "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+  }
+  EXPECT_EQ(http_post(port(), "/echo", large).status, 200) << "what is announced takes no place";
   RawHttp first(port());
-  first.send(head + "x");  // announced: the place is taken
+  first.send(head + large.substr(1));
   EXPECT_TRUE([&] {
-    RawHttp probe(port());
-    probe.send("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 600000\r\n\r\n");
-    return probe.read().status == 503;
+    const auto end = std::chrono::steady_clock::now() + kTestPatience;
+    while (std::chrono::steady_clock::now() < end) {  // until the server has read so much
+      RawHttp probe(port());
+      probe.send("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 600000\r\n\r\n");
+      if (probe.read_until("\r\n\r\n").value_or("").starts_with("HTTP/1.1 503")) return true;
+    }
+    return false;
   }()) << "a second one is too much";
+  {
+    RawHttp unsaid(port());
+    unsaid.send("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n92800\r\n" +
+                std::string(600'064, 'y') + "\r\n");
+    EXPECT_EQ(unsaid.read().status, 503) << "one that does not say its size is too much too";
+  }
   EXPECT_EQ(http_post(port(), "/echo", std::string(60'000, 'y')).status, 200) << "small ones pass";
-  first.send(large.substr(1));
+  first.send("x");
   EXPECT_EQ(first.read().body.size(), large.size());
   EXPECT_EQ(http_post(port(), "/echo", large).status, 200) << "the place is free again";
 }
@@ -298,6 +315,43 @@ TEST_F(HttpServerTest, TellsWhenTheClientLeaves) {
   started_.acquire();
   client.close();
   EXPECT_TRUE(gone_.try_acquire_for(kTestPatience));
+}
+
+// What comes behind a request is not read before its time, and must not hide that the client goes.
+TEST_F(HttpServerTest, TellsWhenAClientLeavesThatHasSentMore) {
+  start();
+  for (const char* more : {"\r\n", "GET /hello HTTP/1.1\r\n\r\n"}) {
+    RawHttp client(port());
+    client.send(std::string("GET /stream HTTP/1.1\r\n\r\n") + more);
+    started_.acquire();
+    client.close();
+    EXPECT_TRUE(gone_.try_acquire_for(kTestPatience));
+  }
+}
+
+TEST_F(HttpServerTest, TellsTheStatusOfEveryAnswer) {
+  HttpServerOptions options;
+  options.max_connections = 1;
+  std::mutex mutex;
+  std::vector<int> statuses;
+  options.on_answer = [&](int status) {
+    const std::scoped_lock lock(mutex);
+    statuses.push_back(status);
+  };
+  start(options);
+  {
+    RawHttp client(port());
+    client.get("/hello");
+    EXPECT_EQ(client.read().status, 200);
+    RawHttp surplus(port());
+    EXPECT_EQ(surplus.read().status, 503);
+    client.get("/nowhere");
+    EXPECT_EQ(client.read().status, 404);
+    client.send("nonsense\r\n\r\n");
+    EXPECT_EQ(client.read().status, 400);
+  }
+  const std::scoped_lock lock(mutex);
+  EXPECT_EQ(statuses, (std::vector<int>{200, 503, 404, 400}));
 }
 
 TEST_F(HttpServerTest, ASlowReaderStopsItsOwnStreamOnlyAndIsEnded) {

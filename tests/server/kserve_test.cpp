@@ -245,6 +245,15 @@ TEST(Kserve, AFullQueueSaysWhenToComeBack) {
   EXPECT_EQ(stub_of(loopback)->ModelInfer(&context, text_request(), &response).error_code(),
             grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
+
+  service.generate_error->retry_after = std::chrono::milliseconds(1500);
+  grpc::ClientContext stream_context;
+  const auto stream = stub_of(loopback)->ModelStreamInfer(&stream_context);
+  inference::ModelStreamInferResponse message;
+  ASSERT_TRUE(stream->Write(text_request()) && stream->Read(&message));
+  EXPECT_THAT(message.error_message(), HasSubstr("RESOURCE_EXHAUSTED"));
+  EXPECT_EQ(message.infer_response().parameters().at("retry_after_ms").int64_param(), 1500);
+  stream_context.TryCancel();
 }
 
 }  // namespace

@@ -215,6 +215,37 @@ TEST(OpenAi, AnErrorBeforeTheFirstOutputHasItsStatusAndOneAfterItIsAnEvent) {
   }
 }
 
+TEST(OpenAi, SaysThatTheTimeWasUp) {
+  FakeService service([](FakeCall& call) {
+    call.send(0, "a");
+    call.finish(FinishReason::kDeadline);
+  });
+  HttpLoopback http(service);
+  const RawResponse whole = http_post(http.port(), kCompletionsPath, R"({"prompt": "p"})");
+  EXPECT_EQ(whole.json()["choices"][0]["finish_reason"], "deadline");
+  EXPECT_EQ(whole.json()["choices"][0]["text"], "a");
+  const RawResponse stream =
+      http_post(http.port(), kCompletionsPath, R"({"prompt": "p", "stream": true})");
+  EXPECT_THAT(stream.body, HasSubstr(R"("finish_reason":"deadline")"));
+}
+
+// Sized by what the validator lets through, not by a number of its own.
+TEST(OpenAi, AsManyChoicesAsTheServiceAllows) {
+  FakeService service([](FakeCall& call) {
+    call.send(7, "last", 1499);
+    call.finish();
+  });
+  service.limits_.max_n = 1500;
+  HttpLoopback http(service);
+  for (const char* stream : {"false", "true"}) {
+    const RawResponse response =
+        http_post(http.port(), kCompletionsPath,
+                  std::string(R"({"prompt": "p", "n": 1500, "stream": )") + stream + "}");
+    EXPECT_EQ(response.status, 200);
+    EXPECT_THAT(response.body, HasSubstr(R"("text":"last")"));
+  }
+}
+
 TEST(OpenAi, AClientThatLeavesCancels) {
   FakeService service(send_and_hang);
   HttpLoopback http(service);

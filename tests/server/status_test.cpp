@@ -40,6 +40,7 @@ TEST_F(StatusTest, SaysWhatTheServiceHolds) {
   // Nothing was counted yet.
   EXPECT_EQ(json["generated_tokens"], 0);
   EXPECT_TRUE(json["time_to_first_token_seconds"].is_null());
+  EXPECT_TRUE(json["step_sequences"].is_null());
   EXPECT_TRUE(json["finished"].empty());
   service_.set_health({.live = true, .ready = false});
   EXPECT_EQ(get("/status").json()["ready"], false);

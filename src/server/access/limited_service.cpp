@@ -135,6 +135,9 @@ class CountingObserver final : public GenerateObserver {
     }
     inner_->on_chunk(std::move(chunk));
   }
+  void on_usage(const Usage& usage, FinishReason reason) override {
+    inner_->on_usage(usage, reason);
+  }
   void on_end(Result<GenerateSummary> end) override {
     release();  // before its owner hears of the end, and asks again
     inner_->on_end(std::move(end));

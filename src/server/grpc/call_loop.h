@@ -11,6 +11,7 @@
 
 #include "base/in_flight.h"
 #include "server/access/api_keys.h"
+#include "server/grpc/failed_calls.h"
 #include "server/grpc/open_connections.h"
 #include "server/worker_pool.h"
 #include "sluice/service.h"
@@ -39,7 +40,10 @@ class CallLoop final {
  public:
   CallLoop(Service& service, std::shared_ptr<const ApiKeys> keys,
            std::shared_ptr<const OpenConnections> connections)
-      : service_(service), keys_(std::move(keys)), connections_(std::move(connections)) {}
+      : service_(service),
+        keys_(std::move(keys)),
+        connections_(std::move(connections)),
+        failed_(service.metrics()) {}
   ~CallLoop();
 
   // Once, when the server has started. Calls may be asked for from now on.
@@ -60,6 +64,7 @@ class CallLoop final {
   Service& service() const { return service_; }
   const ApiKeys* keys() const { return keys_.get(); }
   const OpenConnections& connections() const { return *connections_; }
+  FailedCalls& failed() { return failed_; }
 
  private:
   class Woken;
@@ -69,6 +74,7 @@ class CallLoop final {
   Service& service_;
   const std::shared_ptr<const ApiKeys> keys_;
   const std::shared_ptr<const OpenConnections> connections_;
+  FailedCalls failed_;
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<LoopEvent> woken_event_;

@@ -54,11 +54,16 @@ Error cancel_error(const grpc::ServerContextBase& context) {
   return {ErrorCode::kCancelled, "the client cancelled the call"};
 }
 
+std::optional<std::chrono::milliseconds> retry_time(const Error& error) {
+  if (!error.retry_after && error.code != ErrorCode::kResourceExhausted) return std::nullopt;
+  return std::chrono::ceil<std::chrono::milliseconds>(
+      error.retry_after.value_or(kDefaultRetryTime));
+}
+
 void add_retry_time(const Error& error, grpc::ServerContextBase& context) {
-  if (!error.retry_after && error.code != ErrorCode::kResourceExhausted) return;
-  const auto time =
-      std::chrono::ceil<std::chrono::milliseconds>(error.retry_after.value_or(kDefaultRetryTime));
-  context.AddTrailingMetadata(kRetryKey, std::to_string(time.count()));
+  if (const auto time = retry_time(error)) {
+    context.AddTrailingMetadata(kRetryKey, std::to_string(time->count()));
+  }
 }
 
 }  // namespace sluice::server

@@ -26,7 +26,10 @@ std::optional<std::chrono::steady_clock::time_point> deadline_of(
 // Why a call was cancelled: its deadline, or else its client.
 Error cancel_error(const grpc::ServerContextBase& context);
 
-// Tells a client that was refused for a full queue when to come back. Before Finish.
+// When a client that was refused for want of room should come back; none if it need not wait.
+std::optional<std::chrono::milliseconds> retry_time(const Error& error);
+
+// Tells it so. Before Finish.
 void add_retry_time(const Error& error, grpc::ServerContextBase& context);
 
 }  // namespace sluice::server

@@ -8,7 +8,6 @@
 
 #include "server/grpc/caller.h"
 #include "server/grpc/convert.h"
-#include "server/grpc/status.h"
 #include "server/grpc/wire.h"
 #include "server/header_value.h"
 #include "server/model_lookup.h"
@@ -167,7 +166,7 @@ void GenerateStream::finish(const Error& error) {
     const std::scoped_lock lock(mutex_);
     output_.clear();
   }
-  rpc().writer.Finish(to_status(error), finish_event_.due());
+  rpc().writer.Finish(loop_->failed().end(error), finish_event_.due());
 }
 
 void GenerateStream::on_written(bool ok) {

@@ -28,8 +28,8 @@ Result<v1::ModelInfo> describe_model(const std::vector<ModelInfo>& models,
 template <typename Request, typename Handle>
 grpc::ServerUnaryReactor* GenerationService::answer(Context* context, const Bytes& request,
                                                     Bytes& response, Handle handle) {
-  return answer_unary<Request>(context, request, response, client_of(*context, keys_.get()),
-                               std::move(handle));
+  return answer_unary<Request>(context, request, response, failed_,
+                               client_of(*context, keys_.get()), std::move(handle));
 }
 
 grpc::ServerUnaryReactor* GenerationService::Tokenize(Context* context, const Bytes* request,

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "server/access/api_keys.h"
+#include "server/grpc/failed_calls.h"
 #include "sluice/service.h"
 #include "sluice/v1/generation.grpc.pb.h"
 
@@ -29,7 +30,7 @@ using RawGeneration = v1::Generation::WithRawMethod_Generate<
 class GenerationService final : public RawGeneration {
  public:
   GenerationService(sluice::Service& service, std::shared_ptr<const ApiKeys> keys)
-      : service_(service), keys_(std::move(keys)) {}
+      : service_(service), keys_(std::move(keys)), failed_(service.metrics()) {}
 
   using Context = grpc::CallbackServerContext;
   using Bytes = grpc::ByteBuffer;
@@ -54,6 +55,7 @@ class GenerationService final : public RawGeneration {
 
   sluice::Service& service_;
   const std::shared_ptr<const ApiKeys> keys_;
+  FailedCalls failed_;
 };
 
 }  // namespace sluice::server

@@ -41,6 +41,11 @@ void set_limits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) 
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(options.handshake_time.count()));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMilliseconds);
+  if (options.max_connection_age.count() > 0) {
+    const auto age = std::chrono::ceil<std::chrono::milliseconds>(options.max_connection_age);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                               static_cast<int>(std::min<int64_t>(age.count(), INT32_MAX)));
+  }
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMilliseconds);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMilliseconds);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -83,8 +88,8 @@ class GrpcServerImpl final : public GrpcServer {
       : generation_(service, keys),
         kserve_(service, keys),
         health_(service),
-        reflection_v1_(options.reflection, keys),
-        reflection_v1alpha_(options.reflection, keys),
+        reflection_v1_(options.reflection, keys, service.metrics()),
+        reflection_v1alpha_(options.reflection, keys, service.metrics()),
         open_connections_(std::make_shared<OpenConnections>(options.max_connections)),
         call_loop_(std::make_shared<CallLoop>(service, keys, open_connections_)) {}
   ~GrpcServerImpl() override { shutdown(std::chrono::nanoseconds(0)); }

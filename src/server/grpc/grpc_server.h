@@ -19,6 +19,9 @@ struct GrpcServerOptions {
   int32_t max_concurrent_streams = 1024;             // per connection
   int64_t max_connections = 4096;                    // what comes beyond is closed at once
   std::chrono::milliseconds handshake_time{10'000};  // until a client's first HTTP/2 frames
+  // A connection older than this (give or take a tenth) is told to go elsewhere for its next calls;
+  // those under way finish. 0: never.
+  std::chrono::nanoseconds max_connection_age{0};
   bool reflection = true;
   // Null: everybody may call. Otherwise every method but those that ask for health needs a key.
   std::shared_ptr<const ApiKeys> api_keys = nullptr;

@@ -5,7 +5,6 @@
 #include "inference/grpc_predict_v2.pb.h"
 #include "server/grpc/caller.h"
 #include "server/grpc/kserve_submit.h"
-#include "server/grpc/status.h"
 #include "server/grpc/wire.h"
 
 namespace sluice::server {
@@ -13,8 +12,8 @@ namespace sluice::server {
 grpc::ServerUnaryReactor* KserveInfer::start(grpc::CallbackServerContext* context,
                                              const grpc::ByteBuffer& request,
                                              grpc::ByteBuffer* response, Service& service,
-                                             const ApiKeys* keys) {
-  std::shared_ptr<KserveInfer> infer(new KserveInfer(context, response));
+                                             const ApiKeys* keys, FailedCalls& failed) {
+  std::shared_ptr<KserveInfer> infer(new KserveInfer(context, response, failed));
   {
     const std::scoped_lock lock(infer->mutex_);
     infer->self_ = infer;
@@ -73,7 +72,7 @@ void KserveInfer::finish(const Result<GenerateSummary>& end) {
     if (end) *response_ = serialize_message(answer_->whole(*end));
   }
   // gRPC keeps the reactor until Finish was called, and nobody calls it twice.
-  Finish(end ? grpc::Status::OK : to_status(end.error()));
+  Finish(end ? grpc::Status::OK : failed_.end(end.error()));
 }
 
 void KserveInfer::OnCancel() {

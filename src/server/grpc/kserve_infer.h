@@ -11,6 +11,7 @@
 
 #include "server/access/api_keys.h"
 #include "server/call_handle.h"
+#include "server/grpc/failed_calls.h"
 #include "server/grpc/kserve_answer.h"
 #include "server/grpc/kserve_request.h"
 #include "sluice/service.h"
@@ -27,11 +28,11 @@ class KserveInfer final : public grpc::ServerUnaryReactor,
                           public GenerateObserver,
                           public std::enable_shared_from_this<KserveInfer> {
  public:
-  // The result is gRPC's; it may have failed. `response` is valid until OnDone.
+  // The result is gRPC's; it may have failed. `response` is valid until OnDone, as `failed` is.
   static grpc::ServerUnaryReactor* start(grpc::CallbackServerContext* context,
                                          const grpc::ByteBuffer& request,
                                          grpc::ByteBuffer* response, Service& service,
-                                         const ApiKeys* keys);
+                                         const ApiKeys* keys, FailedCalls& failed);
 
   void on_chunk(GenerateChunk chunk) override;
   void on_end(Result<GenerateSummary> end) override;
@@ -40,14 +41,15 @@ class KserveInfer final : public grpc::ServerUnaryReactor,
   void OnDone() override;
 
  private:
-  KserveInfer(grpc::CallbackServerContext* context, grpc::ByteBuffer* response)
-      : context_(context), response_(response) {}
+  KserveInfer(grpc::CallbackServerContext* context, grpc::ByteBuffer* response, FailedCalls& failed)
+      : context_(context), response_(response), failed_(failed) {}
 
   Result<void> submit(const grpc::ByteBuffer& bytes, Service& service, const ApiKeys* keys);
   void finish(const Result<GenerateSummary>& end);
 
   grpc::CallbackServerContext* const context_;
   grpc::ByteBuffer* const response_;
+  FailedCalls& failed_;
   CallHandle call_;
 
   std::mutex mutex_;

@@ -71,7 +71,7 @@ bool KserveService::is_ready() const {
 grpc::ServerUnaryReactor* KserveService::ServerLive(Context* context, const Bytes* request,
                                                     Bytes* response) {
   return answer_unary<inference::ServerLiveRequest>(
-      context, *request, *response, Result<void>(),
+      context, *request, *response, failed_, Result<void>(),
       [this](const auto&) -> Result<inference::ServerLiveResponse> {
         inference::ServerLiveResponse live;
         live.set_live(service_.health().live);
@@ -82,7 +82,7 @@ grpc::ServerUnaryReactor* KserveService::ServerLive(Context* context, const Byte
 grpc::ServerUnaryReactor* KserveService::ServerReady(Context* context, const Bytes* request,
                                                      Bytes* response) {
   return answer_unary<inference::ServerReadyRequest>(
-      context, *request, *response, Result<void>(),
+      context, *request, *response, failed_, Result<void>(),
       [this](const auto&) -> Result<inference::ServerReadyResponse> {
         inference::ServerReadyResponse ready;
         ready.set_ready(is_ready());
@@ -93,7 +93,7 @@ grpc::ServerUnaryReactor* KserveService::ServerReady(Context* context, const Byt
 grpc::ServerUnaryReactor* KserveService::ModelReady(Context* context, const Bytes* request,
                                                     Bytes* response) {
   return answer_unary<inference::ModelReadyRequest>(
-      context, *request, *response, client_of(*context, keys_.get()),
+      context, *request, *response, failed_, client_of(*context, keys_.get()),
       [this](const auto& message) -> Result<inference::ModelReadyResponse> {
         const std::vector<ModelInfo> models = service_.models();
         const bool is_known = find_version(models, message.name(), message.version()) != nullptr;
@@ -106,7 +106,7 @@ grpc::ServerUnaryReactor* KserveService::ModelReady(Context* context, const Byte
 grpc::ServerUnaryReactor* KserveService::ServerMetadata(Context* context, const Bytes* request,
                                                         Bytes* response) {
   return answer_unary<inference::ServerMetadataRequest>(
-      context, *request, *response, client_of(*context, keys_.get()),
+      context, *request, *response, failed_, client_of(*context, keys_.get()),
       [this](const auto&) -> Result<inference::ServerMetadataResponse> {
         inference::ServerMetadataResponse metadata;
         metadata.set_name("sluice");
@@ -119,7 +119,7 @@ grpc::ServerUnaryReactor* KserveService::ServerMetadata(Context* context, const 
 grpc::ServerUnaryReactor* KserveService::ModelMetadata(Context* context, const Bytes* request,
                                                        Bytes* response) {
   return answer_unary<inference::ModelMetadataRequest>(
-      context, *request, *response, client_of(*context, keys_.get()),
+      context, *request, *response, failed_, client_of(*context, keys_.get()),
       [this](const auto& message) { return metadata_of(message); });
 }
 
@@ -146,7 +146,7 @@ Result<inference::ModelMetadataResponse> KserveService::metadata_of(
 
 grpc::ServerUnaryReactor* KserveService::ModelInfer(Context* context, const Bytes* request,
                                                     Bytes* response) {
-  return KserveInfer::start(context, *request, response, service_, keys_.get());
+  return KserveInfer::start(context, *request, response, service_, keys_.get(), failed_);
 }
 
 }  // namespace sluice::server

@@ -11,6 +11,7 @@
 
 #include "inference/grpc_predict_v2.grpc.pb.h"
 #include "server/access/api_keys.h"
+#include "server/grpc/failed_calls.h"
 #include "sluice/service.h"
 
 namespace sluice::server {
@@ -36,7 +37,7 @@ using RawInference = inference::GRPCInferenceService::WithRawCallbackMethod_Serv
 class KserveService final : public RawInference {
  public:
   KserveService(sluice::Service& service, std::shared_ptr<const ApiKeys> keys)
-      : service_(service), keys_(std::move(keys)) {}
+      : service_(service), keys_(std::move(keys)), failed_(service.metrics()) {}
 
   // Not ready from now on, whatever the service says.
   void set_not_ready();
@@ -68,6 +69,7 @@ class KserveService final : public RawInference {
 
   sluice::Service& service_;
   const std::shared_ptr<const ApiKeys> keys_;
+  FailedCalls failed_;
   mutable std::mutex mutex_;
   bool is_not_ready_ = false;
   bool is_draining_ = false;

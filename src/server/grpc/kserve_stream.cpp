@@ -8,7 +8,6 @@
 #include "server/grpc/caller.h"
 #include "server/grpc/kserve_service.h"
 #include "server/grpc/kserve_submit.h"
-#include "server/grpc/status.h"
 #include "server/grpc/wire.h"
 #include "server/pending_output.h"
 
@@ -69,7 +68,7 @@ void KserveStream::take_call(std::shared_ptr<CallLoop> loop, KserveService& meth
 void KserveStream::on_call() {
   take_call(loop_, methods_);
   if (const Result<Client> client = client_of(rpc_->context, loop_->keys()); !client) {
-    return finish(to_status(client.error()));
+    return finish(std::unexpected(client.error()));
   }
   methods_.add_stream(std::static_pointer_cast<KserveStream>(shared_from_this()));
   last_progress_ = steady_clock::now();
@@ -86,25 +85,26 @@ void KserveStream::drain() {
 }
 
 void KserveStream::advance() {
-  if (const std::optional<grpc::Status> status = end_status()) return finish(*status);
+  if (const std::optional<Result<void>> end = due_end()) return finish(*end);
   read_next();
   if (writing_) return;
   if (std::optional<Due> due = take_due()) write(*std::move(due));
 }
 
-std::optional<grpc::Status> KserveStream::end_status() {
+std::optional<Result<void>> KserveStream::due_end() {
   const std::scoped_lock lock(mutex_);
   if (writing_ || is_submitting_) return std::nullopt;  // which use what the end takes away
-  if (is_cancelled_) return to_status(cancel_error(rpc_->context));
+  if (is_cancelled_) return std::unexpected(cancel_error(rpc_->context));
   if (!open_.empty()) return std::nullopt;
-  if (has_half_closed_) return grpc::Status::OK;
-  if (is_draining_) return to_status({ErrorCode::kUnavailable, "server shuts down"});
+  if (has_half_closed_) return Result<void>();
+  if (is_draining_) return fail(ErrorCode::kUnavailable, "server shuts down");
   return std::nullopt;
 }
 
-void KserveStream::finish(const grpc::Status& status) {
+void KserveStream::finish(const Result<void>& end) {
   is_finished_ = true;
-  rpc().stream.Finish(status, finish_event_.due());
+  rpc().stream.Finish(end ? grpc::Status::OK : loop_->failed().end(end.error()),
+                      finish_event_.due());
 }
 
 // The next request, unless kMaxRequests are open or the last one is still looked at.
@@ -178,10 +178,15 @@ std::optional<KserveStream::Due> KserveStream::take_due() {
     Due due{request, {}, !*next || (*next)->summary};
     if (!*next) {
       const Error& error = next->error();
+      loop_->failed().count(error);
       due.message.set_error_message(to_string(error.code) + (": " + error.message));
-      due.message.mutable_infer_response()->set_id(request->id);
-      (*due.message.mutable_infer_response()->mutable_parameters())["triton_final_response"]
-          .set_bool_param(true);
+      inference::ModelInferResponse& response = *due.message.mutable_infer_response();
+      response.set_id(request->id);
+      auto& parameters = *response.mutable_parameters();
+      parameters["triton_final_response"].set_bool_param(true);
+      if (error.retry_after) {
+        parameters["retry_after_ms"].set_int64_param(retry_time(error)->count());
+      }
     } else {
       PendingOutput::Message& message = **next;
       const GenerateSummary* summary = message.summary ? &*message.summary : nullptr;
@@ -224,7 +229,7 @@ void KserveStream::on_time() {
   const auto time = steady_clock::now() - last_progress_;
   const ServiceLimits& limits = loop_->service().limits();
   if (open_.empty() && !writing_ && time >= limits.max_request_age) {
-    return finish(to_status({ErrorCode::kDeadlineExceeded, "no request came for too long"}));
+    return finish(fail(ErrorCode::kDeadlineExceeded, "no request came for too long"));
   }
   // While a request runs, the service watches whether its tokens are taken.
   const auto all_have_ended = [this] {

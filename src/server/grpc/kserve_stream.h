@@ -69,10 +69,10 @@ class KserveStream final : public LoopCall {
   void on_read(bool ok);
   void on_written(bool ok);
   void read_next();
-  std::optional<grpc::Status> end_status();  // nothing while the stream goes on
+  std::optional<Result<void>> due_end();  // nothing while the stream goes on
   std::optional<Due> take_due();
   void write(Due due);
-  void finish(const grpc::Status& status);
+  void finish(const Result<void>& end);
 
   KserveService& methods_;
   Event<KserveStream> read_event_{*this, &KserveStream::on_read};

@@ -9,7 +9,6 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "inference/grpc_predict_v2.grpc.pb.h"
 #include "server/grpc/caller.h"
-#include "server/grpc/status.h"
 #include "server/grpc/wire.h"
 #include "sluice/v1/generation.grpc.pb.h"
 
@@ -98,11 +97,11 @@ ServerReflectionResponse answer_of(const ServerReflectionRequest& request) {
 // Answers one request after the other.
 class Reflection final : public RawBidiReactor {
  public:
-  explicit Reflection(const Result<void>& allowed) {
+  Reflection(const Result<void>& allowed, FailedCalls& failed) : failed_(failed) {
     if (allowed) {
       StartRead(&request_);
     } else {
-      Finish(to_status(allowed.error()));
+      Finish(failed_.end(allowed.error()));
     }
   }
 
@@ -110,7 +109,7 @@ class Reflection final : public RawBidiReactor {
     if (!ok) return Finish(grpc::Status::OK);
     ServerReflectionRequest request;
     if (const auto parsed = parse_message(request_, request); !parsed) {
-      return Finish(to_status(parsed.error()));
+      return Finish(failed_.end(parsed.error()));
     }
     response_ = serialize_message(answer_of(request));
     StartWrite(&response_);
@@ -124,6 +123,7 @@ class Reflection final : public RawBidiReactor {
  private:
   ~Reflection() override = default;
 
+  FailedCalls& failed_;
   grpc::ByteBuffer request_;
   grpc::ByteBuffer response_;
 };
@@ -139,8 +139,8 @@ Result<void> check(const grpc::CallbackServerContext& context, bool is_on, const
 }  // namespace
 
 RawBidiReactor* answer_reflection(const grpc::CallbackServerContext& context, bool is_on,
-                                  const ApiKeys* keys) {
-  return new Reflection(check(context, is_on, keys));
+                                  const ApiKeys* keys, FailedCalls& failed) {
+  return new Reflection(check(context, is_on, keys), failed);
 }
 
 }  // namespace sluice::server

@@ -4,7 +4,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
-#include "server/grpc/status.h"
+#include "server/grpc/failed_calls.h"
 #include "server/grpc/wire.h"
 
 namespace sluice::server {
@@ -15,20 +15,20 @@ namespace sluice::server {
 template <typename Request, typename Before, typename Handle>
 grpc::ServerUnaryReactor* answer_unary(grpc::CallbackServerContext* context,
                                        const grpc::ByteBuffer& request, grpc::ByteBuffer& response,
-                                       const Before& before, Handle handle) {
+                                       FailedCalls& failed, const Before& before, Handle handle) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   if (!before) {
-    reactor->Finish(to_status(before.error()));
+    reactor->Finish(failed.end(before.error()));
     return reactor;
   }
   Request parsed_request;
   if (auto parsed = parse_message(request, parsed_request); !parsed) {
-    reactor->Finish(to_status(parsed.error()));
+    reactor->Finish(failed.end(parsed.error()));
     return reactor;
   }
   const auto message = handle(parsed_request);
   if (message) response = serialize_message(*message);
-  reactor->Finish(message ? grpc::Status::OK : to_status(message.error()));
+  reactor->Finish(message ? grpc::Status::OK : failed.end(message.error()));
   return reactor;
 }
 

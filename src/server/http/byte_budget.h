@@ -14,8 +14,6 @@ class ByteBudget final : public std::enable_shared_from_this<ByteBudget> {
   class Share final {
    public:
     Share() = default;
-    Share(std::shared_ptr<ByteBudget> budget, int64_t num_bytes)
-        : budget_(std::move(budget)), num_bytes_(num_bytes) {}
     Share(Share&& other) noexcept
         : budget_(std::move(other.budget_)), num_bytes_(std::exchange(other.num_bytes_, 0)) {}
     Share& operator=(Share&& other) noexcept {
@@ -29,21 +27,30 @@ class ByteBudget final : public std::enable_shared_from_this<ByteBudget> {
       if (budget_) budget_->used_ -= std::exchange(num_bytes_, 0);
       budget_.reset();
     }
-    explicit operator bool() const { return budget_ != nullptr; }
 
    private:
+    friend class ByteBudget;
     std::shared_ptr<ByteBudget> budget_;
     int64_t num_bytes_ = 0;
   };
 
   explicit ByteBudget(int64_t limit) : limit_(limit) {}
 
-  // False, if converted, when so many are not left.
-  Share take(int64_t num_bytes) {
-    if (used_.fetch_add(num_bytes) + num_bytes <= limit_) return {shared_from_this(), num_bytes};
-    used_ -= num_bytes;
-    return {};
+  // Makes the share, which is of this budget or of none, so large. False, and it stays as it is,
+  // when so many are not left.
+  bool grow(Share& share, int64_t num_bytes) {
+    const int64_t more = num_bytes - share.num_bytes_;
+    if (more <= 0) return true;
+    if (used_.fetch_add(more) + more > limit_) {
+      used_ -= more;
+      return false;
+    }
+    share.budget_ = shared_from_this();
+    share.num_bytes_ = num_bytes;
+    return true;
   }
+  // Whether so many are left now.
+  bool has_room(int64_t num_bytes) const { return used_ + num_bytes <= limit_; }
   int64_t used() const { return used_; }
 
  private:

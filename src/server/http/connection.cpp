@@ -1,5 +1,9 @@
 #include "server/http/connection.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
@@ -8,12 +12,12 @@
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
+#include "server/http/growing_body.h"
 #include "server/http/http_error.h"
 #include "server/http/http_text.h"
 
@@ -30,6 +34,8 @@ using std::chrono::steady_clock;
 constexpr size_t kWatchBytes = 512;
 // A client that still sends when it has been refused may read the answer for this long.
 constexpr std::chrono::seconds kLingerTime{2};
+// Bodies up to this size are free, larger ones are booked in steps of it.
+constexpr int64_t kSmallBodyBytes = 64 << 10;
 constexpr const char* kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 constexpr const char* kLastChunk = "0\r\n\r\n";
 // A chunk's size has this many hexadecimal digits, written once its bytes are there.
@@ -42,6 +48,14 @@ tcp::socket& socket_of(net::ssl::stream<tcp::socket>& stream) {
   return stream.next_layer();
 }
 
+// Whether the other side has closed, even if something it sent before has not been read.
+bool has_left(tcp::socket& socket) {
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  if (::getsockopt(socket.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+  return info.tcpi_state != TCP_ESTABLISHED;
+}
+
 // `Stream` is the socket, or TLS over it.
 template <typename Stream>
 class ConnectionImpl final : public Connection,
@@ -51,6 +65,8 @@ class ConnectionImpl final : public Connection,
       : stream_(std::move(stream)), host_(std::move(host)) {
     host_->connections.insert(this);
     ++host_->num_connections;
+    error_code ignored;
+    socket_of(stream_).non_blocking(true, ignored);  // write() tries before it waits
   }
   // On any thread, but after close().
   ~ConnectionImpl() override { --host_->num_connections; }
@@ -66,7 +82,7 @@ class ConnectionImpl final : public Connection,
     }
   }
   void expire(steady_clock::time_point now) override {
-    if (deadline_ < now) close();
+    if (deadline_ < now || (is_blind() && has_left(socket_of(stream_)))) close();
   }
   void close_when_idle() override {
     if (state_ == State::kIdle) close();
@@ -86,6 +102,7 @@ class ConnectionImpl final : public Connection,
   // Of the exchange `number`: an older one has had its answer.
   void respond(uint64_t number, HttpResponse response) {
     if (!is_current(number)) return;
+    tell_status(response);
     const bool with_body = method_ != "HEAD";
     HeadInfo head = head_info();
     head.content_length = response.body.size();
@@ -96,6 +113,7 @@ class ConnectionImpl final : public Connection,
   }
   void stream(uint64_t number, const HttpResponse& response, std::shared_ptr<HttpBody> body) {
     if (!is_current(number)) return;
+    tell_status(response);
     if (method_ == "HEAD") body.reset();
     HeadInfo head = head_info();
     head.is_chunked = is_chunked_ = head.version >= 11;
@@ -107,16 +125,7 @@ class ConnectionImpl final : public Connection,
     pump();
   }
   void pump() {
-    if (state_ != State::kStreaming || is_writing_) return;
-    out_ = std::exchange(head_, {});
-    bool has_more = false;
-    if (body_) has_more = take_body();
-    if (!has_more) {
-      if (is_chunked_ && body_) out_ += kLastChunk;
-      state_ = State::kLastWrite;
-    }
-    if (out_.empty() && has_more) return;
-    write();
+    if (collect()) write();
   }
   void set_on_gone(uint64_t number, std::function<void()> gone) {
     if (number != number_ || state_ == State::kClosed) {
@@ -126,11 +135,11 @@ class ConnectionImpl final : public Connection,
     }
   }
   void wake() {
-    if (is_woken_.exchange(true)) return;
-    host_->post([self = self()] {
-      self->is_woken_ = false;
-      self->pump();
-    });
+    if (!is_woken_.exchange(true)) host_->wake(self());
+  }
+  void look() override {
+    is_woken_ = false;
+    pump();
   }
   const std::shared_ptr<ConnectionHost>& host() const { return host_; }
 
@@ -146,8 +155,16 @@ class ConnectionImpl final : public Connection,
   };
 
   auto self() { return this->shared_from_this(); }
+  // Whether nobody reads while an answer is made, because more than the request has come.
+  bool is_blind() const {
+    return (state_ == State::kHandling || state_ == State::kStreaming) && !is_watching_;
+  }
   bool is_current(uint64_t number) const { return number == number_ && state_ == State::kHandling; }
   void allow(std::chrono::nanoseconds time) { deadline_ = steady_clock::now() + time; }
+
+  void tell_status(const HttpResponse& response) const {
+    if (host_->options.on_answer) host_->options.on_answer(response.status);
+  }
 
   // Whether and how the connection goes on after this answer.
   HeadInfo head_info() {
@@ -170,7 +187,7 @@ class ConnectionImpl final : public Connection,
     if (error) return on_read_error(error);
     state_ = State::kReading;
     allow(host_->options.body_time);
-    if (!reserve_body()) return refuse(503, "the server holds as many request bodies as it may");
+    if (!has_room()) return refuse_body();
     const auto expect = parser_->get().find(http::field::expect);
     if (expect != parser_->get().end() && !parser_->is_done()) {
       if (!boost::beast::iequals(expect->value(), "100-continue")) {
@@ -185,19 +202,31 @@ class ConnectionImpl final : public Connection,
     }
     read_body();
   }
-  // Bodies that are not small count against the server's budget before they are read. One in
-  // chunks does not say its size: it may grow to the limit.
-  bool reserve_body() {
-    constexpr int64_t kSmall = 64 << 10;
-    const int64_t unsaid = parser_->chunked() ? host_->options.max_body_bytes : 0;
-    const auto size =
-        static_cast<int64_t>(parser_->content_length().value_or(static_cast<uint64_t>(unsaid)));
-    if (size > kSmall) body_share_ = host_->bodies->take(size);
-    return size <= kSmall || body_share_;
+  // Bodies that are not small count against the server's budget. What a client only says that it
+  // will send takes nothing away from others; it is refused at once if there is no room for it now.
+  bool has_room() const {
+    const auto size = static_cast<int64_t>(parser_->content_length().value_or(0));
+    return size <= kSmallBodyBytes || host_->bodies->has_room(size);
+  }
+  bool book_body() {
+    const auto size = static_cast<int64_t>(parser_->get().body().size());
+    if (size <= kSmallBodyBytes) return true;
+    buffer_.reserve(kSmallBodyBytes);  // the rest comes in larger parts
+    const int64_t num_steps = (size + kSmallBodyBytes - 1) / kSmallBodyBytes;
+    return host_->bodies->grow(body_share_, num_steps * kSmallBodyBytes);
+  }
+  void refuse_body() {
+    parser_.reset();
+    body_share_.reset();
+    refuse(503, "the server holds as many request bodies as it may");
   }
   void read_body() {
-    http::async_read(stream_, buffer_, *parser_,
-                     [self = self()](error_code error, size_t) { self->on_request(error); });
+    if (state_ == State::kClosed) return;
+    if (!book_body()) return refuse_body();
+    if (parser_->is_done()) return on_request({});
+    http::async_read_some(stream_, buffer_, *parser_, [self = self()](error_code error, size_t) {
+      error ? self->on_request(error) : self->read_body();
+    });
   }
   void on_request(error_code error) {
     if (state_ == State::kClosed) return;
@@ -215,6 +244,7 @@ class ConnectionImpl final : public Connection,
     request->method = method_;
     request->body = std::move(message.body());
     parser_.reset();
+    buffer_.shrink_to_fit();
     state_ = State::kHandling;
     deadline_ = steady_clock::time_point::max();  // the handler has limits of its own
     watch();
@@ -243,6 +273,7 @@ class ConnectionImpl final : public Connection,
   void refuse(int status, const std::string& message) {
     must_close_ = true;
     HttpResponse response = error_response(status, message);
+    tell_status(response);
     HeadInfo head = head_info();
     head.content_length = response.body.size();
     out_ = http_head(response, head) + response.body;
@@ -276,6 +307,18 @@ class ConnectionImpl final : public Connection,
     read_head();
   }
 
+  // What a stream may send now, put into out_. False if there is nothing to write.
+  bool collect() {
+    if (state_ != State::kStreaming || is_writing_) return false;
+    out_ = std::exchange(head_, {});
+    bool has_more = false;
+    if (body_) has_more = take_body();
+    if (!has_more) {
+      if (is_chunked_ && body_) out_ += kLastChunk;
+      state_ = State::kLastWrite;
+    }
+    return !out_.empty() || !has_more;
+  }
   bool take_body() {
     const size_t begin = out_.size();
     if (is_chunked_) out_.append(kChunkSizeDigits, '0') += "\r\n";
@@ -291,19 +334,40 @@ class ConnectionImpl final : public Connection,
     }
     return has_more;
   }
+  // The socket's buffer nearly always has room for a token: then there is nothing to wait for.
   void write() {
+    size_t num_written = 0;
+    if constexpr (std::is_same_v<Stream, tcp::socket>) {
+      error_code error;
+      num_written = stream_.write_some(net::buffer(out_), error);
+      const bool must_wait = error == net::error::would_block || num_written < out_.size();
+      if (!must_wait || (error && error != net::error::would_block)) {
+        return on_written(error, /*was_at_once=*/true);
+      }
+    }
+    write_later(num_written);
+  }
+  // Without the first bytes of out_.
+  void write_later(size_t num_written) {
     is_writing_ = true;
     allow(host_->options.write_time);
-    net::async_write(stream_, net::buffer(out_),
-                     [self = self()](error_code error, size_t) { self->on_written(error); });
+    net::async_write(stream_, net::buffer(out_) + num_written,
+                     [self = self()](error_code error, size_t) {
+                       self->is_writing_ = false;
+                       self->on_written(error, /*was_at_once=*/false);
+                     });
   }
-  void on_written(error_code error) {
-    is_writing_ = false;
+  void on_written(error_code error, bool was_at_once) {
     if (state_ == State::kClosed) return;
     if (error) return close();
     deadline_ = steady_clock::time_point::max();
     if (body_) body_->written();
-    if (state_ == State::kStreaming) return pump();
+    if (state_ == State::kStreaming) {
+      // Not at once again: a stream that always has more must let others have their turn.
+      if (!was_at_once) return pump();
+      if (collect()) write_later(0);
+      return;
+    }
     body_.reset();
     on_gone_ = nullptr;
     finish();
@@ -382,7 +446,7 @@ class ConnectionImpl final : public Connection,
   State state_ = State::kIdle;
   steady_clock::time_point deadline_ = steady_clock::time_point::max();
   boost::beast::flat_buffer buffer_;
-  std::optional<http::request_parser<http::string_body>> parser_;
+  std::optional<http::request_parser<GrowingBody>> parser_;
   uint64_t number_ = 0;  // of the newest exchange
   std::string method_;
   int version_ = 11;

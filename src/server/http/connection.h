@@ -10,6 +10,7 @@
 #include <mutex>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "server/http/byte_budget.h"
 #include "server/http/http_server.h"
@@ -26,6 +27,8 @@ class Connection {
   // Closes it now, or with the end of the answer under way.
   virtual void close_when_idle() = 0;
   virtual void close() = 0;
+  // There may be more to send. Follows ConnectionHost::wake().
+  virtual void look() = 0;
 };
 
 // A thread of the server with its connections, which keep it until the last one is gone.
@@ -41,7 +44,15 @@ class ConnectionHost final {
     const std::scoped_lock lock(mutex_);
     if (!is_closed_) boost::asio::post(context, std::move(work));
   }
-  // The same, and nothing that is posted later runs. Any thread.
+  // Has the connection look for output on the host's thread, soon. A step brings output for many
+  // connections; all that are woken meanwhile are one work. Any thread.
+  void wake(std::shared_ptr<Connection> connection) {
+    const std::scoped_lock lock(mutex_);
+    if (is_closed_) return;
+    woken_.push_back(std::move(connection));
+    if (woken_.size() == 1) boost::asio::post(context, [this] { look_at_woken(); });
+  }
+  // Runs `work`, and nothing that is posted later. Any thread.
   template <typename Work>
   void post_last(Work work) {
     const std::scoped_lock lock(mutex_);
@@ -58,7 +69,18 @@ class ConnectionHost final {
   std::atomic<bool> is_draining{false};
 
  private:
+  void look_at_woken() {
+    {
+      const std::scoped_lock lock(mutex_);
+      std::swap(woken_, looking_);
+    }
+    for (const std::shared_ptr<Connection>& connection : looking_) connection->look();
+    looking_.clear();
+  }
+
+  std::vector<std::shared_ptr<Connection>> looking_;  // the host's thread
   std::mutex mutex_;
+  std::vector<std::shared_ptr<Connection>> woken_;
   bool is_closed_ = false;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "server/http/http_text.h"
 
@@ -12,7 +13,6 @@ constexpr size_t kMaxHeadBytes = 64 << 10;
 constexpr size_t kMaxLineBytes = 1 << 10;
 constexpr size_t kMaxBodyBytes = 1 << 20;
 constexpr std::string_view kHeadEnd = "\r\n\r\n";
-constexpr std::string_view kEventEnd = "\n\n";
 
 // Moves bytes from `bytes` to the end of `line` until it ends with `end`. True once it does.
 bool read_until(std::string_view end, std::string_view* bytes, std::string* line) {
@@ -28,6 +28,11 @@ bool read_until(std::string_view end, std::string_view* bytes, std::string* line
   line->resize(found + end.size());
   bytes->remove_prefix(taken);
   return true;
+}
+
+// What is more than fits is cut off.
+void append_bounded(std::string_view bytes, std::string* text) {
+  text->append(bytes.substr(0, kMaxBodyBytes - std::min(kMaxBodyBytes, text->size())));
 }
 
 // The value of a header in a head; empty if it is absent.
@@ -85,23 +90,31 @@ Result<void> EventParser::read_chunk_size() {
 
 void EventParser::take(std::string_view payload, const OnEvent& on_event) {
   if (!is_event_stream_) {
-    body_.append(payload.substr(0, kMaxBodyBytes - std::min(kMaxBodyBytes, body_.size())));
-    return;
+    return append_bounded(payload, &body_);
   }
   while (!payload.empty()) {
-    if (!read_until(kEventEnd, &payload, &event_)) {
-      if (event_.size() > kMaxBodyBytes) event_.resize(kMaxBodyBytes);
-      return;
-    }
-    std::string_view event = event_;
-    event.remove_suffix(kEventEnd.size());
-    if (event.starts_with("data:")) {
-      event.remove_prefix(5);
-      if (event.starts_with(' ')) event.remove_prefix(1);
-      on_event(event);
-    }
-    event_.clear();
+    const size_t end = payload.find('\n');
+    append_bounded(payload.substr(0, end), &event_line_);
+    if (end == std::string_view::npos) return;
+    payload.remove_prefix(end + 1);
+    end_line(on_event);
   }
+}
+
+void EventParser::end_line(const OnEvent& on_event) {
+  std::string_view line = event_line_;
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  if (line.empty()) {
+    if (has_data_) on_event(data_);
+    has_data_ = false;
+    data_.clear();
+  } else if (line.starts_with("data:")) {
+    line.remove_prefix(5);
+    if (line.starts_with(' ')) line.remove_prefix(1);
+    if (std::exchange(has_data_, true)) append_bounded("\n", &data_);
+    append_bounded(line, &data_);
+  }
+  event_line_.clear();
 }
 
 Result<bool> EventParser::feed(std::string_view bytes, const OnEvent& on_event) {

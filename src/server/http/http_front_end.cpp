@@ -1,5 +1,7 @@
 #include "server/http/http_front_end.h"
 
+#include <map>
+#include <string>
 #include <utility>
 
 #include "server/admin/admin_server.h"
@@ -23,6 +25,29 @@ void add_denied_routes(const std::shared_ptr<const ApiKeys>& keys, Router& route
   }
 }
 
+// Counts answers by their status.
+class AnswerCounter final {
+ public:
+  explicit AnswerCounter(observability::Registry& registry) {
+    for (const int status : kStatuses) {
+      by_status_.emplace(status, &registry.counter({"sluice_http_answers_total",
+                                                    "Answers over HTTP, by status.",
+                                                    {{"status", std::to_string(status)}}}));
+    }
+  }
+  void count(int status) const {
+    if (const auto found = by_status_.find(status); found != by_status_.end()) {
+      found->second->add();
+    }
+  }
+
+ private:
+  // All that the server gives.
+  static constexpr int kStatuses[] = {200, 400, 401, 403, 404, 405, 409, 413, 415,
+                                      417, 429, 431, 499, 500, 501, 503, 504};
+  std::map<int, observability::Counter*> by_status_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<HttpFrontEnd>> HttpFrontEnd::start(const HttpFrontEndOptions& options,
@@ -31,7 +56,11 @@ Result<std::unique_ptr<HttpFrontEnd>> HttpFrontEnd::start(const HttpFrontEndOpti
   add_page_routes(front_end->router_);
   add_status_route(service, options.api_keys, front_end->router_);
   add_denied_routes(options.api_keys, front_end->router_);
-  auto server = HttpServer::start(options.server, front_end->router_);
+  HttpServerOptions counted = options.server;
+  counted.on_answer = [counter = AnswerCounter(service.metrics())](int status) {
+    counter.count(status);
+  };
+  auto server = HttpServer::start(counted, front_end->router_);
   if (!server) return std::unexpected(std::move(server.error()));
   front_end->server_ = *std::move(server);
   return front_end;

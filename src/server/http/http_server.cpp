@@ -197,6 +197,7 @@ class HttpServerImpl final : public HttpServer {
     const HttpResponse response =
         error_response(503, "the server has " + std::to_string(options_.max_connections) +
                                 " connections, which is its limit (--max-http-connections)");
+    if (options_.on_answer) options_.on_answer(response.status);
     HeadInfo head;
     head.keep_alive = false;
     head.content_length = response.body.size();

@@ -92,6 +92,8 @@ struct HttpServerOptions {
   std::chrono::nanoseconds idle_time = std::chrono::seconds(75);   // between two requests
   std::chrono::nanoseconds write_time = std::chrono::seconds(60);  // of one write
   TlsContextSource tls;                                            // null: plain HTTP
+  // Hears the status of every answer when it begins, on the server's threads. May be null.
+  std::function<void(int status)> on_answer;
 };
 
 // HTTP/1.1 and 1.0 with keep-alive, over TLS if asked for: bounded in connections, bytes and time.

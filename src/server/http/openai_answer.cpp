@@ -9,9 +9,8 @@ namespace sluice::server {
 namespace {
 
 // Of one prompt. What is beyond this the validator refuses, so nothing may be sized by it.
-size_t num_choices(const GenerateRequest& request) {
-  constexpr int64_t kMost = 1024;
-  return static_cast<size_t>(std::clamp<int64_t>(request.n.value_or(1), 1, kMost));
+size_t num_choices(const GenerateRequest& request, const ServiceLimits& limits) {
+  return static_cast<size_t>(std::clamp<int64_t>(request.n.value_or(1), 1, limits.max_n));
 }
 
 }  // namespace
@@ -31,10 +30,10 @@ class OpenAiAnswer::PromptObserver final : public GenerateObserver {
   const size_t prompt_idx_;
 };
 
-OpenAiAnswer::OpenAiAnswer(std::shared_ptr<HttpExchange> exchange, OpenAiCall call,
-                           OpenAiHeading heading, std::vector<HttpHeader> headers)
+OpenAiAnswer::OpenAiAnswer(const ServiceLimits& limits, std::shared_ptr<HttpExchange> exchange,
+                           OpenAiCall call, OpenAiHeading heading, std::vector<HttpHeader> headers)
     : call_(std::move(call)),
-      choices_per_prompt_(num_choices(call_.common)),
+      choices_per_prompt_(num_choices(call_.common, limits)),
       format_(std::move(heading), choices_per_prompt_ * call_.num_prompts()),
       headers_(std::move(headers)),
       calls_(call_.num_prompts()),
@@ -45,8 +44,9 @@ OpenAiAnswer::OpenAiAnswer(std::shared_ptr<HttpExchange> exchange, OpenAiCall ca
 
 void OpenAiAnswer::start(Service& service, std::shared_ptr<HttpExchange> exchange, OpenAiCall call,
                          OpenAiHeading heading, std::vector<HttpHeader> headers) {
-  const std::shared_ptr<OpenAiAnswer> answer(new OpenAiAnswer(
-      std::move(exchange), std::move(call), std::move(heading), std::move(headers)));
+  const std::shared_ptr<OpenAiAnswer> answer(new OpenAiAnswer(service.limits(), std::move(exchange),
+                                                              std::move(call), std::move(heading),
+                                                              std::move(headers)));
   answer->submit(service);
 }
 
@@ -146,17 +146,16 @@ void OpenAiAnswer::begin_stream() {
 }
 
 bool OpenAiAnswer::take(std::string& out) {
-  ChunkQueue queue;
   std::optional<Error> error;
   bool is_complete = false;
   {
     const std::scoped_lock lock(mutex_);
-    std::swap(queue, queue_);
+    std::swap(taken_, queue_);
     error = error_;
     is_complete = num_ended_ == calls_.size();
   }
-  while (!queue.empty()) {
-    const GenerateChunk chunk = queue.pop();
+  while (!taken_.empty()) {
+    const GenerateChunk chunk = taken_.pop();
     tokens_in_flight_[static_cast<size_t>(chunk.index) / choices_per_prompt_] +=
         static_cast<int32_t>(chunk.token_ids.size());
     format_.append_event(chunk, out);

@@ -36,8 +36,8 @@ class OpenAiAnswer final : public HttpBody, public std::enable_shared_from_this<
  private:
   class PromptObserver;
 
-  OpenAiAnswer(std::shared_ptr<HttpExchange> exchange, OpenAiCall call, OpenAiHeading heading,
-               std::vector<HttpHeader> headers);
+  OpenAiAnswer(const ServiceLimits& limits, std::shared_ptr<HttpExchange> exchange, OpenAiCall call,
+               OpenAiHeading heading, std::vector<HttpHeader> headers);
 
   void submit(Service& service);
   void on_chunk(size_t prompt_idx, GenerateChunk chunk);
@@ -60,10 +60,12 @@ class OpenAiAnswer final : public HttpBody, public std::enable_shared_from_this<
   GenerateSummary summary_;            // of all requests
   std::optional<Error> error_;         // the first
   size_t num_ended_ = 0;
-  bool is_submitted_ = false;              // all requests are with the service
-  bool has_begun_ = false;                 // the stream's head is on its way
-  bool is_over_ = false;                   // answered, or the client is gone
-  std::vector<int32_t> tokens_in_flight_;  // of each prompt; the HTTP server's thread
+  bool is_submitted_ = false;  // all requests are with the service
+  bool has_begun_ = false;     // the stream's head is on its way
+  bool is_over_ = false;       // answered, or the client is gone
+  // The HTTP server's thread.
+  ChunkQueue taken_;                       // by take(), which empties it
+  std::vector<int32_t> tokens_in_flight_;  // of each prompt
 };
 
 }  // namespace sluice::server

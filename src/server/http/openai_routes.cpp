@@ -1,15 +1,13 @@
 #include "server/http/openai_routes.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <cstdio>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/json_read.h"
+#include "base/random_id.h"
 #include "server/field_names.h"
 #include "server/header_value.h"
 #include "server/http/http_caller.h"
@@ -29,18 +27,6 @@ int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
-}
-
-// 128 random bits, for requests that bring no id of their own.
-std::string random_id() {
-  thread_local std::random_device device;
-  std::string id;
-  for (int i = 0; i < 4; ++i) {
-    std::array<char, 9> digits;
-    std::snprintf(digits.data(), digits.size(), "%08x", device());
-    id += digits.data();
-  }
-  return id;
 }
 
 // Only what a page of another site cannot send without asking first: the server may listen on a
@@ -211,7 +197,7 @@ void OpenAiRoutes::show_model(const Exchange& exchange) {
 void OpenAiRoutes::complete(OpenAiRoute route, const Exchange& exchange, const Client& client) {
   const HttpRequest& request = exchange->request();
   std::string request_id(request.header("x-request-id"));
-  if (request_id.empty()) request_id = random_id();
+  if (request_id.empty()) request_id = random_id(kRequestIdDigits);
   std::vector<HttpHeader> headers = {{"x-request-id", header_value(request_id)}};
 
   auto call = read_openai_call(route, exchange->take_body());

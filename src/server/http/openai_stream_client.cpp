@@ -77,19 +77,22 @@ const char* handshake_problem(TlsStream& stream) {
 
 std::string request_head(const char* method, const std::string& path, const OpenAiTarget& target,
                          const ClientOptions& options) {
-  std::string head = std::string(method) + ' ' + path + " HTTP/1.1\r\nHost: " + target.host + ':' +
-                     target.port + "\r\nConnection: close\r\n";
+  const bool is_ipv6 = target.host.find(':') != std::string::npos;
+  const std::string host = is_ipv6 ? '[' + target.host + ']' : target.host;
+  std::string head = std::string(method) + ' ' + target.base + path + " HTTP/1.1\r\nHost: " + host +
+                     ':' + target.port + "\r\nConnection: close\r\n";
   if (!options.api_key.empty()) head += "Authorization: Bearer " + options.api_key + "\r\n";
   return head;
 }
 
-// The body of POST /v1/completions. Fields that OpenAI itself does not know are sent only where
-// they change something.
+// The body of the POST. Fields that OpenAI itself does not know are sent only where they change
+// something.
 std::string request_body(const GenerateRequest& request, const OpenAiTarget& target) {
   Json json = {
       {"model", target.model}, {"stream", true}, {"stream_options", {{"include_usage", true}}}};
   if (request.prompt) json["prompt"] = *request.prompt;
   if (request.token_ids) json["prompt"] = *request.token_ids;
+  if (request.chat) json["messages"] = Json::parse(request.chat->messages, nullptr, false);
   if (request.max_tokens) json["max_tokens"] = *request.max_tokens;
   if (request.temperature) json["temperature"] = *request.temperature;
   if (request.top_p) json["top_p"] = *request.top_p;
@@ -97,20 +100,6 @@ std::string request_body(const GenerateRequest& request, const OpenAiTarget& tar
   if (request.ignore_eos) json["ignore_eos"] = true;
   if (target.says_token_ids) json["return_token_ids"] = true;
   return json.dump();
-}
-
-// How many tokens an event brings: as many as it has ids, or one if it has a choice. A choice that
-// only says why it ended brings none: llama.cpp's server sends one after the last token.
-int32_t count_tokens(std::string_view event) {
-  constexpr std::string_view kIds = "\"token_ids\":[";
-  if (const size_t ids = event.find(kIds); ids != std::string_view::npos) {
-    const size_t end = event.find(']', ids);
-    const std::string_view list = event.substr(ids, end - ids);
-    return static_cast<int32_t>(std::ranges::count(list, ',')) + 1;
-  }
-  const auto has = [event](std::string_view text) { return event.find(text) != event.npos; };
-  const bool only_ends = has("\"text\":\"\"") && has("\"finish_reason\":\"");
-  return has("\"choices\":[{") && !only_ends ? 1 : 0;
 }
 
 // The member of an object that somebody else wrote, if it is there and of its type.
@@ -121,6 +110,37 @@ std::optional<T> member(const Json& json, const char* name) {
     if (!read_json(json[name], value)) value.reset();
   }
   return value;
+}
+
+// How many tokens a choice of an event brings: as many as it has ids, or one if it has text. An
+// empty text is a part of a character, and so a token, unless it comes with the reason why the
+// choice ended (as llama.cpp's server says it after the last token) or with who speaks (as chats
+// begin).
+int32_t count_tokens(const Json& choice) {
+  if (const auto ids = member<std::vector<int64_t>>(choice, "token_ids")) {
+    return static_cast<int32_t>(ids->size());
+  }
+  if (!choice.is_object()) return 0;
+  const Json delta = choice.value("delta", Json());
+  const bool may_be_empty =
+      !member<std::string>(choice, "finish_reason") && !member<std::string>(delta, "role");
+  const auto is_token = [may_be_empty](const std::optional<std::string>& text) {
+    return text && (may_be_empty || !text->empty());
+  };
+  if (is_token(member<std::string>(choice, "text"))) return 1;
+  for (const char* name : {"content", "reasoning_content", "reasoning"}) {
+    if (is_token(member<std::string>(delta, name))) return 1;
+  }
+  return 0;
+}
+
+// Sluice's own events without a parser's time: what only they have, if it is there.
+std::optional<int32_t> count_token_ids(std::string_view event) {
+  constexpr std::string_view kIds = "\"token_ids\":[";
+  const size_t ids = event.find(kIds);
+  if (ids == std::string_view::npos || event.find("\"usage\":{") != event.npos) return std::nullopt;
+  const std::string_view list = event.substr(ids, event.find(']', ids) - ids);
+  return static_cast<int32_t>(std::ranges::count(list, ',')) + 1;
 }
 
 std::string error_message(const std::string& body, int status) {
@@ -135,8 +155,12 @@ std::string error_message(const std::string& body, int status) {
 template <typename Socket>
 class Stream final : public std::enable_shared_from_this<Stream<Socket>> {
  public:
-  Stream(Socket socket, std::string bytes, std::shared_ptr<StreamListener> listener)
-      : socket_(std::move(socket)), out_(std::move(bytes)), listener_(std::move(listener)) {}
+  Stream(Socket socket, std::string bytes, bool says_token_ids,
+         std::shared_ptr<StreamListener> listener)
+      : socket_(std::move(socket)),
+        out_(std::move(bytes)),
+        says_token_ids_(says_token_ids),
+        listener_(std::move(listener)) {}
 
   void start(const tcp::resolver::results_type& endpoints) {
     net::async_connect(socket_of(socket_), endpoints,
@@ -184,18 +208,27 @@ class Stream final : public std::enable_shared_from_this<Stream<Socket>> {
     read();
   }
   void on_event(std::string_view event) {
-    if (event.starts_with("{\"error\"")) {
+    if (event == "[DONE]") return;
+    if (says_token_ids_) {
+      if (const auto num_tokens = count_token_ids(event)) return add_tokens(*num_tokens);
+    }
+    const Json json = Json::parse(event, nullptr, false);
+    if (!json.is_object()) return;
+    if (json.contains("error") && !json["error"].is_null()) {
       error_ = error_message(std::string(event), 200);
       return;
     }
-    if (event.find("\"usage\":{") != std::string_view::npos) {
-      const Json json = Json::parse(event, nullptr, false);
-      if (json.is_object() && json.contains("usage")) {
-        completion_tokens_ = member<int64_t>(json["usage"], "completion_tokens");
-      }
+    if (json.contains("usage")) {
+      const auto tokens = member<int64_t>(json["usage"], "completion_tokens");
+      if (tokens) completion_tokens_ = tokens;
     }
-    const int32_t num_tokens = count_tokens(event);
-    if (num_tokens == 0) return;
+    const auto choices = json.find("choices");
+    if (choices == json.end() || !choices->is_array()) return;
+    int32_t num_tokens = 0;
+    for (const Json& choice : *choices) num_tokens += count_tokens(choice);
+    if (num_tokens > 0) add_tokens(num_tokens);
+  }
+  void add_tokens(int32_t num_tokens) {
     num_tokens_ += num_tokens;
     listener_->on_tokens(num_tokens);
   }
@@ -220,6 +253,7 @@ class Stream final : public std::enable_shared_from_this<Stream<Socket>> {
 
   Socket socket_;
   const std::string out_;
+  const bool says_token_ids_;
   const std::shared_ptr<StreamListener> listener_;
   EventParser parser_;
   std::array<char, kReadBytes> in_;
@@ -246,7 +280,8 @@ class OpenAiStreamClient final : public StreamClient {
   void generate(const GenerateRequest& request, std::shared_ptr<StreamListener> listener) override {
     const std::string body = request_body(request, target_);
     std::string bytes =
-        request_head("POST", "/v1/completions", target_, options_) +
+        request_head("POST", request.chat ? "/chat/completions" : "/completions", target_,
+                     options_) +
         "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
         "\r\n\r\n" + body;
     if (tls_ == nullptr) return start(tcp::socket(context_), std::move(bytes), std::move(listener));
@@ -258,8 +293,8 @@ class OpenAiStreamClient final : public StreamClient {
  private:
   template <typename Socket>
   void start(Socket socket, std::string bytes, std::shared_ptr<StreamListener> listener) {
-    auto stream =
-        std::make_shared<Stream<Socket>>(std::move(socket), std::move(bytes), std::move(listener));
+    auto stream = std::make_shared<Stream<Socket>>(std::move(socket), std::move(bytes),
+                                                   target_.says_token_ids, std::move(listener));
     net::post(context_, [this, stream = std::move(stream)] { stream->start(endpoints_); });
   }
 
@@ -325,14 +360,16 @@ Result<Json> get_json(const std::string& path, const OpenAiTarget& target,
 
 Result<OpenAiTarget> find_openai_target(const std::string& address, const std::string& model,
                                         const ClientOptions& options) {
-  const Result<ListenAddress> parsed = parse_listen_address(address);
+  const size_t slash = std::min(address.find('/'), address.size());
+  const Result<ListenAddress> parsed = parse_listen_address(address.substr(0, slash));
   if (!parsed) return std::unexpected(parsed.error());
   OpenAiTarget target{.host = parsed->host, .port = parsed->port, .model = model};
-  const Result<Json> json = get_json("/v1/models", target, options);
+  if (slash < address.size()) target.base = address.substr(slash);
+  const Result<Json> json = get_json("/models", target, options);
   if (!json) return std::unexpected(json.error());
   const auto data = json->is_object() ? json->find("data") : json->end();
   if (data == json->end() || !data->is_array()) {
-    return fail(ErrorCode::kInternal, "/v1/models of the server is not OpenAI's");
+    return fail(ErrorCode::kInternal, target.base + "/models of the server is not OpenAI's");
   }
   if (model.empty() && data->size() != 1) {
     return invalid_argument("the server has " + std::to_string(data->size()) +

@@ -30,10 +30,11 @@ constexpr std::array<Member, 2> kCounters = {{
     {"sluice_prompt_tokens_total", "prompt_tokens"},
     {"sluice_generated_tokens_total", "generated_tokens"},
 }};
-constexpr std::array<Member, 3> kHistograms = {{
+constexpr std::array<Member, 4> kHistograms = {{
     {"sluice_time_to_first_token_seconds", "time_to_first_token_seconds"},
     {"sluice_inter_token_latency_seconds", "inter_token_latency_seconds"},
     {"sluice_step_duration_seconds", "step_duration_seconds"},
+    {"sluice_step_sequences", "step_sequences"},
 }};
 // Counters whose members of one family are told apart by a label.
 struct LabelledMember {

@@ -51,6 +51,7 @@ LogWriter::~LogWriter() {
   gives_up_.store(true, std::memory_order_release);
   queue_.close();
   thread_.join();
+  change_file();
   if (!path_.empty()) ::close(descriptor_);
 }
 
@@ -71,16 +72,23 @@ void LogWriter::flush() {
   }
 }
 
-void LogWriter::reopen() {
-  shall_reopen_.store(true, std::memory_order_release);
+Result<void> LogWriter::reopen() {
+  if (path_.empty()) return {};
+  const int opened = open_file(path_);
+  if (opened < 0) {
+    return fail(ErrorCode::kUnavailable, "log file " + path_ + " cannot be opened for writing");
+  }
+  const int unused = next_descriptor_.exchange(opened, std::memory_order_acq_rel);
+  if (unused >= 0) ::close(unused);
   queue_.wake();
+  return {};
 }
 
 void LogWriter::run() {
   std::vector<std::string> lines;
   while (!is_stopping_.load(std::memory_order_acquire)) {
     queue_.wait_pop_all(lines, kTick);
-    reopen_if_asked();
+    change_file();
     for (const std::string& line : lines) {
       if (!write_line(line)) lost_.add();
       num_done_.fetch_add(1, std::memory_order_acq_rel);
@@ -88,12 +96,11 @@ void LogWriter::run() {
   }
 }
 
-void LogWriter::reopen_if_asked() {
-  if (!shall_reopen_.exchange(false, std::memory_order_acq_rel) || path_.empty()) return;
-  const int opened = open_file(path_);
-  if (opened < 0) return;
+void LogWriter::change_file() {
+  const int next = next_descriptor_.exchange(-1, std::memory_order_acq_rel);
+  if (next < 0) return;
   ::close(descriptor_);
-  descriptor_ = opened;
+  descriptor_ = next;
 }
 
 bool LogWriter::write_line(const std::string& line) const {

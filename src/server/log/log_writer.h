@@ -35,9 +35,9 @@ class LogWriter final {
   void write(std::string line);
   // Waits until what was queued before is written or lost, for a second at most.
   void flush();
-  // Opens the file anew before the next line, so that it can be moved away first. Keeps the old one
-  // if that fails.
-  void reopen();
+  // Opens the file anew, so that it can be moved away first; the next line goes there. Keeps the
+  // old one if that fails (kUnavailable).
+  Result<void> reopen();
 
  private:
   LogWriter(std::string path, int descriptor, observability::Counter& lost);
@@ -46,7 +46,7 @@ class LogWriter final {
   // False if it is lost.
   bool write_line(const std::string& line) const;
   bool wait_until_writable() const;
-  void reopen_if_asked();
+  void change_file();
 
   const std::string path_;
   int descriptor_;  // the writing thread's
@@ -54,7 +54,7 @@ class LogWriter final {
   base::BoundedQueue<std::string> queue_;
   std::atomic<int64_t> num_queued_{0};  // ever
   std::atomic<int64_t> num_done_{0};
-  std::atomic<bool> shall_reopen_{false};
+  std::atomic<int> next_descriptor_{-1};  // to go on with, if there is one
   std::atomic<bool> is_stopping_{false};
   std::atomic<bool> gives_up_{false};
   std::thread thread_;

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "server/service_decorator.h"
 #include "sluice/service.h"
@@ -11,14 +12,17 @@ namespace sluice::server {
 // A service that writes one line for each request of the one behind it: when it has ended, or was
 // refused. The line has ids, counts, times and reasons; nothing of a prompt or of an answer.
 //
-// | field                                      | there |
-// |--------------------------------------------|-----------------------------------------|
-// | id, model, client, trace_id                | if known; at most 128 bytes each        |
-// | prompt_tokens, cached_tokens               | unless it failed                        |
-// | completion_tokens, seconds                 | unless it was refused                   |
-// | queue_seconds, prefill_seconds, decode_seconds | unless it failed                    |
-// | finish_reason                              | of the first completion, unless it failed |
-// | error                                      | code of the failure or of the refusal   |
+// | field                                          | there                              |
+// |------------------------------------------------|------------------------------------|
+// | id                                             | always; drawn if it brings none    |
+// | model                                          | if it is served here               |
+// | client, trace_id, parent_id                    | if known                           |
+// | prompt_tokens, cached_tokens, completion_tokens | unless it was refused             |
+// | queue_seconds, prefill_seconds, decode_seconds | unless it was refused              |
+// | seconds, finish_reason                         | unless it was refused              |
+// | error                                          | code of the failure or the refusal |
+//
+// Texts have at most 128 bytes. The finish reason is the first completion's, or the failed one's.
 //
 // Threads: any.
 class RequestLog final : public ServiceDecorator {
@@ -31,7 +35,7 @@ class RequestLog final : public ServiceDecorator {
 
  private:
   const bool is_json_;
-  std::string only_model_;  // what an absent name means; empty if there are several
+  std::vector<std::string> models_;
 };
 
 }  // namespace sluice::server

@@ -24,7 +24,7 @@ bool is_zero(std::string_view text) {
 
 }  // namespace
 
-std::string_view trace_id_of(std::string_view traceparent) {
+TraceContext read_traceparent(std::string_view traceparent) {
   if (traceparent.size() < kLength) return {};
   const std::string_view version = traceparent.substr(0, kVersionDigits);
   const std::string_view trace = traceparent.substr(kVersionDigits + 1, kTraceDigits);
@@ -42,7 +42,7 @@ std::string_view trace_id_of(std::string_view traceparent) {
   // A later version may say more, after another dash.
   const std::string_view rest = traceparent.substr(kLength);
   if (version == "00" ? !rest.empty() : !rest.empty() && rest.front() != '-') return {};
-  return trace;
+  return {trace, parent};
 }
 
 }  // namespace sluice::server

@@ -1,5 +1,6 @@
 """Who may call `sluice serve`, and how its clients show who they are."""
 import hashlib
+import http.client
 import json
 import pathlib
 import socket
@@ -11,6 +12,16 @@ from support import LLAMA, PATIENCE_S, SMALL, CommandLineTest, running_server, s
 
 def key_line(key, rest):
     return f"{hashlib.sha256(key.encode()).hexdigest()} {rest}\n"
+
+
+def ask(server, key, max_tokens=1, stream=False, **headers):
+    """The answer to a completion over HTTP."""
+    connection = http.client.HTTPConnection(server.http_target, timeout=PATIENCE_S)
+    body = {"prompt": "a", "max_tokens": max_tokens, "ignore_eos": True, "stream": stream}
+    connection.request("POST", "/v1/completions", json.dumps(body),
+                       {"Content-Type": "application/json", "Authorization": f"Bearer {key}",
+                        **headers})
+    return connection.getresponse()
 
 
 class ApiKeyTest(CommandLineTest):
@@ -33,6 +44,43 @@ class ApiKeyTest(CommandLineTest):
             self.assert_refused(server.client("--api-key", "two words", *ask), "--api-key")
             self.assert_refused(server.client("--api-key", "line\nend", *ask), "--api-key")
             self.assertNotIn("righ", "".join(server.log))
+
+    def test_a_keys_limit_says_when_to_come_back(self):
+        self.keys.write_text(key_line("few", "alice requests_per_minute=2") + key_line("any", "bob"))
+        with running_server("--model", LLAMA, *SMALL, "--api-keys", self.keys) as server:
+            self.assertEqual(ask(server, "few").status, 200)
+            self.assert_done(server.client("--api-key", "few", "--prompt", "a", "--max-tokens", "1"))
+            refused = ask(server, "few")
+            self.assertEqual(refused.status, 429)
+            self.assertGreaterEqual(int(refused.headers["Retry-After"]), 1)
+            self.assertLessEqual(int(refused.headers["Retry-After"]), 60)
+            outcome = server.client("--api-key", "few", "--prompt", "a")
+            self.assertEqual(outcome.code, 1, outcome)
+            self.assertIn("requests_per_minute", outcome.err)
+            self.assertEqual(ask(server, "any").status, 200)
+
+    def test_ids_belong_to_their_key(self):
+        self.keys.write_text(key_line("a", "alice") + key_line("b", "bob"))
+        with running_server("--model", LLAMA, *SMALL, "--api-keys", self.keys) as server:
+            shared = {"x-request-id": "shared"}
+            long = ask(server, "a", max_tokens=200, stream=True, **shared)
+            self.assertEqual(ask(server, "a", **shared).status, 409)
+            self.assertEqual(ask(server, "b", **shared).status, 200)
+            grpc = server.client("--api-key", "b", "--prompt", "a", "--request-id", "shared",
+                                 "--max-tokens", "1")
+            self.assert_done(grpc)
+            self.assertIn(b"[DONE]", long.read())
+            self.assertEqual(ask(server, "a", **shared).status, 200)
+
+    def test_two_keys_are_none(self):
+        self.keys.write_text(key_line("a", "alice"))
+        with running_server("--model", LLAMA, *SMALL, "--api-keys", self.keys) as server:
+            connection = http.client.HTTPConnection(server.http_target, timeout=PATIENCE_S)
+            connection.putrequest("GET", "/v1/models")
+            for _ in range(2):
+                connection.putheader("Authorization", "Bearer a")
+            connection.endheaders()
+            self.assertEqual(connection.getresponse().status, 401)
 
     def test_a_file_that_cannot_be_used_ends_the_start(self):
         start = ["serve", "--model", LLAMA, *SMALL, "--grpc-address", "127.0.0.1:0", "--api-keys"]
@@ -86,7 +134,7 @@ class TlsLoadTest(CommandLineTest):
             self.assert_refused(self.load(server.target, *wrong), code=1)
             self.assert_refused(self.load(f"http://{server.http_target}", *trust),
                                 "TLS needs https://")
-            self.assert_refused(self.load("https://127.0.0.1", *trust), "--target")
+            self.assert_refused(self.load("https://127.0.0.1:", *trust), "--target")
             # Handshakes that fail are no lines of OpenSSL's in the log.
             host, port = server.target.split(":")
             with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as plain:

@@ -26,12 +26,15 @@ class LastWordServer(http.server.BaseHTTPRequestHandler):
         self._answer("application/json", [json.dumps({"data": [{"id": "m"}]})])
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.read_request()
         events = [{"choices": [{"text": "t1", "index": 0, "finish_reason": None}]},
                   {"choices": [{"text": "", "index": 0, "finish_reason": "length"}],
                    "usage": {"completion_tokens": 1}}]
         lines = [json.dumps(event, separators=(",", ":")) for event in events]
         self._answer("text/event-stream", [f"data: {line}\n\n" for line in [*lines, "[DONE]"]])
+
+    def read_request(self):
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
     def log_message(self, *_):
         pass
@@ -46,10 +49,40 @@ class LastWordServer(http.server.BaseHTTPRequestHandler):
             time.sleep(0.02)
 
 
+class StrictServer(LastWordServer):
+    """Texts and chats under a path of its own, and no field but OpenAI's. Events as other libraries
+    write them: with blanks, names and CR LF. Two tokens, whatever is asked for."""
+
+    def do_GET(self):
+        if self.path != "/api/v2/models":
+            return self.send_error(404)
+        super().do_GET()
+
+    def do_POST(self):
+        request = self.read_request()
+        known = {"model", "stream", "stream_options", "max_tokens", "temperature", "top_p", "seed"}
+        chat = {"id": "x", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+        if self.path == "/api/v2/chat/completions" and request.keys() == known | {"messages"}:
+            text = request["messages"][0]["content"]
+            events = [chat, *[{"choices": [{"index": 0, "delta": {"content": word}}]}
+                              for word in ("one", "two")]]
+        elif self.path == "/api/v2/completions" and request.keys() == known | {"prompt"}:
+            text = request["prompt"]
+            events = [{"choices": [{"index": 0, "text": word}]} for word in ("one", "two")]
+        else:
+            return self.send_error(400)
+        if len(text.split()) != 5:
+            return self.send_error(400)
+        events.append({"choices": [], "usage": {"completion_tokens": 2}})
+        lines = [json.dumps(event) for event in events]
+        self._answer("text/event-stream",
+                     [f"event: message\r\ndata: {line}\r\n\r\n" for line in [*lines, "[DONE]"]])
+
+
 @contextlib.contextmanager
-def last_word_server():
+def other_server(handler):
     """Its address."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LastWordServer) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"127.0.0.1:{server.server_port}"
@@ -173,7 +206,7 @@ class ToolTest(CommandLineTest):
             self.check_load_over_http(server)
 
     def test_a_last_word_without_a_token_is_no_token(self):
-        with last_word_server() as address:
+        with other_server(LastWordServer) as address:
             outcome = sluice("bench", "serve", "--target", f"http://{address}", "--concurrency",
                              "2", "--duration", "200ms", "--output-tokens", "1", "--json",
                              "--quiet")
@@ -181,6 +214,21 @@ class ToolTest(CommandLineTest):
         report = json.loads(outcome.out)
         self.assertGreaterEqual(report["succeeded"], 2)
         self.assertEqual(report["itl_ms"]["p99"], 0, "nothing comes after the only token")
+
+    def test_load_on_a_server_of_the_api_alone(self):
+        with other_server(StrictServer) as address:
+            flags = ["--target", f"http://{address}/api/v2/", "--concurrency", "2", "--duration",
+                     "200ms", "--prompt-tokens", "5", "--output-tokens", "9", "--json", "--quiet"]
+            for kind in ("--chat", "--text-prompts"):
+                outcome = sluice("bench", "serve", *flags, kind, "--natural-end")
+                self.assert_done(outcome)
+                report = json.loads(outcome.out)
+                self.assertGreaterEqual(report["succeeded"], 2)
+                self.assertGreater(report["tokens_per_s"], 0)
+                self.assertGreater(report["itl_ms"]["p50"], 10, "two messages, 20 ms apart")
+            for lacking in (["--chat"], ["--natural-end"]):
+                outcome = sluice("bench", "serve", *flags, *lacking)
+                self.assertEqual(outcome.code, 1, outcome)
 
     def check_load_over_http(self, server):
         with tempfile.TemporaryDirectory() as folder:

@@ -33,8 +33,9 @@ using ::testing::Not;
 TEST(TraceContextTest, TakesTheTraceIdOfWellFormedHeadersOnly) {
   const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736";
   const std::string good = "00-" + trace + "-00f067aa0ba902b7-01";
-  EXPECT_EQ(trace_id_of(good), trace);
-  EXPECT_EQ(trace_id_of("01-" + trace + "-00f067aa0ba902b7-01-what-will-be"), trace);
+  EXPECT_EQ(read_traceparent(good).trace_id, trace);
+  EXPECT_EQ(read_traceparent(good).parent_id, "00f067aa0ba902b7");
+  EXPECT_EQ(read_traceparent("01-" + trace + "-00f067aa0ba902b7-01-what-will-be").trace_id, trace);
   for (const std::string& bad :
        {std::string(), good.substr(1), good + "-x", good + "0", "ff" + good.substr(2),
         "01-" + trace + "-00f067aa0ba902b7-01x", "00-" + std::string(32, '0') + good.substr(35),
@@ -42,7 +43,7 @@ TEST(TraceContextTest, TakesTheTraceIdOfWellFormedHeadersOnly) {
         good.substr(0, 35) + "_" + good.substr(36), good.substr(0, 52) + "_01",
         std::string("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"),
         good.substr(0, 53) + "0g", std::string("\n") + good.substr(1), std::string(1 << 20, 'a')}) {
-    EXPECT_EQ(trace_id_of(bad), "") << bad.substr(0, 80);
+    EXPECT_EQ(read_traceparent(bad).trace_id, "") << bad.substr(0, 80);
   }
 }
 
@@ -110,7 +111,7 @@ TEST_F(LogTest, ReopensAFileThatWasMoved) {
   fs::rename(path(), path() + ".1");
   spdlog::info("two");
   writer_->flush();
-  writer_->reopen();
+  ASSERT_TRUE(writer_->reopen().has_value());
   spdlog::info("three");
   EXPECT_EQ(lines(path() + ".1").size(), 2u);
   EXPECT_EQ(lines(path()).size(), 1u);
@@ -142,6 +143,17 @@ TEST_F(LogTest, AReaderThatHangsStopsNobody) {
   EXPECT_GE(num_lost(), kLines - kInThePipe);
 }
 
+TEST_F(LogTest, AFileThatCannotBeOpenedAgainIsKept) {
+  start(false);
+  fs::rename(folder_, folder_.string() + "-moved");
+  const auto reopened = writer_->reopen();
+  EXPECT_THAT(reopened ? "" : reopened.error().message, HasSubstr("cannot be opened"));
+  spdlog::info("goes on");
+  writer_->flush();
+  fs::rename(folder_.string() + "-moved", folder_);
+  EXPECT_THAT(lines(path()), Contains(HasSubstr("goes on")));
+}
+
 TEST_F(LogTest, AFileThatCannotBeOpenedIsRefused) {
   const auto refused = start_log({.file = "/no/such/folder/log"}, registry_);
   ASSERT_FALSE(refused);
@@ -161,23 +173,23 @@ class Ignoring final : public GenerateObserver {
 
 TEST_F(LogTest, OneLineARequestWithoutItsText) {
   start(true);
-  FakeService fake([](FakeCall& call) {
+  Usage usage;
+  usage.prompt_tokens = 7;
+  usage.completion_tokens = 1;
+  usage.queue_time = std::chrono::milliseconds(250);
+  FakeService fake([usage](FakeCall& call) {
     call.send(5, "secret answer");
     if (call.request().request_id == "breaks") {
-      call.end(fail(ErrorCode::kInternal, "secret message"));
+      call.end(fail(ErrorCode::kInternal, "secret message"), usage, FinishReason::kError);
       return;
     }
     call.send_finish(FinishReason::kLength);
-    GenerateSummary summary;
-    summary.request_id = call.request().request_id;
-    summary.usage.prompt_tokens = 7;
-    summary.usage.completion_tokens = 1;
-    summary.usage.queue_time = std::chrono::milliseconds(250);
-    call.end(summary);
+    call.end(GenerateSummary{}, usage, FinishReason::kLength);
   });
   RequestLog logged(fake, true);
-  const auto ask = [&](const std::string& id) {
+  const auto ask = [&](const std::string& id, const std::string& model = "") {
     GenerateRequest request;
+    request.model = model;
     request.request_id = id;
     request.client = "team\na";
     request.prompt = "secret prompt";
@@ -188,12 +200,15 @@ TEST_F(LogTest, OneLineARequestWithoutItsText) {
   };
   ask("works");
   while (lines(path()).size() < 1) std::this_thread::yield();
-  ask("breaks");
+  ask("breaks", "tiny");
   while (lines(path()).size() < 2) std::this_thread::yield();
+  ask("");
+  while (lines(path()).size() < 3) std::this_thread::yield();
   fake.generate_error = Error{ErrorCode::kResourceExhausted, "secret reason"};
-  ask("refused");
+  ask("refused", "secret model");
+  ask("");
   const auto all = lines(path());
-  ASSERT_EQ(all.size(), 3u);
+  ASSERT_EQ(all.size(), 5u);
   for (const std::string& line : all) EXPECT_THAT(line, Not(HasSubstr("secret")));
   const Json works = Json::parse(all[0]);
   EXPECT_EQ(works["message"], "request");
@@ -201,6 +216,7 @@ TEST_F(LogTest, OneLineARequestWithoutItsText) {
   EXPECT_EQ(works["model"], "tiny");
   EXPECT_EQ(works["client"], "team\na");
   EXPECT_EQ(works["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+  EXPECT_EQ(works["parent_id"], "00f067aa0ba902b7");
   EXPECT_EQ(works["prompt_tokens"], 7);
   EXPECT_EQ(works["completion_tokens"], 1);
   EXPECT_EQ(works["queue_seconds"], 0.25);
@@ -208,8 +224,17 @@ TEST_F(LogTest, OneLineARequestWithoutItsText) {
   const Json breaks = Json::parse(all[1]);
   EXPECT_EQ(breaks["error"], "INTERNAL");
   EXPECT_EQ(breaks["level"], "error");
+  EXPECT_EQ(breaks["model"], "tiny");
+  EXPECT_EQ(breaks["prompt_tokens"], 7);
   EXPECT_EQ(breaks["completion_tokens"], 1);
-  EXPECT_EQ(Json::parse(all[2])["error"], "RESOURCE_EXHAUSTED");
+  EXPECT_EQ(breaks["queue_seconds"], 0.25);
+  EXPECT_EQ(breaks["finish_reason"], "error");
+  const Json refused = Json::parse(all[3]);
+  EXPECT_EQ(refused["error"], "RESOURCE_EXHAUSTED");
+  EXPECT_FALSE(refused.contains("model"));
+  // Who brings no id gets one, refused or not.
+  for (const size_t i : {2, 4}) EXPECT_EQ(Json::parse(all[i])["id"].get<std::string>().size(), 32u);
+  EXPECT_NE(Json::parse(all[2])["id"], Json::parse(all[4])["id"]);
 }
 
 }  // namespace

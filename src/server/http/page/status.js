@@ -48,6 +48,7 @@ function uptime(seconds) {
 }
 
 const count = (value) => Math.round(value).toLocaleString('en');
+const decimal = (value) => Number(value.toPrecision(3)).toLocaleString('en');
 const share = (value) => (value > 0 && value < 0.001 ? '< 0.1 %' : `${Number((100 * value).toPrecision(3))} %`);
 const rate = (value) => `${value >= 100 ? count(value) : Number(value.toPrecision(3))}/s`;
 
@@ -62,6 +63,7 @@ export class Status {
     this.plots = [
       {title: 'Requests', series: [['running', 'running'], ['waiting', 'waiting']], format: count, least: 2},
       {title: 'Tokens', series: [['out', 'tokensOut'], ['in', 'tokensIn']], format: rate, least: 10},
+      {title: 'Batch', series: [['sequences a step', 'batch']], format: decimal, least: 2},
       {title: 'KV cache', series: [['used', 'kv']], format: share, least: 0.05},
       {title: 'First token', series: [['p50', 'ttft50'], ['p95', 'ttft95']], format: duration, least: 0.01},
       {title: 'Next token', series: [['p50', 'itl50'], ['p95', 'itl95']], format: duration, least: 0.001},
@@ -132,6 +134,7 @@ export class Status {
       ttft95: between('time_to_first_token_seconds', 0.95),
       itl50: between('inter_token_latency_seconds', 0.5),
       itl95: between('inter_token_latency_seconds', 0.95),
+      batch: mean(start?.status.step_sequences, status.step_sequences),
       step: mean(start?.status.step_duration_seconds, status.step_duration_seconds),
     };
   }
