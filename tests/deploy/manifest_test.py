@@ -13,73 +13,34 @@ import sys
 import tempfile
 import unittest
 
-BINARY, SOURCE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
-HERE = pathlib.Path(__file__).resolve().parent
-TOOLS = SOURCE / ".deps" / "manifest-tools"
+from manifests import (CHART, EVERYTHING, HERE, SOURCE, TOOLS, container_of, environment_of, flags_of_serve,
+                       help_of_serve, jsonschema, kubernetes_validate, kustomize, load, of_kind, pod_of,
+                       render, rendered, run, seconds, yaml)
+
 EXTRA_TOOLS = SOURCE / ".deps" / "extra-tools"  # scripts/setup --all-tests
-CHART = SOURCE / "deploy" / "helm" / "sluice"
 RENDERED = SOURCE / "deploy" / "kubernetes" / "sluice.yaml"
 HEADER = ("# Rendered from deploy/helm/sluice by tests/deploy/manifest_test.py --write; the values are the\n"
           "# chart's own, but for gpu.count: 1.\n")
 VERSIONS = ("1.29", "1.31", "1.33", "1.35", "1.37")
-sys.path.insert(0, str(TOOLS))
-sys.dont_write_bytecode = True
-
-
-def helm(*arguments):
-    done = subprocess.run([TOOLS / "bin" / "helm", *map(str, arguments)], capture_output=True,
-                          text=True, check=False)
-    if done.returncode != 0:
-        raise AssertionError(done.stderr)
-    return done.stdout
-
-
-def render(*arguments):
-    return helm("template", "sluice", CHART, "--namespace", "sluice", *arguments)
 
 
 def rendered_manifest():
     return HEADER + render("--set", "gpu.count=1")
 
 
-def load(text):
-    return [document for document in yaml.safe_load_all(text) if document]
+def documented_gauges():
+    """Of docs/operations.md, whose table the test `prometheus` compares with what a server exports."""
+    page = (SOURCE / "docs" / "operations.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| `([a-z_:]+)` \| gauge \|", page, re.MULTILINE))
 
 
-def kustomize(folder):
-    done = subprocess.run([TOOLS / "bin" / "kubectl", "kustomize", SOURCE / "deploy" / folder],
-                          capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise AssertionError(done.stderr)
-    return load(done.stdout)
-
-
-def of_kind(documents, kind):
-    found = [document for document in documents if document["kind"] == kind]
-    if len(found) != 1:
-        raise AssertionError(f"{len(found)} documents of kind {kind}")
-    return found[0]
-
-
-def pod_of(documents):
-    return of_kind(documents, "Deployment")["spec"]["template"]["spec"]
-
-
-def environment_of(documents):
-    return {e["name"]: e["value"] for e in pod_of(documents)["containers"][0]["env"]}
-
-
-def help_of_serve():
-    return subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True,
-                          check=True).stdout
-
-
-def flags_of_serve():
-    return set(re.findall(r"\{(SLUICE_[A-Z_]+)\}", help_of_serve()))
-
-
-def seconds(text):
-    return int(re.fullmatch(r"(\d+)s", text)[1])
+def services_of_protos():
+    services = set()
+    for path in (SOURCE / "proto").rglob("*.proto"):
+        text = path.read_text(encoding="utf-8")
+        package = re.search(r"^package ([\w.]+);", text, re.MULTILINE)[1]
+        services |= {f"{package}.{name}" for name in re.findall(r"^service (\w+)", text, re.MULTILINE)}
+    return services
 
 
 def for_each_set(check):
@@ -94,11 +55,12 @@ def for_each_set(check):
 class ManifestTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        everything = ["--values", HERE / "values_everything.yaml"]
+        pool = "inferencePool.enabled=true,tls.existingSecret=,tls.clientCaSecret="
         cls.sets = {
-            "default": load(render()),
-            "hpa": load(render(*everything, "--set", "autoscaling.kind=hpa")),
-            "keda": load(render(*everything, "--set", "autoscaling.kind=keda")),
+            "default": rendered(),
+            "hpa": load(render(*EVERYTHING, "--set", "autoscaling.kind=hpa")),
+            "keda": load(render(*EVERYTHING, "--set", "autoscaling.kind=keda," + pool)),
+            "grpc probes": rendered(probes__kind="grpc"),
             "gpu nodes": kustomize("kubernetes"),
             "cpu nodes": kustomize("kustomize/cpu"),
         }
@@ -109,25 +71,15 @@ class ManifestTest(unittest.TestCase):
                          "render it anew: manifest_test.py BINARY SOURCE_DIR --write")
 
     def test_helm_lint(self):
-        helm("lint", "--strict", CHART, "--values", HERE / "values_everything.yaml")
-
-    def test_a_wrong_value_is_refused_by_name(self):
-        with self.assertRaisesRegex(AssertionError, 'autoscaling.kind is "vpa", must be none'):
-            render("--set", "autoscaling.kind=vpa")
-
-    def test_values_that_do_not_go_together_are_refused(self):
-        with self.assertRaisesRegex(AssertionError, "serviceMonitor.enabled"):
-            render("--set", "autoscaling.kind=keda")
-        with self.assertRaisesRegex(AssertionError, "settings.SLUICE_DRAIN_TIME"):
-            render("--set", "settings.SLUICE_DRAIN_TIME=1s")
+        run("helm", "lint", "--strict", CHART, *EVERYTHING)
 
     def test_the_sets_hold_what_they_should(self):
         expected = {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount"}
-        optional = {"GRPCRoute", "InferencePool", "ServiceMonitor"}
+        optional = {"GRPCRoute", "ServiceMonitor"}
         kinds = {name: {d["kind"] for d in documents} for name, documents in self.sets.items()}
         self.assertEqual(kinds["default"], expected)
         self.assertEqual(kinds["hpa"], expected | optional | {"HorizontalPodAutoscaler"})
-        self.assertEqual(kinds["keda"], expected | optional | {"ScaledObject"})
+        self.assertEqual(kinds["keda"], expected | optional | {"InferencePool", "ScaledObject"})
         self.assertEqual(kinds["cpu nodes"], expected | {"Namespace"})
 
     @for_each_set
@@ -143,11 +95,11 @@ class ManifestTest(unittest.TestCase):
 
     def test_a_misspelt_field_is_found(self):
         """The schemas refuse what they do not know, or the test above shows nothing."""
-        deployment = of_kind(load(render()), "Deployment")
+        deployment = of_kind(rendered(), "Deployment")
         deployment["spec"]["template"]["spec"]["terminationGracePeriod"] = 1
         with self.assertRaises(kubernetes_validate.ValidationError):
             kubernetes_validate.validate(deployment, VERSIONS[-1], strict=True)
-        pool = of_kind(self.sets["hpa"], "InferencePool")
+        pool = of_kind(self.sets["keda"], "InferencePool")
         schema = json.loads((HERE / "schemas" / "inferencepool-v1.json").read_text(encoding="utf-8"))
         with self.assertRaises(jsonschema.ValidationError):
             jsonschema.validate({**pool, "spec": {**pool["spec"], "targetPort": 8080}}, schema)
@@ -194,30 +146,106 @@ class ManifestTest(unittest.TestCase):
         self.assertIn(monitor["endpoints"][0]["port"], [p["name"] for p in found[0]["spec"]["ports"]])
 
     @for_each_set
-    def test_an_update_takes_nothing_away_first(self, _, documents):
+    def test_an_update_takes_nothing_away_first(self, name, documents):
         strategy = of_kind(documents, "Deployment")["spec"]["strategy"]["rollingUpdate"]
-        self.assertEqual(strategy["maxUnavailable"], 0)
-        self.assertGreater(strategy["maxSurge"], 0)
+        has_no_spare = name in ("hpa", "keda")  # values_everything.yaml says so
+        self.assertEqual(strategy, {"maxSurge": 0, "maxUnavailable": 1} if has_no_spare else
+                         {"maxSurge": 1, "maxUnavailable": 0})
 
     @for_each_set
     def test_gpus_are_asked_for_where_they_are(self, name, documents):
-        container = pod_of(documents)["containers"][0]
+        container = container_of(documents)
         gpus = container["resources"]["limits"].get("nvidia.com/gpu", 0)
         self.assertEqual(gpus, container["resources"]["requests"].get("nvidia.com/gpu", 0))
-        self.assertEqual(gpus, 0 if name in ("default", "cpu nodes") else 1)
-        self.assertTrue(container["image"].endswith("-cuda" if gpus else "-cpu"))
+        self.assertEqual(gpus, 1 if name in ("hpa", "keda", "gpu nodes") else 0)
+        device = "cuda" if gpus else "cpu"
+        self.assertTrue(container["image"].endswith("-" + device))
+        # `auto` would serve from the CPU where the GPU cannot be used, and nobody would know.
+        self.assertEqual(environment_of(documents)["SLUICE_DEVICE"], device)
+
+    @for_each_set
+    def test_pods_are_spread_and_drains_go_on(self, _, documents):
+        labels = of_kind(documents, "Deployment")["spec"]["selector"]["matchLabels"]
+        spread = {c["topologyKey"]: c for c in pod_of(documents)["topologySpreadConstraints"]}
+        self.assertEqual(set(spread), {"kubernetes.io/hostname", "topology.kubernetes.io/zone"})
+        for constraint in spread.values():
+            self.assertEqual(constraint["labelSelector"], {"matchLabels": labels})
+            self.assertEqual(constraint["matchLabelKeys"], ["pod-template-hash"])
+            self.assertEqual(constraint["whenUnsatisfiable"], "ScheduleAnyway")
+        budget = of_kind(documents, "PodDisruptionBudget")["spec"]
+        self.assertEqual(budget["maxUnavailable"], 1)
+        self.assertEqual(budget["unhealthyPodEvictionPolicy"], "AlwaysAllow")
+
+    def test_autoscalers_ask_for_a_metric_that_there_is(self):
+        gauges = documented_gauges()
+        self.assertGreater(len(gauges), 10)
+        hpa = of_kind(self.sets["hpa"], "HorizontalPodAutoscaler")["spec"]
+        pods = hpa["metrics"][0]["pods"]
+        self.assertEqual(len(hpa["metrics"]), 1)
+        self.assertIn(pods["metric"]["name"], gauges)
+        self.assertEqual(pods["target"], {"type": "AverageValue", "averageValue": "4"})
+        self.assertEqual(hpa["scaleTargetRef"]["name"], "sluice")
+        keda = of_kind(self.sets["keda"], "ScaledObject")["spec"]
+        trigger = keda["triggers"][0]
+        self.assertEqual((len(keda["triggers"]), trigger["metricType"]), (1, "AverageValue"))
+        query = re.fullmatch(r"sum\(([a-z_:]+)\{(.+)\}\)", trigger["metadata"]["query"])
+        self.assertEqual(query[1], pods["metric"]["name"])
+        self.assertEqual(query[2], 'namespace="sluice",service="sluice-headless"')
+        self.assertEqual(trigger["metadata"]["threshold"], "4")
+        for name in ("hpa", "keda"):
+            self.assertNotIn("replicas", of_kind(self.sets[name], "Deployment")["spec"])
+
+    def test_a_route_knows_every_service(self):
+        rules = of_kind(self.sets["hpa"], "GRPCRoute")["spec"]["rules"]
+        routed = {match["method"]["service"] for rule in rules for match in rule["matches"]}
+        of_schema = {name for name in services_of_protos() if ".reflection." in name}
+        self.assertTrue(of_schema)
+        self.assertEqual(routed, services_of_protos() - of_schema)
+        ports = {p["port"] for d in self.sets["hpa"] if d["kind"] == "Service" for p in d["spec"]["ports"]
+                 if p["name"] == "grpc" and d["metadata"]["name"] == "sluice"}
+        self.assertEqual({b["port"] for rule in rules for b in rule["backendRefs"]}, ports)
+
+    def test_an_inference_pool_finds_the_pods(self):
+        pool = of_kind(self.sets["keda"], "InferencePool")["spec"]
+        ports = {p["name"]: p["containerPort"] for p in container_of(self.sets["keda"])["ports"]}
+        self.assertEqual(pool["targetPorts"], [{"number": ports["http"]}])
+        self.assertEqual(pool["selector"]["matchLabels"], of_kind(
+            self.sets["keda"], "Deployment")["spec"]["selector"]["matchLabels"])
+
+    def test_files_are_where_the_server_looks(self):
+        documents = self.sets["hpa"]
+        environment = environment_of(documents)
+        volumes = {volume["name"]: volume for volume in pod_of(documents)["volumes"]}
+        mounts = {m["mountPath"]: m for m in container_of(documents)["volumeMounts"]}
+        self.assertEqual(volumes[mounts["/models"]["name"]]["persistentVolumeClaim"],
+                         {"claimName": "models", "readOnly": True})
+        self.assertEqual(mounts["/models"]["subPath"], "mine")
+        for variable, secret, path in (("MODEL", None, "/models"), ("TLS_CERT", "tls", "/tls"),
+                                       ("TLS_KEY", "tls", "/tls"), ("API_KEYS", "keys", "/keys"),
+                                       ("TLS_CLIENT_CA", "clients", "/client-ca")):
+            with self.subTest(variable=variable):
+                self.assertEqual(str(pathlib.PurePath(environment["SLUICE_" + variable]).parent), path)
+                self.assertIs(mounts[path]["readOnly"], True)
+                if secret:
+                    volume = volumes[mounts[path]["name"]]["secret"]
+                    self.assertEqual((volume["secretName"], volume["defaultMode"]), (secret, 0o440))
+        ca = volumes[mounts["/client-ca"]["name"]]["secret"]
+        self.assertEqual(ca["items"], [{"key": "ca.crt", "path": "ca.crt"}])  # and no private key
+        self.assertIn({"name": "logs", "emptyDir": {}}, volumes.values())
+        self.assertEqual(mounts["/logs"]["name"], "logs")
 
     def test_every_variable_is_a_flag_of_serve(self):
         flags = flags_of_serve()
         for name, documents in self.sets.items():
-            self.assertEqual(set(environment_of(documents)) - flags, set(), name)
+            variables = {variable for variable in environment_of(documents) if variable.startswith("SLUICE_")}
+            self.assertEqual(variables - flags, set(), name)
         dockerfile = (SOURCE / "Dockerfile").read_text(encoding="utf-8")
         self.assertEqual(set(re.findall(r"\bSLUICE_[A-Z_]+(?==)", dockerfile)) - flags, set())
 
     @for_each_set
     def test_the_times_agree(self, _, documents):
         pod, environment = pod_of(documents), environment_of(documents)
-        container = pod["containers"][0]
+        container = container_of(documents)
         lame_duck = seconds(environment["SLUICE_LAME_DUCK_TIME"])
         drain = seconds(environment["SLUICE_DRAIN_TIME"])
         self.assertGreaterEqual(pod["terminationGracePeriodSeconds"], lame_duck + drain + 5)
@@ -228,7 +256,6 @@ class ManifestTest(unittest.TestCase):
         self.assertGreaterEqual(lame_duck, unready + 5)
         for probe in (readiness, liveness, container["startupProbe"]):
             self.assertLessEqual(probe["timeoutSeconds"], probe["periodSeconds"])
-            self.assertEqual(probe["httpGet"]["port"], "admin")
         startup = container["startupProbe"]
         deadline = of_kind(documents, "Deployment")["spec"]["progressDeadlineSeconds"]
         self.assertGreater(deadline, startup["failureThreshold"] * startup["periodSeconds"])
@@ -236,11 +263,26 @@ class ManifestTest(unittest.TestCase):
     @for_each_set
     def test_ports_are_the_servers(self, _, documents):
         environment = environment_of(documents)
-        ports = {p["name"]: p["containerPort"] for p in pod_of(documents)["containers"][0]["ports"]}
+        ports = {p["name"]: p["containerPort"] for p in container_of(documents)["ports"]}
         for name, port in ports.items():
             self.assertEqual(environment[f"SLUICE_{name.upper()}_ADDRESS"], f"0.0.0.0:{port}")
             default = re.search(rf"--{name}-address [^[]*\[127\.0\.0\.1:(\d+)\]", self.help)
             self.assertEqual(int(default[1]), port, f"--{name}-address's default")
+
+
+class VersionTest(unittest.TestCase):
+    def test_one_version_everywhere(self):
+        listed = (SOURCE / "CMakeLists.txt").read_text(encoding="utf-8")
+        version = re.search(r"^project\(sluice VERSION ([\d.]+)", listed, re.MULTILINE)[1]
+        chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+        self.assertEqual((chart["version"], chart["appVersion"]), (version, version))
+        overlay = SOURCE / "deploy" / "kustomize" / "cpu" / "kustomization.yaml"
+        self.assertEqual(yaml.safe_load(overlay.read_text(encoding="utf-8"))["images"],
+                         [{"name": "sluice", "newTag": f"{version}-cpu"}])
+        for name in ("README.md", "Dockerfile", "deploy/compose.yaml", "deploy/kubernetes/sluice.yaml",
+                     "docs/operations.md"):
+            named = re.findall(r"\bsluice:(\d[\d.]*\d)", (SOURCE / name).read_text(encoding="utf-8"))
+            self.assertEqual(set(named), {version}, name)
 
 
 class ComposeTest(unittest.TestCase):
@@ -318,14 +360,6 @@ def main():
         return
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=1)
 
-
-try:
-    import jsonschema
-    import kubernetes_validate
-    import yaml
-except ImportError:
-    print("skipped: scripts/setup --tests has not been run")
-    sys.exit(77)
 
 if __name__ == "__main__":
     main()
