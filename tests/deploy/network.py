@@ -1,10 +1,13 @@
 """Network namespaces on one bridge: a balancer, three replicas, a client. Needs root and iproute2."""
 import os
+import pathlib
+import shutil
 import subprocess
 
 BALANCER = "10.77.0.1"
 REPLICAS = ["10.77.0.11", "10.77.0.12", "10.77.0.13"]
 CLIENT = "10.77.0.100"
+_HOSTS = [*REPLICAS, CLIENT]
 
 
 def why_not():
@@ -32,9 +35,9 @@ class Network:
         self._ip(BALANCER, "link", "add", "br0", "type", "bridge")
         self._ip(BALANCER, "link", "set", "br0", "up")
         self._ip(BALANCER, "address", "add", BALANCER + "/24", "dev", "br0")
-        for number, address in enumerate([*REPLICAS, CLIENT]):
+        for address in _HOSTS:
             self._add(address)
-            port = f"port{number}"
+            port = self._port(address)
             self._ip(BALANCER, "link", "add", port, "type", "veth", "peer", "name", "eth0",
                      "netns", self._name(address))
             self._ip(BALANCER, "link", "set", port, "master", "br0", "up")
@@ -43,6 +46,9 @@ class Network:
 
     def _name(self, address):
         return self._prefix + address.rsplit(".", 1)[1]
+
+    def _port(self, address):
+        return f"port{_HOSTS.index(address)}"
 
     def _add(self, address):
         subprocess.run(["ip", "netns", "add", self._name(address)], check=True)
@@ -56,6 +62,31 @@ class Network:
         """The command line that runs `arguments` at `address`; it keeps its process id."""
         return ["ip", "netns", "exec", self._name(address), *map(str, arguments)]
 
+    def run(self, address, *arguments):
+        """Runs a command at `address`. Its output."""
+        return subprocess.run(self.command(address, *arguments), check=True, stdout=subprocess.PIPE,
+                              text=True).stdout
+
+    def unplug(self, address):
+        """Nothing reaches `address` or comes from it, and nobody is told."""
+        self._ip(BALANCER, "link", "set", self._port(address), "down")
+
+    def plug(self, address):
+        self._ip(BALANCER, "link", "set", self._port(address), "up")
+
+    def num_connections(self, address, peer, port=None):
+        """Established TCP connections at `address` with `peer`, at the peer's port if given."""
+        peer = f"{peer}:{port}" if port else peer
+        return len(self.run(address, "ss", "-Htn", "state", "established", "dst", peer).splitlines())
+
+    def set_name_server(self, address, name_server):
+        """What runs at `address` from now on has a /etc/resolv.conf with it, and no other host names."""
+        folder = pathlib.Path("/etc/netns") / self._name(address)  # where `ip netns exec` looks
+        folder.mkdir(parents=True)
+        (folder / "resolv.conf").write_text(f"nameserver {name_server}\n", encoding="utf-8")
+        (folder / "hosts").write_text("127.0.0.1 localhost\n", encoding="utf-8")
+
     def close(self):
         for name in self._namespaces:
             subprocess.run(["ip", "netns", "delete", name], check=False)
+            shutil.rmtree(f"/etc/netns/{name}", ignore_errors=True)

@@ -1,5 +1,4 @@
 """Servers of the test bed."""
-import json
 import os
 import re
 import signal
@@ -59,11 +58,3 @@ class Replica:
     def close(self):
         if self._process and self._process.poll() is None:
             self.kill()
-
-    def information(self):
-        """GetServerInfo, asked for at the replica itself."""
-        command = self._network.command(
-            self.address, self._binary, "client", "--target", f"{self.address}:{GRPC_PORT}",
-            "--info", "--json")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
-        return json.loads(done.stdout)

@@ -15,27 +15,18 @@ import threading
 import time
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from messages import load_messages
 
 RETRIES = json.dumps({"methodConfig": [{"name": [{"service": "sluice.v1.Generation"}], "retryPolicy": {
     "maxAttempts": 5, "initialBackoff": "0.05s", "maxBackoff": "1s", "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]}}]})
 
 
-def load_messages(path):
-    files = descriptor_pb2.FileDescriptorSet()
-    with open(path, "rb") as schema:
-        files.ParseFromString(schema.read())
-    pool = descriptor_pool.DescriptorPool()
-    for file in files.file:
-        pool.Add(file)
-    return [message_factory.GetMessageClass(pool.FindMessageTypeByName("sluice.v1." + name))
-            for name in ("GenerateRequest", "GenerateResponse")]
-
-
 class Client:
     def __init__(self, target, schema, num_connections, max_tokens):
-        request, self._response = load_messages(schema)
+        request, self._response = load_messages(schema, "sluice.v1.GenerateRequest",
+                                                "sluice.v1.GenerateResponse")
         self._request = request(prompt="The moon", max_tokens=max_tokens, seed=1, ignore_eos=True)
         options = [("grpc.service_config", RETRIES), ("grpc.use_local_subchannel_pool", 1)]
         self._calls = [self._method(grpc.insecure_channel(target, options))
