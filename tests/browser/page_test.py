@@ -395,7 +395,7 @@ class StatusTest(PageTest):
         labels = self.browser.run(f"return {labels}")
         self.assertIn("running: 0 now, at most ", labels[0])
         batch = next(label for label in labels if label.startswith("Batch"))
-        self.assertGreater(float(re.search(r"at most ([\d.]+)", batch)[1]), 8, batch)
+        self.assertGreater(float(re.search(r"at most (\d+(?:\.\d+)?)", batch)[1]), 8, batch)
 
     def test_percentiles_are_of_the_difference(self):
         values = self.browser.run("""
