@@ -18,9 +18,13 @@ using std::chrono::steady_clock;
 class Recorder final : public server::StreamListener {
  public:
   // `due_s`: when the request is due, from the start; what it waits for this program counts too.
-  Recorder(LoadSample& sample, double due_s, int32_t least_tokens, steady_clock::time_point start,
-           InFlight& in_flight)
-      : sample_(sample), least_tokens_(least_tokens), start_(start), in_flight_(in_flight) {
+  Recorder(LoadSample& sample, double due_s, int32_t least_tokens, int32_t most_tokens,
+           steady_clock::time_point start, InFlight& in_flight)
+      : sample_(sample),
+        least_tokens_(least_tokens),
+        most_tokens_(most_tokens),
+        start_(start),
+        in_flight_(in_flight) {
     sample_.begin_s = due_s;
     in_flight_.begin();
   }
@@ -35,8 +39,9 @@ class Recorder final : public server::StreamListener {
       sample_.error = std::move(completion_tokens.error().message);
     } else {
       sample_.num_tokens = *completion_tokens;
-      sample_.succeeded = *completion_tokens >= least_tokens_;
-      if (!sample_.succeeded) sample_.error = "a stream gave too few tokens";
+      sample_.succeeded = *completion_tokens >= least_tokens_ && *completion_tokens <= most_tokens_;
+      if (!sample_.succeeded)
+        sample_.error = "a stream gave another number of tokens than it should";
     }
     in_flight_.end();
   }
@@ -48,6 +53,7 @@ class Recorder final : public server::StreamListener {
 
   LoadSample& sample_;
   const int32_t least_tokens_;
+  const int32_t most_tokens_;
   const steady_clock::time_point start_;
   InFlight& in_flight_;
 };
@@ -77,14 +83,14 @@ LoadResult run_load(server::StreamClient& client, const LoadOptions& options, Lo
     } else if (!in_flight.wait_below(options.concurrency, end) || steady_clock::now() >= end) {
       break;
     }
-    const auto done =
-        std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - start);
-    bar.update(done.count(), options.duration.count() / 1'000'000, false);
     const std::chrono::duration<double> now = steady_clock::now() - start;
-    client.generate(arrival.request,
-                    std::make_shared<Recorder>(
-                        samples.emplace_back(), is_open ? arrival.at_s : now.count(),
-                        options.ends_naturally ? 1 : arrival.output_tokens, start, in_flight));
+    bar.update(static_cast<int64_t>(1e3 * now.count()), options.duration.count() / 1'000'000,
+               false);
+    client.generate(
+        arrival.request,
+        std::make_shared<Recorder>(samples.emplace_back(), is_open ? arrival.at_s : now.count(),
+                                   options.ends_naturally ? 1 : arrival.output_tokens,
+                                   arrival.output_tokens, start, in_flight));
   }
   if (is_open) result.arrival_seconds = std::chrono::duration<double>(options.duration).count();
   in_flight.wait_for_none();

@@ -122,8 +122,7 @@ class ServiceBuilder final {
           at_least("max_request_age", limits.max_request_age.count(), 1),
           at_least("stall_time", limits.stall_time.count(), 1),
           at_least("max_n", limits.max_n, 1),
-          at_least("live_within in ms", options_.live_within / std::chrono::milliseconds(1),
-                   1000)}) {
+          at_least("live_within", options_.live_within / std::chrono::seconds(1), 1)}) {
       if (!result) return result;
     }
     // In other blocks the kernels take another way through their sums, and so give bits that are

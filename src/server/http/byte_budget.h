@@ -51,7 +51,6 @@ class ByteBudget final : public std::enable_shared_from_this<ByteBudget> {
   }
   // Whether so many are left now.
   bool has_room(int64_t num_bytes) const { return used_ + num_bytes <= limit_; }
-  int64_t used() const { return used_; }
 
  private:
   const int64_t limit_;
